@@ -1,0 +1,1 @@
+"""The tests of zmqtasks; CONTRIBUTING.md tells how they are arranged."""

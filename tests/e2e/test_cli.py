@@ -1,0 +1,372 @@
+"""The command line with real processes: a scheduler and a worker started by it, and what people do with them."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TASKS = """
+import time
+from zmqtasks import App
+
+app = App("shop")
+
+@app.task(name="shop.resize")
+def resize(width, height=1):
+    return width * height
+
+@app.task(name="shop.sleep")
+def sleep(seconds):
+    time.sleep(seconds)
+    return "slept"
+"""
+
+PLAIN = """
+import time
+
+def divide(a, b=1):
+    return a / b
+
+def sleep(seconds):
+    time.sleep(seconds)
+
+def odd():
+    return {1, 2} | {3}
+"""
+
+
+def wait_until(condition, what, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.02)
+    return value
+
+
+class Process:
+    """A `zmqtasks` command with its output in files."""
+
+    started = 0
+
+    def __init__(self, folder, words, *, stdin=subprocess.DEVNULL, **keywords):
+        Process.started += 1
+        self.out, self.err = (folder / f"{Process.started}.{kind}" for kind in ("out", "err"))
+        self.words = words
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "zmqtasks", *words],
+                cwd=folder,
+                stdin=stdin,
+                stdout=out,
+                stderr=err,
+                env=os.environ | {"PYTHONWARNINGS": "error", "PYTHONDEVMODE": ""},
+                start_new_session=True,
+                **keywords,
+            )
+
+    def told(self):
+        return f"{self.words} → {self.process.poll()}\n{self.out.read_text()}\n{self.err.read_text()}"
+
+    def wait(self, seconds=30):
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            pytest.fail(f"did not end: {self.told()}")
+
+    def line(self, pattern):
+        """Wait for a line on stdout."""
+
+        def found():
+            match = re.search(pattern, self.out.read_text(), re.MULTILINE)
+            assert match or self.process.poll() is None, self.told()
+            return match
+
+        return wait_until(found, self.told)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def results(self):
+        return [json.loads(line) for line in self.out.read_text().splitlines()]
+
+    def errors(self):
+        return self.err.read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli")
+    (path / "shop.py").write_text(TASKS)
+    (path / "plain.py").write_text(PLAIN)
+    return path
+
+
+@pytest.fixture(scope="module")
+def url(folder):
+    """A scheduler and a worker with two slots."""
+    scheduler = Process(folder, ["scheduler", "--bind", "tcp://127.0.0.1:0"])
+    worker = None
+    try:
+        url = scheduler.line(r"^zmqtasks scheduler ready on (\S+)$")[1]
+        worker = Process(folder, ["-A", "shop", "worker", "-b", url, "-c", "2", "-n", "w1@%h"])
+        worker.line(r"^zmqtasks worker w1@\S+ ready: 2 slots, .* 2 tasks")
+        yield url
+    finally:
+        codes = [process.stop() for process in (worker, scheduler) if process]
+    assert codes == [0, 0], (worker.told(), scheduler.told())
+
+
+def run(folder, *words, code=0, **keywords):
+    process = Process(folder, words, **keywords)
+    assert process.wait() == code, process.told()
+    return process
+
+
+def jobs_file(path, jobs):
+    path.write_text("".join(json.dumps(job) + "\n" for job in jobs))
+    return str(path)
+
+
+def status(folder, url):
+    return json.loads(run(folder, "status", "-b", url, "--json").out.read_text())
+
+
+# ------------------------------------------------------------------------------------------------ submit
+
+
+def test_a_function_with_its_result(folder, url):
+    done = run(folder, "submit", "plain:divide", "--args", "[1]", "--kwargs", '{"b": 4}', "--wait", "-b", url)
+    (told,) = done.results()
+    assert (told["line"], told["state"], told["result"]) == (1, "succeeded", 0.25)
+    assert re.match(r"zmqtasks: 1 job: 1 succeeded in .* s \(.* jobs/s\)$", done.errors()[-1])
+
+
+def test_a_batch_with_failures(folder, url, tmp_path):
+    path = jobs_file(tmp_path / "jobs.jsonl", [{"args": [6, i]} for i in (1, 0, 2, 0, 3)] * 200)
+    output = tmp_path / "results.jsonl"
+    done = run(folder, "submit", "plain:divide", "--jobs", path, "--output", str(output), "-b", url, code=1)
+    told = sorted((json.loads(line) for line in output.read_text().splitlines()), key=lambda one: one["line"])
+    assert [one["line"] for one in told] == list(range(1, 1001))
+    assert [one.get("result") for one in told] == [6.0, None, 3.0, None, 2.0] * 200
+    error = told[1]["error"]
+    assert (told[1]["state"], error["type"], error["message"]) == ("failed", "ZeroDivisionError", "division by zero")
+    assert "return a / b" in error["traceback"] or "in divide" in error["traceback"]
+    assert "zmqtasks/worker" not in error["traceback"]
+    assert "1,000 jobs: 600 succeeded, 400 failed in" in done.errors()[-1]
+    assert len(done.errors()) == 7
+
+
+def test_tasks_by_name_and_options_of_lines(folder, url, tmp_path):
+    jobs = [{"args": [3]}, {"kwargs": {"width": 2, "height": 5}}, {"task": "plain:odd"}, {"args": [7], "id": "mine"}]
+    done = run(folder, "submit", "shop.resize", "--jobs", jobs_file(tmp_path / "j", jobs), "--wait", "-b", url)
+    assert [one["result"] for one in sorted(done.results(), key=lambda one: one["line"])] == [
+        3,
+        10,
+        {"repr": "{1, 2, 3}"},
+        7,
+    ]
+
+
+def test_a_registered_task_as_module_and_function(folder, url):
+    done = run(folder, "submit", "shop:resize", "--args", "[8]", "--wait", "-b", url)
+    assert done.results()[0]["result"] == 8
+
+
+@pytest.mark.parametrize("wait", [["--wait"], []])
+def test_an_unknown_task_is_told_at_once_with_near_names(folder, url, wait):
+    begin = time.monotonic()
+    done = run(folder, "submit", "shop.resise", *wait, "-b", url, code=1)
+    assert time.monotonic() - begin < 5
+    assert "TaskNotRegistered" in done.errors()[0]
+    assert "shop.resize" in done.errors()[0]
+
+
+def test_without_wait_the_ids_come_and_the_jobs_go_on(folder, url, tmp_path):
+    before = status(folder, url)["workers"][0]["done"]
+    path = jobs_file(tmp_path / "jobs.jsonl", [{"args": [i]} for i in range(1200)])
+    done = run(folder, "submit", "shop.resize", "--jobs", path, "-b", url)
+    ids = done.out.read_text().split()
+    assert len(set(ids)) == 1200
+    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in ids)
+    assert "1,200 jobs accepted in" in done.errors()[-1]
+    wait_until(lambda: status(folder, url)["workers"][0]["done"] == before + 1200, lambda: status(folder, url))
+
+
+def test_a_stream_is_worked_on_while_it_comes(folder, url):
+    process = Process(folder, ["submit", "shop.resize", "--jobs", "-", "--wait", "-b", url], stdin=subprocess.PIPE)
+    try:
+        for number in range(1, 4):
+            process.process.stdin.write(b'{"args": [%d]}\n' % number)
+            process.process.stdin.flush()
+            wait_until(lambda count=number: len(process.results()) == count, process.told)
+        process.process.stdin.write(b"oh dear\n")
+        process.process.stdin.close()
+        assert process.wait() == 2
+    finally:
+        process.stop()
+    assert [one["result"] for one in process.results()] == [1, 2, 3]
+    assert process.errors()[0] == "zmqtasks: 3 jobs submitted before this error; they go on:"
+    assert process.errors()[1].startswith("zmqtasks: stdin line 4: is no JSON: ")
+
+
+def test_a_broken_line_17_and_nothing_is_submitted(folder, url, tmp_path):
+    before = status(folder, url)["workers"][0]["done"]
+    path = tmp_path / "jobs.jsonl"
+    path.write_text('{"args": [1]}\n' * 16 + '{"args": [1}\n' + '{"args": [1]}\n')
+    done = run(folder, "submit", "shop.resize", "--jobs", str(path), "--wait", "-b", url, code=2)
+    (line,) = done.errors()
+    assert line.startswith(f"zmqtasks: {path} line 17: is no JSON")
+    assert status(folder, url)["workers"][0]["done"] == before
+
+
+def test_ctrl_c_cancels_what_has_not_started(folder, url, tmp_path):
+    path = jobs_file(tmp_path / "jobs.jsonl", [{"args": [1.0]}] * 50)
+    process = Process(folder, ["submit", "shop.sleep", "--jobs", path, "--wait", "-b", url])
+    wait_until(lambda: sum(worker["running"] for worker in status(folder, url)["workers"]) == 2, process.told)
+    process.process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    found = re.search(
+        r"^zmqtasks: interrupted: (\d+) jobs cancelled before the start", process.err.read_text(), re.MULTILINE
+    )
+    assert found, process.told()
+    assert int(found[1]) >= 40
+    states = [one["state"] for one in process.results()]
+    assert states.count("cancelled") == int(found[1])
+
+    def nothing_left():
+        jobs = status(folder, url)["jobs"]
+        return jobs["ready"] == jobs["assigned"] == jobs["running"] == 0
+
+    wait_until(nothing_left, lambda: status(folder, url))
+
+
+def test_a_reader_that_ends_is_no_traceback(folder, url, tmp_path):
+    path = jobs_file(tmp_path / "jobs.jsonl", [{"args": [i]} for i in range(5000)])
+    command = f"{sys.executable} -m zmqtasks submit shop.resize --jobs {path} --wait -b {url} | head -n 1"
+    done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=30, check=True)
+    assert json.loads(done.stdout)["state"] == "succeeded"
+    assert done.stderr == ""
+
+
+def test_no_scheduler_is_exit_code_3(folder):
+    done = run(folder, "submit", "math:sqrt", "--args", "[4]", "-b", "tcp://127.0.0.1:1", code=3)
+    assert len(done.errors()) == 1
+    assert "no scheduler answered at tcp://127.0.0.1:1 within 5 s" in done.errors()[0]
+
+
+def in_terminal(folder, words, columns=80):
+    """Run a command whose output is a terminal; what it shows, and its exit code."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.chdir(folder)
+        os.environ.update(COLUMNS=str(columns), TERM="xterm")
+        os.execv(sys.executable, [sys.executable, "-m", "zmqtasks", *words])
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(fd, 65536)
+        except OSError:  # how Linux says that the other end is closed
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(fd)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode()).replace("\r\n", "\n"), code
+
+
+def test_a_bar_in_a_terminal(folder, url, tmp_path):
+    path = jobs_file(tmp_path / "jobs.jsonl", [{"args": [i]} for i in range(3000)])
+    output = tmp_path / "results.jsonl"
+    shown, code = in_terminal(folder, ["submit", "shop.resize", "--jobs", path, "--output", str(output), "-b", url])
+    assert code == 0
+    assert "3000/3000" in shown
+    assert "3,000 jobs: 3,000 succeeded in" in shown
+    assert len(output.read_text().splitlines()) == 3000
+
+
+# ------------------------------------------------------------------------------------------------ status, demo
+
+
+def test_status_in_a_terminal(folder, url):
+    shown, code = in_terminal(folder, ["status", "-b", url])
+    assert code == 0
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    for word in (url, "w1@", "default", "in memory only"):
+        assert word in shown
+
+
+def test_status_as_json(folder, url):
+    told = status(folder, url)
+    (worker,) = told["workers"]
+    assert (told["url"], told["durable"], worker["slots"], worker["state"]) == (url, False, 2, "up")
+    assert worker["tasks"] == ["shop.resize", "shop.sleep"]
+
+
+def test_the_demo(folder):
+    begin = time.monotonic()
+    shown, code = in_terminal(folder, ["demo"])
+    assert code == 0, shown
+    assert time.monotonic() - begin < 20  # it takes 2 to 3 s where nothing else runs
+    for word in ("400/400", "1,000,000,007", "ZeroDivisionError: division by zero", "at the second attempt"):
+        assert word in shown
+
+
+# ------------------------------------------------------------------------------------------------ daemons
+
+
+def test_a_port_in_use(folder, url):
+    done = run(folder, "scheduler", "--bind", url, code=2)
+    (line,) = done.errors()
+    assert line.startswith(f"zmqtasks: {url} is in use by another process")
+
+
+def test_an_app_that_does_not_import(folder, url):
+    (folder / "broken_app.py").write_text("import not_there_at_all\n")
+    done = run(folder, "worker", "-A", "broken_app", "-b", url, code=2)
+    (line,) = done.errors()
+    assert "broken_app" in line
+    assert "not_there_at_all" in line
+
+
+def test_pidfile_and_logfile(folder, tmp_path):
+    pidfile, logfile = tmp_path / "s.pid", tmp_path / "s.log"
+    words = ["scheduler", "--bind", f"ipc://{tmp_path}/s.ipc", "--pidfile", str(pidfile), "--logfile", str(logfile)]
+    scheduler = Process(folder, words)
+    try:
+        scheduler.line(f"^zmqtasks scheduler ready on ipc://{tmp_path}/s.ipc$")
+        assert int(pidfile.read_text()) == scheduler.process.pid
+    finally:
+        assert scheduler.stop() == 0
+    assert not pidfile.exists()
+    assert scheduler.errors() == []
+    assert re.match(r"^\d{4}-\d\d-\d\d [\d:.]+ [A-Z]+ scheduler\S*\[\d+\]", logfile.read_text())
+
+
+def test_a_process_whose_owner_died_ends(folder, url):
+    read, write = os.pipe()
+    worker = Process(folder, ["worker", "-b", url, "-n", "orphan", "--lifeline-fd", str(read)], pass_fds=(read,))
+    os.close(read)
+    try:
+        worker.line(r"^zmqtasks worker orphan ready")
+    finally:
+        os.close(write)
+        worker.wait(5)
+
+
+def test_the_module_and_the_command_are_the_same():
+    command = Path(sys.executable).with_name("zmqtasks")
+    for start in ([sys.executable, "-m", "zmqtasks"], [str(command)]):
+        done = subprocess.run([*start, "--version"], capture_output=True, text=True, check=True)
+        assert re.fullmatch(r"zmqtasks \d+\.\d+\.\d+\S*\n", done.stdout)

@@ -1,0 +1,196 @@
+"""What must hold in every history. A broken law raises `Broken`, whose first word is the law's name."""
+
+from dataclasses import dataclass, field
+
+from tests.sim.load import Plan
+from zmqtasks import states
+from zmqtasks.ids import expand
+from zmqtasks.payload import read_failure
+from zmqtasks.scheduler.core.effects import Send
+from zmqtasks.scheduler.core.records import Assigned, Ended, Record, Requeued, Submitted, Succeeded
+from zmqtasks.wire import Accepted, DoneAck, Results
+
+JobKey = tuple[bytes, int]
+
+
+class Broken(AssertionError):
+    """A law does not hold."""
+
+    def __init__(self, law: str, text: str) -> None:
+        super().__init__(f"{law}: {text}")
+        self.law = law
+
+
+@dataclass(slots=True)
+class JobLife:
+    """What the records and the children say of one job."""
+
+    submitted: int = 0  # record number
+    attempt: int = 0  # the last one assigned
+    assignments: int = 0
+    requeues: int = 0
+    starts: list[int] = field(default_factory=list)  # attempts that a child began
+    kills: int = 0  # children that died while it ran
+    raised: int = 0  # attempts that raised what may be tried again
+    losses: int = 0  # workers that were given up while they held it, or may have
+    final: int = 0  # record number
+    state: int = -1
+
+
+class Laws:
+    """Watches records, sends, children and submitters."""
+
+    def __init__(self) -> None:
+        self.lives: dict[JobKey, JobLife] = {}
+        self.plans: dict[JobKey, Plan] = {}
+        self.holders: dict[tuple[bytes, int], JobKey] = {}  # (worker, number)
+        self.outcome_seq: dict[tuple[bytes, int], int] = {}
+        self.results: dict[JobKey, int] = {}
+        self.seq = 0
+        self.faultless = True  # nothing has died or been cut off yet
+        self.dropped: set[tuple[bytes, int]] = set()  # (worker, number) that must not begin any more
+
+    # ------------------------------------------------------------------------------------------ the journal's facts
+
+    def record(self, record: Record) -> None:
+        """One fact, in order."""
+        self.seq += 1
+        match record:
+            case Submitted():
+                for counter in range(record.first, record.first + len(record.args)):
+                    life = self.lives.setdefault((record.prefix, counter), JobLife())
+                    if life.submitted:
+                        raise Broken("once", f"job {counter} was accepted twice")
+                    life.submitted = self.seq
+            case Assigned():
+                self._assigned(record)
+            case Requeued():
+                life = self.lives[record.prefix, record.counter]
+                self._open(life, record.counter)
+                life.requeues += 1
+                self._outcome(record.prefix, record.counter)
+            case Succeeded():
+                for counter, result in zip(record.counters, record.results, strict=True):
+                    self._final(record.prefix, counter, states.SUCCEEDED)
+                    if isinstance(result, bytes):
+                        self._value(record.prefix, counter, result)
+            case Ended():
+                self._final(record.prefix, record.counter, record.state)
+
+    def _assigned(self, record: Assigned) -> None:
+        number, attempt = record.number, record.attempt
+        for prefix, counters in record.jobs:
+            for counter in counters:
+                life = self.lives[prefix, counter]
+                self._open(life, counter)
+                if attempt <= life.attempt:
+                    raise Broken("fence", f"job {counter} got attempt {attempt} after {life.attempt}")
+                life.attempt = attempt
+                life.assignments += 1
+                if life.assignments > 1 + life.requeues:
+                    raise Broken("place", f"job {counter} was assigned again without having come back")
+                self.holders[record.worker, number] = (prefix, counter)
+                number += 1
+                attempt += 1
+
+    def _open(self, life: JobLife, counter: int) -> None:
+        if life.final:
+            raise Broken("final", f"job {counter} moved on after its end")
+
+    def _final(self, prefix: bytes, counter: int, state: int) -> None:
+        life = self.lives[prefix, counter]
+        if life.final:
+            raise Broken("final", f"job {counter} ended twice")
+        life.final, life.state = self.seq, state
+        self._outcome(prefix, counter)
+
+    def _outcome(self, prefix: bytes, counter: int) -> None:
+        for holder, job in self.holders.items():
+            if job == (prefix, counter):
+                self.outcome_seq.setdefault(holder, self.seq)
+
+    def _value(self, prefix: bytes, counter: int, value: bytes) -> None:
+        expected = self.plans[prefix, counter].value(self.lives[prefix, counter].attempt)
+        if value != expected:
+            raise Broken("fence", f"job {counter} took {value!r}, its current attempt gives {expected!r}")
+
+    # ------------------------------------------------------------------------------------------ what leaves
+
+    def sent(self, send: Send, durable: int, worker: bytes | None) -> None:
+        """A message leaves the scheduler while records up to `durable` are on disk."""
+        message = send.message
+        if isinstance(message, Accepted):
+            self._durable(
+                "accepted", [self.lives[message.prefix, c].submitted for c in expand(message.counters)], durable
+            )
+        elif isinstance(message, Results):
+            counters = [*message.counters, *(end.counter for end in message.ends)]
+            self._durable("results", [self.lives[message.prefix, c].final for c in counters], durable)
+        elif isinstance(message, DoneAck) and worker is not None:
+            known = [self.outcome_seq.get((worker, n), 0) for n in expand(message.numbers)]
+            self._durable("doneack", known, durable)
+
+    @staticmethod
+    def _durable(what: str, seqs: list[int], durable: int) -> None:
+        if max(seqs, default=0) > durable:
+            raise Broken("durable", f"{what} left at {durable} durable records, but tells of record {max(seqs)}")
+
+    # ------------------------------------------------------------------------------------------ children
+
+    def started(self, key: JobKey, attempt: int, worker: bytes, number: int) -> None:
+        """A child begins an attempt."""
+        life = self.lives[key]
+        if (worker, number) in self.dropped:
+            raise Broken("drop", f"job {key[1]} began as number {number}, which its worker was told to drop")
+        if attempt in life.starts:
+            raise Broken("attempt", f"job {key[1]} began attempt {attempt} twice")
+        life.starts.append(attempt)
+
+    def raised(self, key: JobKey) -> None:
+        """An attempt raises what may be tried again."""
+        life = self.lives[key]
+        life.raised += 1
+        if self.faultless and life.raised > 1 + self.plans[key].retries:
+            raise Broken("retries", f"job {key[1]} is tried once more after {life.raised} failures")
+
+    def given_up(self, worker: bytes) -> None:
+        """The scheduler declared a worker lost: what it may have held can be charged."""
+        for (nonce, _), key in self.holders.items():
+            if nonce == worker and not self.lives[key].final:
+                self.lives[key].losses += 1
+
+    # ------------------------------------------------------------------------------------------ submitters
+
+    def finished(self, key: JobKey, state: int, payload: bytes) -> None:
+        """A submitter's job is over."""
+        if key in self.results:
+            raise Broken("final", f"the submitter got the end of job {key[1]} twice")
+        self.results[key] = state
+        life = self.lives.get(key)
+        if life is None or state != life.state:
+            raise Broken("result", f"the submitter got state {state} of job {key[1]}, the journal says {life}")
+        if state == states.SUCCEEDED:
+            self._value(key[0], key[1], payload)
+        elif state == states.FAILED:
+            told = read_failure(payload)
+            plan = self.plans[key]
+            if told.type_name == "WorkerLost":
+                deaths = life.kills + life.losses
+                if deaths <= plan.crash_budget:
+                    raise Broken("budget", f"job {key[1]} is a dead letter after {deaths} deaths")
+            elif plan.fails_times <= plan.retries and plan.kind == "fail":
+                raise Broken("retries", f"job {key[1]} failed with retries left")
+
+    def finale(self, expected: set[JobKey], survivors: set[JobKey]) -> None:
+        """The end of the liveness phase. `survivors`: jobs of submitters that live."""
+        for key in sorted(survivors):
+            if key not in self.results:
+                raise Broken("liveness", f"job {key[1]} never came back: {self.lives.get(key)}, {self.plans[key]}")
+        for key in sorted(expected):
+            life = self.lives.get(key)
+            if life is not None and not life.final:
+                raise Broken("liveness", f"accepted job {key[1]} never ended: {life}, {self.plans[key]}")
+            if life is not None and self.plans[key].kind == "crash" and life.state == states.SUCCEEDED:
+                deadly = self.plans[key].fails_times
+                if deadly > self.plans[key].crash_budget:
+                    raise Broken("budget", f"job {key[1]} outlived its crash budget")

@@ -1,0 +1,187 @@
+"""Defects that the laws must catch: each a patch of one production line, with the law that kills it.
+
+`python -m tests.sim.mutants` looks for the first seed that kills each and prints the table below anew; the tests run
+each on its recorded seed. A mutant that no seed kills means that the simulation does not see.
+"""
+
+import argparse
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+_PREFIX = "zmqtasks."
+
+
+@dataclass(slots=True, frozen=True)
+class Mutant:
+    """One defect.
+
+    Attributes:
+        name: what is wrong.
+        module: below zmqtasks.
+        old: a text that stands exactly once in that module.
+        new: what it becomes.
+        law: the first word of the message that it dies of.
+        seed: a history in which it does.
+    """
+
+    name: str
+    module: str
+    old: str
+    new: str
+    law: str
+    seed: int
+
+
+_CORE = "scheduler.core."
+
+MUTANTS = (
+    Mutant("accept before the record is durable", _CORE + "state",
+           "fx.sends.append(Send(submitter.route, message, self.seq))",
+           "fx.sends.append(Send(submitter.route, message, 0))", "durable", 0),
+    Mutant("result before the record is durable", _CORE + "delivery",
+           "_results(state, delivery, jobs), state.seq)", "_results(state, delivery, jobs), 0)", "durable", 0),
+    Mutant("DoneAck before the record is durable", _CORE + "workers",
+           "DoneAck(spans(sorted(set(numbers)))), state.seq)", "DoneAck(spans(sorted(set(numbers)))), 0)", "durable", 0),
+    Mutant("a hello does not take back lost assignments", _CORE + "workers",
+           "if attempts.get(number) != job.attempt]", "if False]", "liveness", 0),
+    Mutant("adoption does not compare attempts", _CORE + "workers",
+           "job.attempt != held.attempt or job.state != READY", "job.state != READY", "fence", 0),
+    Mutant("adoption takes no credit", _CORE + "workers", "    worker.credit -= 1\n", "", "credit", 0),
+    Mutant("credit is not returned", _CORE + "lifecycle", "    worker.credit += 1\n", "", "credit", 0),
+    Mutant("a lost worker's jobs are forgotten", _CORE + "workers",
+           "lifecycle.lose(state, worker,", "lifecycle.remove_worker(state, worker, fx) or (lambda *a: None)(", "place", 0),
+    Mutant("a repeated Submit is taken as new", _CORE + "submitters",
+           "known.count == count and known.digest == digest", "False", "result", 0),
+    Mutant("an outcome leaves its job leased", _CORE + "workers", "job = held.pop(number, None)",
+           "job = held.get(number)", "place", 0),
+    Mutant("a crash is not charged", _CORE + "lifecycle", "    job.crashes += 1\n", "", "liveness", 0),
+    Mutant("a retry is not counted", _CORE + "lifecycle", "    job.retries += 1\n", "", "liveness", 0),
+    Mutant("an acknowledgement does not open the window", _CORE + "submitters",
+           "        submitter.flying -= len(jobs)\n", "", "liveness", 0),
+    Mutant("results are not sent again after a hello", _CORE + "submitters",
+           "submitter.outbox.extendleft(reversed(jobs))", "pass", "liveness", 0),
+    Mutant("loaded bytes wake nobody", _CORE + "core", "        job = state.waiting.pop(number, None)\n",
+           "        job = None\n", "liveness", 0),
+    Mutant("a job that was cancelled while it was loaded stays behind", _CORE + "lifecycle",
+           "                state.waiting.pop(args.number, None)\n", "                pass\n", "rest", 0),
+    Mutant("the worker does not send outcomes again", "worker.core",
+           "fx.sends.extend(dones(list(work.outcomes.runs.values()), list(work.outcomes.ends.values())))", "pass",
+           "liveness", 0),
+    Mutant("the worker takes a repeated Assign as new", "worker.workload",
+           "skip = min(count, max(0, self.ledger.seen + 1 - number))", "skip = 0", "attempt", 0),
+    Mutant("the worker forgets outcomes when it sends them", "worker.ledger", "if state <= ENDED", "if state < ENDED",
+           "attempt", 0),
+    Mutant("the worker keeps what it was told to drop", "worker.core",
+           "fx.reclaim |= work.drop(message.dropped)", "pass", "rest", 0),
+    Mutant("a dead child's job counts as never started", "worker.workload",
+           "self._victim(number, pushed.target.name, evidence, ours=ours)", "pass", "place", 0),
+    Mutant("the submitter does not submit again after a hello", "submitter.core",
+           "            self._send(parcel, fx)\n        for prefix", "            pass\n        for prefix", "liveness", 0),
+    Mutant("the submitter takes a repeated result as new", "submitter.core",
+           "            handles[counter - first] = None\n", "", "final", 0),
+    Mutant("the submitter never acknowledges results", "submitter.core", "ACK", "ACK", "liveness", 0),
+)  # fmt: skip
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Loads the mutant's module from its patched source, whoever imports it."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        self.mutant = mutant
+        self.name = _PREFIX + mutant.module
+        self.used = False
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self.name:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        assert spec is not None
+        assert spec.origin is not None
+        self.origin = spec.origin
+        return importlib.util.spec_from_loader(fullname, self, origin=spec.origin)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self.used = True
+        with open(self.origin, encoding="utf-8") as file:
+            source = file.read()
+        exec(compile(patched(self.mutant, source), self.origin, "exec"), module.__dict__)  # noqa: S102
+
+
+def patched(mutant: Mutant, source: str) -> str:
+    """The module's source with the defect in it.
+
+    Raises:
+        LookupError: the line has changed: the mutant must follow it.
+    """
+    if source.count(mutant.old) != 1:
+        message = f"mutant {mutant.name!r}: its text stands {source.count(mutant.old)} times in {mutant.module}"
+        raise LookupError(message)
+    return source.replace(mutant.old, mutant.new)
+
+
+def _die(mutant: Mutant, seeds: Sequence[int]) -> int:
+    """In a fresh process: run seeds until one kills; prints ``seed law message``."""
+    finder = _Finder(mutant)
+    sys.meta_path.insert(0, finder)
+    history = importlib.import_module("tests.sim.history")
+    assert finder.used, "the mutant's module was loaded before it could be patched"
+    for seed in seeds:
+        try:
+            history.run(seed)
+        except AssertionError as error:
+            law = str(error).partition(":")[0]
+            print(f"{seed} {law}: {str(error)[:200]}")
+            return 0
+        except Exception as error:  # noqa: BLE001  (a core that falls over is dead as well)
+            print(f"{seed} {type(error).__name__}: {error}")
+            return 0
+    return 1
+
+
+def kill(mutant: Mutant, seeds: Sequence[int], timeout: float) -> tuple[int, str] | None:
+    """The first of these seeds that kills it, and the law's name; None if it lives."""
+    index = MUTANTS.index(mutant)
+    command = [sys.executable, "-m", "tests.sim.mutants", "--run", str(index), *map(str, seeds)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)  # noqa: S603
+    if done.returncode == 1 and not done.stderr:
+        return None
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr)
+    seed, _, rest = done.stdout.strip().splitlines()[-1].partition(" ")
+    return int(seed), rest
+
+
+def main() -> int:
+    """Returns 1 if a mutant lives."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--seeds", type=int, default=500, help="how many seeds are tried")
+    parser.add_argument("--only", type=int, help="one mutant by its index")
+    parser.add_argument("numbers", nargs="*", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run is not None:
+        return _die(MUTANTS[options.run], options.numbers)
+    living = 0
+    for index, mutant in enumerate(MUTANTS):
+        if options.only not in (None, index):
+            continue
+        try:
+            found = kill(mutant, range(options.seeds), 600)
+        except RuntimeError as error:
+            found = (-1, str(error).strip().splitlines()[-1])
+        living += found is None
+        print(f"{index:3} {mutant.name}: {found or 'LIVES'}", flush=True)
+    return 1 if living else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

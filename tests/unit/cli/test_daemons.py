@@ -1,0 +1,105 @@
+"""What `zmqtasks scheduler` and `zmqtasks worker` hand to the processes that they start."""
+
+import socket
+import sys
+from types import ModuleType
+
+import pytest
+
+from zmqtasks.cli import main
+from zmqtasks.cli.worker import worker_name
+
+
+class Options:
+    def __init__(self, **given):
+        self.given = given
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Replaces the processes; the list of what they were started with."""
+    seen = []
+
+    def run(options):
+        seen.append(options.given)
+        return 0
+
+    for name, kind in (("zmqtasks.scheduler.daemon", "Scheduler"), ("zmqtasks.worker.agent", "Worker")):
+        module = ModuleType(name)
+        setattr(module, f"{kind}Options", Options)
+        setattr(module, f"run_{kind.lower()}", run)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr("zmqtasks.logs.setup", lambda level, logfile=None: seen.append((level, logfile)))
+    monkeypatch.delenv("ZMQTASKS_BROKER", raising=False)
+    return seen
+
+
+def test_a_scheduler_without_options(started):
+    assert main(["scheduler"]) == 0
+    assert started == [
+        ("info", None),
+        {
+            "bind": ("tcp://127.0.0.1:5555",),
+            "in_memory": True,
+            "plaintext": (),
+            "lifeline_fd": None,
+            "pidfile": None,
+        },
+    ]
+
+
+def test_a_scheduler_with_options(started, tmp_path):
+    words = (
+        "scheduler --bind tcp://127.0.0.1:1 --bind ipc:///tmp/x --in-memory --plaintext 10.0.0.0/8 --plaintext ::1/128"
+    )
+    words += f" -l DEBUG --logfile {tmp_path}/log --pidfile {tmp_path}/pid --lifeline-fd 7"
+    assert main(words.split()) == 0
+    assert started == [
+        ("debug", f"{tmp_path}/log"),
+        {
+            "bind": ("tcp://127.0.0.1:1", "ipc:///tmp/x"),
+            "in_memory": True,
+            "plaintext": ("10.0.0.0/8", "::1/128"),
+            "lifeline_fd": 7,
+            "pidfile": f"{tmp_path}/pid",
+        },
+    ]
+
+
+def test_a_worker_with_options(started):
+    words = "worker -A shop:app -b tcp://head:1 -c 3 -P prefork -Q a,b,,a -n w@%h -l warning --shutdown-timeout 5"
+    assert main(words.split()) == 0
+    assert started[0] == ("warning", None)
+    assert {
+        "broker": "tcp://head:1",
+        "name": f"w@{socket.gethostname()}",
+        "concurrency": 3,
+        "queues": ("a", "b"),
+        "app": "shop:app",
+        "shutdown_timeout": 5.0,
+        "loglevel": "warning",
+        "lifeline_fd": None,
+    }.items() <= started[1].items()
+
+
+def test_celerys_order(started):
+    assert main(["-A", "shop", "-b", "tcp://head:1", "worker", "-l", "info"]) == 0
+    assert (started[1]["app"], started[1]["broker"]) == ("shop", "tcp://head:1")
+
+
+def test_a_worker_without_options(started):
+    assert main(["worker"]) == 0
+    given = started[1]
+    assert given["concurrency"] >= 1
+    assert (given["broker"], given["app"]) == ("tcp://127.0.0.1:5555", None)
+    assert given["name"] == f"worker@{socket.gethostname()}"
+
+
+def test_names(monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "head.example.org")
+    assert worker_name("w%%@%h/%n/%d") == "w%@head.example.org/head/example.org"
+
+
+def test_the_exit_code_of_the_process_is_ours(started, monkeypatch):
+    monkeypatch.setattr(sys.modules["zmqtasks.worker.agent"], "run_worker", lambda options: 2)
+    assert main(["worker"]) == 2

@@ -1,0 +1,144 @@
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from zmqtasks import wire
+from zmqtasks.cli import main
+from zmqtasks.cli.status import as_dict, duration, plural, tables
+
+URL = "tcp://head:5555"
+
+
+def worker(name="w1@host", state="up", **other):
+    fields = {
+        "host": "host",
+        "pid": 4_194_303,
+        "slots": 128,
+        "held": 12_345,
+        "running": 128,
+        "done": 123_456_789,
+        "queues": ["high", "normal"],
+        "tasks": ["t"],
+        "silent": 0.4,
+        **other,
+    }
+    return wire.WorkerStatus(name=name, state=state, **fields)
+
+
+def status(**other):
+    fields = {
+        "epoch": 7,
+        "release": "0.1.0",
+        "pid": 42,
+        "uptime": 7500.0,
+        "durable": False,
+        "workers": [worker("w2"), worker()],
+        "queues": [wire.QueueStatus("normal", 1_234_567, 2), wire.QueueStatus("lonely", 5, 0)],
+        "jobs": {"ready": 1_234_572, "running": 256, "succeeded": 3, "failed": 0},
+        "submitters": 1,
+        "counters": {"stale": 0},
+        "warnings": ["no worker knows the task 'resise'; did you mean 'resize'?"],
+        **other,
+    }
+    return wire.Status(**fields)
+
+
+def shown(told, width=80):
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    for part in tables(URL, told):
+        console.print(part)
+    return console.file.getvalue()
+
+
+def test_people_see_everything_in_80_columns():
+    text = shown(status())
+    assert max(len(line) for line in text.splitlines()) <= 80
+    for word in (
+        URL,
+        "up 2 h 5 min",
+        "pid 42",
+        "in memory only",
+        "1 submitter\n",
+        "1,234,572",
+        "w1@host",
+        "123,456,789",
+    ):
+        assert word in text
+    assert "Warning: no worker knows the task 'resise'" in text
+    assert text.index("w1@host") < text.index("w2")
+
+
+def test_long_names_and_brackets_stay_whole():
+    text = shown(status(workers=[worker("[red]" + "x" * 60, "suspect", silent=3.0)]))
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "[red]" in text
+    assert text.count("x") >= 60
+    assert "suspect" in text
+
+
+def test_nothing_has_happened_yet():
+    text = shown(status(workers=[], queues=[], jobs={}, warnings=[]))
+    assert "No worker has joined: start one with zmqtasks worker" in text
+    assert "Warning" not in text
+
+
+def test_json_is_stable_and_sorted():
+    told = as_dict(URL, status())
+    assert list(told) == [
+        "url",
+        "epoch",
+        "release",
+        "pid",
+        "uptime",
+        "durable",
+        "workers",
+        "queues",
+        "jobs",
+        "submitters",
+        "counters",
+        "warnings",
+    ]
+    assert [w["name"] for w in told["workers"]] == ["w1@host", "w2"]
+    assert told["queues"][0] == {"name": "lonely", "ready": 5, "workers": 0}
+    assert list(told["workers"][0]) == [
+        "name",
+        "host",
+        "pid",
+        "state",
+        "slots",
+        "held",
+        "running",
+        "done",
+        "queues",
+        "tasks",
+        "silent",
+    ]
+
+
+def test_the_command(monkeypatch, capsys):
+    asked = []
+
+    def ask(url, timeout):
+        asked.append((url, timeout))
+        return status()
+
+    monkeypatch.setattr("zmqtasks.cli._operator.ask_status", ask)
+    assert main(["status", "--broker", URL, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == as_dict(URL, status())
+    assert main(["status", "--broker", URL, "--timeout", "1"]) == 0
+    assert URL in capsys.readouterr().out
+    assert asked == [(URL, 5.0), (URL, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "0.0 s"), (1.26, "1.3 s"), (59.4, "59 s"), (60, "1 min"), (7500, "2 h 5 min"), (352_800, "4 d 2 h")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_plural():
+    assert [plural(1, "job"), plural(0, "job"), plural(1234, "job")] == ["1 job", "0 jobs", "1,234 jobs"]

@@ -1,0 +1,146 @@
+"""Attempts that end without an outcome: retries, crashes, losses."""
+
+import pytest
+
+from zmqtasks import wire
+from zmqtasks.scheduler.core.records import Requeued
+from zmqtasks.states import DELAYED, FAILED, READY
+
+
+def one(h, **spec):
+    w, s = h.worker(), h.submitter()
+    s.submit(**spec)
+    w.assigned()
+    return w, s
+
+
+def test_an_exception_is_final_without_retries(h):
+    w, s = one(h)
+    w.ended(1, wire.RETRYABLE, "oops")
+    assert s.ends() == {0: (FAILED, "builtins.ValueError", "oops")}
+
+
+def test_what_may_not_be_retried_is_not(h):
+    w, s = one(h, retries=5)
+    w.ended(1, wire.FAILED)
+    assert s.ends()[0][0] == FAILED
+
+
+def test_a_retry_without_backoff_is_at_once_and_the_last_failure_is_final(h):
+    w, s = one(h, retries=2)
+    for number in (1, 2):
+        w.ended(number, wire.RETRYABLE)
+        assert w.assigned() == [0]
+    w.ended(3, wire.RETRYABLE, "the third")
+    assert s.ends() == {0: (FAILED, "builtins.ValueError", "the third")}
+    assert h.counters["retried"] == 2
+
+
+def test_backoff_doubles_up_to_its_limit(h):
+    w, s = one(h, retries=4, backoff=2.0, backoff_max=5.0)
+    for number, delay in ((1, 2.0), (2, 4.0), (3, 5.0), (4, 5.0)):
+        fx = w.send(wire.Done([], [wire.End(number, wire.RETRYABLE, b"", 0.01)]))
+        w.expect(wire.DoneAck)
+        assert fx.records == [Requeued(s.prefix, 0, 0, number, pytest.approx(h.wall + delay), solo=False)]
+        assert h.job().state == DELAYED
+        assert h.core.state.backoffs.next() == pytest.approx(h.mono + delay)
+        h.pass_time(delay - 0.1)
+        assert w.inbox == []
+        h.pass_time(0.1)
+        assert w.assigned() == [0]
+    w.ended(5, wire.RETRYABLE)
+    assert s.ends()[0][0] == FAILED
+
+
+def test_backoff_does_not_follow_the_wall_clock(h):
+    w, _ = one(h, retries=1, backoff=10.0)
+    w.ended(1, wire.RETRYABLE)
+    h.wall += 3600
+    h.turn()
+    assert h.job().state == DELAYED
+
+
+def test_a_thousand_retries_do_not_overflow(h):
+    w, s = one(h, retries=1100, backoff=1e-9, backoff_max=0.5)
+    for number in range(1, 1101):
+        w.ended(number, wire.RETRYABLE)
+        h.pass_time(0.5)
+        assert w.assigned() == [0]
+    w.done()
+    s.results()
+
+
+def test_the_fourth_death_of_a_child_is_final_with_all_the_evidence(h):
+    w, s = one(h)
+    for number in (1, 2, 3):
+        w.ended(number, wire.CRASHED, f"child {number} of host died of signal 9")
+        assert w.assigned() == [0]
+    w.ended(4, wire.CRASHED, "child 4 of host died of signal 11")
+    state, kind, text = s.ends()[0]
+    assert (state, kind) == (FAILED, "WorkerLost")
+    assert h.job().id in text
+    assert "crash budget is 3" in text
+    for number in (1, 2, 3):
+        assert f"death {number}: child {number} of host died of signal 9" in text
+    assert "death 4: child 4 of host died of signal 11" in text
+    assert [action for action, _ in h.logs if action == "dead-letter"] == ["dead-letter"]
+    assert not h.core.state.evidence
+
+
+@pytest.mark.parametrize("budget", [0, 1])
+def test_a_job_may_have_a_budget_of_its_own(h, budget):
+    w, s = one(h, crash_budget=budget)
+    for number in range(1, budget + 1):
+        w.ended(number, wire.CRASHED)
+        w.assigned()
+    w.ended(budget + 1, wire.CRASHED)
+    assert s.ends()[0][1] == "WorkerLost"
+
+
+def test_a_crash_costs_no_retry_and_a_retry_no_crash(h):
+    w, s = one(h, retries=1, crash_budget=1)
+    w.ended(1, wire.CRASHED)
+    w.assigned()
+    w.ended(2, wire.RETRYABLE)
+    w.assigned()
+    job = h.job()
+    assert (job.crashes, job.retries) == (1, 1)
+    w.done()
+    assert s.results() == {0: b"result 3"}
+    assert not h.core.state.evidence
+
+
+def test_an_outcome_lost_with_a_child_is_not_charged(h):
+    w, s = one(h, crash_budget=0)
+    for number in (1, 2, 3, 4, 5):
+        w.ended(number, wire.LOST)
+        assert w.assigned() == [0]
+    w.done()
+    assert s.results() == {0: b"result 6"}
+    assert h.job().crashes == 0
+
+
+def test_what_comes_back_goes_before_what_never_left(h):
+    w, s = h.worker(slots=2), h.submitter()
+    s.submit(5)
+    assert w.assigned() == [0, 1]
+    w.ended(1, wire.LOST)
+    assert w.assigned() == [0]
+    assert h.job(2).state == READY
+
+
+def test_run_times_of_crashes_are_not_measured(h):
+    w, s = one(h)
+    w.ended(1, wire.CRASHED, took=0.0001)
+    w.ended(2, wire.LOST, took=0.0001)
+    assert h.job().submission.target.mean < 0
+    w.inbox.clear()
+    w.ended(3, wire.FAILED, took=0.5)
+    assert h.job().submission.target.mean == 0.5
+    s.ends()
+
+
+def test_an_unreadable_evidence_is_told_as_such(h):
+    w, s = one(h, crash_budget=0)
+    w.report(ends=[wire.End(1, wire.CRASHED, b"\xc1", 0.0)])
+    assert "cannot be decoded" in s.ends()[0][2]

@@ -1,0 +1,80 @@
+import pytest
+
+from zmqtasks.wire import Done, End, Run
+from zmqtasks.worker.backlog import Backlog, Outcomes, Target, dones
+from zmqtasks.worker.claims import Piece
+
+
+def piece(first: int, count: int, size: int = 1) -> Piece:
+    return Piece(first, 100 + first, b"p", list(range(first, first + count)), [b"x" * size] * count)
+
+
+@pytest.fixture
+def quick():
+    target = Target("quick", None, "json")
+    target.measured(1, 1e-6, 1e-6)
+    return target
+
+
+def test_claims_share_what_waits_among_the_slots(quick):
+    backlog = Backlog()
+    backlog.append(piece(1, 200), quick)
+    _, pieces = backlog.cut(0.001, 4)
+    assert [(p.first, len(p.args)) for p in pieces] == [(1, 50)]
+    _, pieces = backlog.cut(0.001, 1)
+    assert [(p.first, p.attempt, len(p.args)) for p in pieces] == [(51, 151, 150)]
+    assert not backlog
+
+
+def test_a_claim_is_bounded_in_bytes(quick):
+    backlog = Backlog()
+    backlog.append(piece(1, 3, 30_000), quick)
+    assert [len(p.args) for p in backlog.cut(0.001, 1)[1]] == [2]
+    backlog.append(piece(4, 1, 90_000), quick)
+    assert [p.first for p in backlog.cut(0.001, 1)[1]] == [3]
+    assert [p.first for p in backlog.cut(0.001, 1)[1]] == [4]
+
+
+def test_numbers_are_taken_out_of_the_middle(quick):
+    backlog = Backlog()
+    backlog.append(piece(1, 10), quick)
+    backlog.append(piece(11, 10), quick)
+    backlog.remove([(3, 2), (9, 4), (100, 5)])
+    assert list(backlog.numbers()) == [1, 2, *range(5, 9), *range(13, 21)]
+    assert backlog.waiting == 14
+
+
+def test_a_slow_first_call_is_soon_forgotten():
+    target = Target("t", None, "json")
+    assert target.jobs(0.001) == 1
+    target.measured(1, 0.05, 0.05)
+    for _ in range(16):
+        target.measured(1, 1e-5, 1e-5)
+    assert target.jobs(0.001) > 10
+
+
+def test_outcomes_are_discarded_in_any_pieces():
+    outcomes = Outcomes()
+    outcomes.runs[1] = Run(1, [b"1", b"2", b"3", b"4"], "json", 4.0, 1.0)
+    outcomes.ends[5] = End(5, 1, b"", 0.0)
+    outcomes.discard(2, 2)
+    assert list(outcomes.numbers()) == [5, 1, 4]
+    assert outcomes.runs[4] == Run(4, [b"4"], "json", 1.0, 1.0)
+    outcomes.discard(4, 2)
+    outcomes.discard(1, 1)
+    assert list(outcomes.numbers()) == []
+
+
+def test_a_run_too_large_for_a_message_is_cut():
+    run = Run(1, [b"x" * 30_000] * 5, "json", 5.0, 1.0)
+    ends = [End(9, 1, b"e" * 40_000, 0.0)]
+    assert [[(r.first, len(r.results)) for r in d.runs] for d in dones([run], ends)] == [
+        [(1, 2)],
+        [(3, 2)],
+        [(5, 1)],
+        [],
+    ]
+    assert list(dones([], [])) == []
+    assert list(dones([Run(1, [b"x" * 99_999], "json", 1.0, 1.0)], [])) == [
+        Done([Run(1, [b"x" * 99_999], "json", 1.0, 1.0)], [])
+    ]

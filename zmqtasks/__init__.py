@@ -1,0 +1,114 @@
+"""Tasks, queues and workers on ZeroMQ: Celery's programming model without a broker service.
+
+Everything is imported on first use: ``import zmqtasks`` itself costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zmqtasks.app import App
+    from zmqtasks.errors import (
+        AddressInUse,
+        AppNotLoaded,
+        BadOption,
+        BadUrl,
+        ClientClosed,
+        JobAborted,
+        JobCancelled,
+        JobConflict,
+        JobError,
+        JobExpired,
+        JobTimeout,
+        NotAuthorized,
+        NotAvailable,
+        PayloadError,
+        PayloadTooLarge,
+        PeerError,
+        ProtocolMismatch,
+        QueueFull,
+        RemoteError,
+        RemoteTraceback,
+        ResultExpired,
+        SchedulerUnreachable,
+        TaskNotRegistered,
+        UnknownJob,
+        WorkerLost,
+        ZmqTasksError,
+    )
+    from zmqtasks.local import Client, LocalCluster
+    from zmqtasks.submitter.asyncresult import AsyncResult
+    from zmqtasks.submitter.results import Job, as_completed
+    from zmqtasks.submitter.tasks import Task
+    from zmqtasks.task import CurrentJob, current_job
+
+    __version__: str
+
+_HOME = {
+    "App": "app",
+    "AsyncResult": "submitter.asyncresult",
+    "Client": "local",
+    "CurrentJob": "task",
+    "Job": "submitter.results",
+    "LocalCluster": "local",
+    "Task": "submitter.tasks",
+    "as_completed": "submitter.results",
+    "current_job": "task",
+}
+
+__all__ = [
+    "AddressInUse",
+    "App",
+    "AppNotLoaded",
+    "AsyncResult",
+    "BadOption",
+    "BadUrl",
+    "Client",
+    "ClientClosed",
+    "CurrentJob",
+    "Job",
+    "JobAborted",
+    "JobCancelled",
+    "JobConflict",
+    "JobError",
+    "JobExpired",
+    "JobTimeout",
+    "LocalCluster",
+    "NotAuthorized",
+    "NotAvailable",
+    "PayloadError",
+    "PayloadTooLarge",
+    "PeerError",
+    "ProtocolMismatch",
+    "QueueFull",
+    "RemoteError",
+    "RemoteTraceback",
+    "ResultExpired",
+    "SchedulerUnreachable",
+    "Task",
+    "TaskNotRegistered",
+    "UnknownJob",
+    "WorkerLost",
+    "ZmqTasksError",
+    "__version__",
+    "as_completed",
+    "current_job",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("zmqtasks")
+    elif name in __all__:
+        value = getattr(import_module(f"zmqtasks.{_HOME.get(name, 'errors')}"), name)
+    else:
+        message = f"module 'zmqtasks' has no attribute {name!r}"
+        raise AttributeError(message)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

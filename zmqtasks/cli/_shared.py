@@ -1,0 +1,134 @@
+"""What commands have in common: options, the broker's address, how they speak to people."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Final, TypeVar
+
+import click
+
+from zmqtasks import logs
+from zmqtasks.config import DEFAULT_PORT
+from zmqtasks.logs import LEVELS
+
+BROKER_VARIABLE: Final = "ZMQTASKS_BROKER"
+DEFAULT_BROKER: Final = f"tcp://127.0.0.1:{DEFAULT_PORT}"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Common:
+    """What stands before the command's name, and what `main` must know when a command fails."""
+
+    app: str | None = None
+    broker: str | None = None
+    debug: bool = False
+
+
+def Example(*lines: str) -> str:  # noqa: N802  (it reads as a heading where it is used)
+    """The end of a command's help: examples that click does not wrap."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def release() -> str:
+    """The installed version of zmqtasks."""
+    try:
+        return metadata.version("zmqtasks")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def say(text: str) -> None:
+    """One line for the person at the terminal, on stderr, whatever line breaks the text holds."""
+    print(f"zmqtasks: {' '.join(text.split())}", file=sys.stderr, flush=True)  # noqa: T201  (this is what people read)
+
+
+def show_json(value: object) -> None:
+    """What --json prints: one object, indented, keys in a fixed order."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def loglevel_option(function: F) -> F:
+    """-l of commands that come to an end: warnings and worse are shown."""
+    return _loglevel("warning", _set_up_logging, expose=False)(function)
+
+
+def daemon_options(function: F) -> F:
+    """The options of processes that stay: -l, --logfile, and the hidden lifeline."""
+    function = click.option(
+        "--lifeline-fd", type=int, hidden=True, help="End when this file descriptor gives end of file."
+    )(function)
+    function = click.option(
+        "--logfile", type=click.Path(dir_okay=False), metavar="FILE", help="Append the log to FILE, not to stderr."
+    )(function)
+    return _loglevel("info", _note_debug, expose=True)(function)
+
+
+def _loglevel(default: str, callback: Callable[..., str], *, expose: bool) -> Callable[[F], F]:
+    return click.option(
+        "-l",
+        "--loglevel",
+        type=click.Choice(LEVELS, case_sensitive=False),
+        default=default,
+        show_default=True,
+        callback=callback,
+        expose_value=expose,
+        metavar="LEVEL",
+        help=f"How much to log: {', '.join(LEVELS)}.",
+    )
+
+
+def _note_debug(ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    ctx.ensure_object(Common).debug = value == "debug"
+    return value
+
+
+def _set_up_logging(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    logs.setup(value)
+    return _note_debug(ctx, param, value)
+
+
+def json_option(function: F) -> F:
+    """--json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")(function)
+
+
+def broker_option(function: F) -> F:
+    """--broker, which every command that talks to a scheduler has; read it with `broker_url`."""
+    return click.option(
+        "-b",
+        "--broker",
+        metavar="URL",
+        help=f"The scheduler, tcp://HOST:PORT or ipc://PATH.  [default: ${BROKER_VARIABLE} or {DEFAULT_BROKER}]",
+    )(function)
+
+
+def given_broker(ctx: click.Context, broker: str | None) -> str | None:
+    """The broker that the user named: the command's --broker, the one before the command's name, the environment's."""
+    return broker or ctx.ensure_object(Common).broker or os.environ.get(BROKER_VARIABLE) or None
+
+
+def broker_url(ctx: click.Context, broker: str | None, *, local: bool = False) -> str:
+    """The URL to connect to.
+
+    Args:
+        ctx: of the command.
+        broker: the command's --broker.
+        local: whether the command can work on local://, a cluster of its own.
+
+    Raises:
+        BadUrl: it is no URL that this command can use.
+    """
+    from zmqtasks.errors import BadUrl
+    from zmqtasks.transport import parse_url
+
+    url = given_broker(ctx, broker) or DEFAULT_BROKER
+    if url.startswith("local://"):
+        if local:
+            return url
+        raise BadUrl("local:// is a cluster inside one script, nobody else can reach it; give tcp://HOST:PORT")
+    return parse_url(url)

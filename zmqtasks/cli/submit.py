@@ -1,0 +1,251 @@
+"""``zmqtasks submit``: one job, or the jobs of a file or a stream."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from zmqtasks.cli._shared import Example, broker_option, broker_url, loglevel_option, say
+
+if TYPE_CHECKING:
+    from zmqtasks.cli._feed import Feed
+    from zmqtasks.cli._outcomes import Tally
+    from zmqtasks.cli._sources import Source
+    from zmqtasks.cli._targets import Targets
+
+INTERRUPTED = 130
+
+
+@dataclass(slots=True, frozen=True)
+class _Plan:
+    """What the command line asks for."""
+
+    url: str
+    target: str | None
+    args: list[Any]
+    kwargs: dict[str, Any]
+    jobs: str | None
+    options: dict[str, Any]
+    output: str | None
+    wait: bool
+    progress: bool
+
+
+@click.command(
+    epilog=Example(
+        "zmqtasks submit math:sqrt --args '[2]' --wait",
+        "zmqtasks submit shop.tasks.resize --jobs jobs.jsonl --output results.jsonl",
+        "generate | zmqtasks submit shop.tasks.resize --jobs - --wait",
+    )
+)
+@click.argument("target", metavar="[MODULE:FUNCTION|TASK]", required=False)
+@click.option("--args", "args_json", metavar="JSON", help="Positional arguments of one job, a JSON list.")
+@click.option("--kwargs", "kwargs_json", metavar="JSON", help="Keyword arguments of one job, a JSON object.")
+@click.option("--jobs", metavar="FILE", help="Read jobs from FILE, one JSON object a line; - is stdin.")
+@click.option("--wait", is_flag=True, help="Wait for the results and print them; without it, print the job ids.")
+@click.option("--output", metavar="FILE", help="Write results to FILE, in order of completion (and wait for them).")
+@click.option(
+    "--progress/--no-progress", default=None, help="Show a bar on stderr.  [default: if stderr is a terminal]"
+)
+@click.option("--queue", metavar="NAME", help="The queue of jobs that name none.")
+@click.option("--retries", type=click.IntRange(0), metavar="N", help="Tries after the first one that fails.")
+@click.option(
+    "--on-unknown",
+    type=click.Choice(["fail", "wait"]),
+    default="fail",
+    show_default=True,
+    help="What becomes of a TASK that no worker knows now.",
+)
+@broker_option
+@loglevel_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    *,
+    target: str | None,
+    args_json: str | None,
+    kwargs_json: str | None,
+    jobs: str | None,
+    wait: bool,
+    output: str | None,
+    progress: bool | None,
+    queue: str | None,
+    retries: int | None,
+    on_unknown: str,
+    broker: str | None,
+) -> int:
+    """Submit one job, or one per line of a file or of stdin.
+
+    MODULE:FUNCTION is imported here and shipped to the workers; any other name is a task that they know. A line of
+    --jobs is {"args": [...], "kwargs": {...}}, and may have "task", "id", "queue", "retries", "backoff", "countdown",
+    "eta", "crash_budget", "result_ttl", "on_unknown". A file is checked whole before anything is submitted; of a
+    stream the jobs before a broken line are submitted already, and they go on.
+
+    The exit code is 1 if any job failed. Ctrl-C cancels what has not started.
+    """
+    if target is not None and jobs is None and target.endswith(".jsonl") and Path(target).is_file():
+        target, jobs = None, target  # zmqtasks submit jobs.jsonl
+    if target is None and jobs is None:
+        raise click.UsageError("give MODULE:FUNCTION, the name of a task, or --jobs FILE", ctx)
+    if jobs is not None and (args_json is not None or kwargs_json is not None):
+        raise click.UsageError("--args and --kwargs are for one job; with --jobs each line has its own", ctx)
+
+    options = {"queue": queue, "retries": retries, "on_unknown": "wait" if on_unknown == "wait" else None}
+    plan = _Plan(
+        url=broker_url(ctx, broker, local=True),
+        target=target,
+        args=_json_list(ctx, "--args", args_json),
+        kwargs=_json_object(ctx, "--kwargs", kwargs_json),
+        jobs=jobs,
+        options={name: value for name, value in options.items() if value is not None},
+        output=output or ("-" if wait else None),
+        wait=wait or output is not None,
+        progress=sys.stderr.isatty() if progress is None else progress,
+    )
+    return _run(plan)
+
+
+def _json_list(ctx: click.Context, option: str, text: str | None) -> list[Any]:
+    value = _json(ctx, option, text or "[]")
+    if not isinstance(value, list):
+        raise click.BadParameter("must be a JSON list, like '[1, 2]'", ctx, param_hint=option)
+    return value
+
+
+def _json_object(ctx: click.Context, option: str, text: str | None) -> dict[str, Any]:
+    value = _json(ctx, option, text or "{}")
+    if not isinstance(value, dict):
+        raise click.BadParameter("must be a JSON object, like '{\"x\": 1}'", ctx, param_hint=option)
+    return value
+
+
+def _json(ctx: click.Context, option: str, text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"is no JSON: {error}", ctx, param_hint=option) from None
+
+
+def _run(plan: _Plan) -> int:
+    from zmqtasks.cli._feed import Feed
+    from zmqtasks.cli._outcomes import Tally
+    from zmqtasks.cli._progress import Bar
+    from zmqtasks.cli._sender import connect
+    from zmqtasks.cli._targets import Targets
+    from zmqtasks.cli.status import plural
+
+    with ExitStack() as stack:
+        targets = Targets()
+        source = _source(stack, plan, targets)
+        sender = stack.enter_context(connect(plan.url))
+        tally = Tally(stack.enter_context(_output(plan)), plan.output or "stdout", lines=plan.jobs is not None)
+        label = "jobs" if plan.wait else "submitting"
+        bar = stack.enter_context(Bar(source.total, shown=plan.progress, label=label))
+        begin = time.monotonic()
+        feed = Feed(sender, targets, source, tally, lambda feed: bar.update(feed, accepted_only=not plan.wait))
+        try:
+            if plan.wait:
+                feed.run()
+            else:
+                feed.run_accepted(_tell_ids)
+        except Exception as error:
+            if feed.submitted and not isinstance(error, BrokenPipeError):
+                say(f"{plural(feed.submitted, 'job')} submitted before this error; they go on:")
+            raise
+    return _summary(plan, feed, tally, time.monotonic() - begin)
+
+
+def _source(stack: ExitStack, plan: _Plan, targets: "Targets") -> "Source":
+    """The jobs; those of a regular file are all checked when this returns."""
+    from zmqtasks.cli._jobs import BadLine, JobLines, JobRequest
+    from zmqtasks.cli._sources import OneJob, open_source
+
+    if plan.jobs is None:
+        target = plan.target or ""
+        targets(target)
+        return OneJob(JobRequest(1, target, plan.args, plan.kwargs, None, plan.options))
+    if plan.target is not None:
+        targets(plan.target)  # it is wrong for all lines, so no line is to blame
+    if plan.jobs == "-":
+        file: BinaryIO = sys.stdin.buffer
+        name = "stdin"
+    else:
+        file, name = stack.enter_context(closing(_open_jobs(plan))), plan.jobs
+    try:
+        return open_source(file, JobLines(name, plan.target, plan.options, targets))
+    except BadLine as error:
+        raise BadLine(f"{error}; nothing was submitted") from None
+
+
+def _open_jobs(plan: _Plan) -> BinaryIO:
+    path = Path(plan.jobs or "")
+    try:
+        if plan.output not in (None, "-") and path.samefile(Path(plan.output or "")):
+            raise click.UsageError(f"--output would overwrite {path}, which --jobs reads")
+    except OSError:
+        pass  # one of them is not there yet
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise click.UsageError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+@contextmanager
+def _output(plan: _Plan) -> Iterator[BinaryIO | None]:
+    if plan.output is None:
+        yield None
+    elif plan.output == "-":
+        yield sys.stdout.buffer
+    else:
+        try:
+            file = Path(plan.output).open("wb")  # noqa: SIM115  (closed below; only opening it may fail like this)
+        except OSError as error:
+            raise click.UsageError(f"cannot write {plan.output}: {error.strerror or error}") from None
+        with file:
+            yield file
+
+
+def _tell_ids(ids: list[str]) -> None:
+    sys.stdout.write("\n".join(ids) + "\n")
+    sys.stdout.flush()
+
+
+def _summary(plan: _Plan, feed: "Feed", tally: "Tally", seconds: float) -> int:
+    """Say on stderr how it went; returns the exit code."""
+    from zmqtasks.cli.status import duration, plural
+
+    for error in tally.first_errors:
+        say(error)
+    if tally.bad > len(tally.first_errors) and tally.first_errors:
+        where = f", see {plan.output}" if plan.output not in (None, "-") else ""
+        say(f"… and {tally.bad - len(tally.first_errors):,} more that did not succeed{where}")
+    if feed.interrupted:
+        say(f"interrupted: {_what_was_left(plan, feed)}")
+        return INTERRUPTED
+    count = tally.ended if plan.wait else feed.submitted
+    rate = f"{count / seconds:,.0f} jobs/s" if seconds > 0 else ""
+    if plan.wait:
+        states = ", ".join(f"{number:,} {state}" for state, number in sorted(tally.states.items(), reverse=True))
+        say(f"{plural(count, 'job')}: {states or 'nothing to do'} in {duration(seconds)} ({rate})")
+    else:
+        say(f"{plural(count, 'job')} accepted in {duration(seconds)} ({rate})")
+    return 1 if tally.bad else 0
+
+
+def _what_was_left(plan: _Plan, feed: "Feed") -> str:
+    from zmqtasks.cli.status import plural
+
+    if not plan.wait:
+        return f"{plural(feed.submitted, 'job')} submitted; those whose id is printed go on"
+    words = [f"{plural(feed.cancelled_at_once, 'job')} cancelled before the start"]
+    if feed.open:
+        words.append(f"{feed.open:,} had started and go on")
+    if not feed.source_ended:
+        words.append("the rest was not submitted")
+    return ", ".join(words)

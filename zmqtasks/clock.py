@@ -1,0 +1,22 @@
+"""Time as a parameter: the cores never read a clock, they are told what time it is."""
+
+import time
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, frozen=True)
+class Now:
+    """One instant, read from both clocks.
+
+    Attributes:
+        mono: seconds of the monotonic clock; for leases, heartbeats, back-off. Means nothing in another process.
+        wall: Unix time in seconds; for eta, cron and expiry, and for whatever is journaled.
+    """
+
+    mono: float
+    wall: float
+
+
+def now() -> Now:
+    """The present instant of this machine."""
+    return Now(time.monotonic(), time.time())

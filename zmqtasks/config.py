@@ -1,0 +1,55 @@
+"""Every number that bounds or paces something, typed, in one place, with its unit."""
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+DEFAULT_PORT = 5555
+DEFAULT_QUEUE = "default"
+
+# A control message holds at most so many jobs and, unless a single payload is larger, so many bytes: short turns,
+# and no heartbeat waits behind a long message.
+MAX_JOBS_PER_MESSAGE = 500
+MAX_BYTES_PER_MESSAGE = 64 * KIB
+
+
+@dataclass(slots=True, frozen=True)
+class SchedulerSettings:
+    """What the scheduler's core is told at its start. Times in seconds, sizes in bytes."""
+
+    heartbeat: float = 1.0
+    lease: float = 4.0
+    result_ttl: float = 3600.0  # how long an outcome is kept for those who ask, unless the job says otherwise
+    tombstone_ttl: float = 3600.0  # how long a job id is remembered after its result expired
+    max_jobs: int = 10_000_000  # jobs that are not over; a Submit that would go beyond is refused whole
+    max_result_bytes: int = 256 * MIB  # outcomes already delivered go first, the oldest first, beyond this
+    max_results: int = 200_000  # the same, counted in outcomes
+    max_payload: int = 64 * MIB
+    max_tombstones: int = 200_000  # Submits remembered after all their outcomes were dropped
+    spill: int = 256 * KIB  # payloads above this are kept by the journal, the core holds a reference
+    results_window: int = 10_000  # outcomes sent to one submitter and not yet acknowledged
+    results_window_bytes: int = 8 * MIB
+    horizon: float = 0.010  # measured work, in seconds, that one slot may hold in advance
+    gap: float = 0.5  # a pause between two turns beyond this (SIGSTOP, a suspended VM) is added to every lease
+    unknown_task_after: float = 5.0  # a task that no worker knows is said after so long
+    max_functions: int = 1_000  # shipped functions and names of tasks remembered after their last job ended
+
+
+@dataclass(slots=True, frozen=True)
+class WorkerSettings:
+    """What the worker's core is told at its start."""
+
+    slots: int
+    credit: int  # assignments it holds at most, slots included
+    claim: float = 0.001  # seconds of measured work in one claim of a child
+    ahead: int = 2  # claims per slot that stand in the shared queue or run
+
+
+@dataclass(slots=True, frozen=True)
+class SubmitterSettings:
+    """What the submitter's core is told at its start."""
+
+    unaccepted: int = 20_000  # jobs sent and not yet accepted
+    unaccepted_bytes: int = 16 * MIB
+    held_bytes: int = 256 * MIB  # payloads kept for a scheduler without a journal; accepted ones beyond are let go

@@ -1,0 +1,127 @@
+"""Every error that zmqtasks raises, under one root. An error's docstring tells people what it means."""
+
+
+class ZmqTasksError(Exception):
+    """The root of all errors of zmqtasks."""
+
+
+class SchedulerUnreachable(ZmqTasksError):
+    """No scheduler answered at the given URL within the time-out."""
+
+
+class ProtocolMismatch(ZmqTasksError):
+    """Scheduler and peer speak different versions of the protocol; the message names both."""
+
+
+class NotAuthorized(ZmqTasksError):
+    """The scheduler refused this peer."""
+
+
+class BadUrl(ZmqTasksError, ValueError):
+    """A URL that is none of tcp://HOST:PORT, ipc://PATH, local://."""
+
+
+class AddressInUse(ZmqTasksError):
+    """Another process listens on the address that the scheduler was told to bind."""
+
+
+class AppNotLoaded(ZmqTasksError):
+    """The module given with -A (or one that it includes) cannot be imported, or holds no App."""
+
+
+class QueueFull(ZmqTasksError):
+    """There was no room for the job within the time allowed."""
+
+
+class JobConflict(ZmqTasksError):
+    """A job of this id exists already, with other content."""
+
+
+class UnknownJob(ZmqTasksError):
+    """The scheduler knows no job of this id."""
+
+
+class ResultExpired(ZmqTasksError):
+    """The job ended, but its result was kept no longer than its result_ttl."""
+
+
+class TaskNotRegistered(ZmqTasksError):
+    """No worker of the queue knows a task of this name."""
+
+
+class PayloadError(ZmqTasksError):
+    """An argument, function or result that its codec refuses; the message names it."""
+
+
+class PayloadTooLarge(PayloadError):
+    """The arguments or the result of a job are larger than the scheduler allows."""
+
+
+class BadOption(ZmqTasksError, TypeError):
+    """An option of a task or a job that does not exist, or a value that it cannot have; the message lists what can be."""
+
+
+class NotAvailable(ZmqTasksError, NotImplementedError):
+    """An option that is planned and that this version cannot honour yet; it is refused rather than ignored."""
+
+
+class ClientClosed(ZmqTasksError):
+    """The client was closed, or its process forked: it takes no jobs and brings no results any more."""
+
+
+class JobError(ZmqTasksError):
+    """The root of the errors that end one job."""
+
+
+class JobCancelled(JobError):
+    """Somebody cancelled the job."""
+
+
+class JobAborted(JobError):
+    """The system ended the job without running it."""
+
+
+class JobExpired(JobAborted):
+    """The job was not started before its expiry."""
+
+
+class WorkerLost(JobError):
+    """The job's workers or children died more often than its crash budget allows; the message holds the evidence."""
+
+
+class JobTimeout(ZmqTasksError, TimeoutError):
+    """The job was not over within the time-out given by the caller; it goes on."""
+
+
+class RemoteError(JobError):
+    """The task raised an exception that cannot be decoded here.
+
+    Attributes:
+        type_name: dotted name of the exception's type.
+        text: the exception's message.
+        traceback: the remote traceback as text.
+    """
+
+    def __init__(self, type_name: str, text: str, traceback: str = "") -> None:
+        super().__init__(type_name, text, traceback)
+        self.type_name = type_name
+        self.text = text
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.text}"
+
+
+class RemoteTraceback(Exception):
+    """The traceback of the task's own exception, as text; that exception's ``__cause__``, no failure of its own."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+class PeerError(ZmqTasksError):
+    """The other side broke the protocol: not our fault."""

@@ -1,0 +1,250 @@
+"""Arguments, results and exceptions as bytes and back. The scheduler never calls any of this.
+
+Codecs: ``msgpack`` (registered tasks' default) and ``json`` hold plain data (tuples come back as lists); ``pickle``
+and ``cloudpickle`` hold any object and are the codec of shipped functions. Only what an accept list names is decoded.
+"""
+
+import pickle
+import sys
+import traceback as tracebacks
+from collections.abc import Callable, Collection
+from hashlib import blake2b
+from types import TracebackType
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from zmqtasks import errors
+from zmqtasks.errors import PayloadError, RemoteError, RemoteTraceback
+from zmqtasks.wire import Function
+
+ALL_CODECS: Final = frozenset({"msgpack", "json", "pickle", "cloudpickle"})
+MAX_TRACEBACK = 64 * 1024  # characters; of a longer one the middle is left out
+
+_msgpack = msgspec.msgpack.Encoder()
+_json = msgspec.json.Encoder()
+_json_decoder = msgspec.json.Decoder()
+_msgpack_decoder = msgspec.msgpack.Decoder()
+
+
+def _cloudpickle(value: object) -> bytes:
+    import cloudpickle  # 40 ms of start-up that most processes never need
+
+    return cloudpickle.dumps(value, protocol=5)  # type: ignore[no-any-return]  # cloudpickle has no types
+
+
+def _pickle(value: object) -> bytes:
+    """Plain pickle where it does; cloudpickle for what lives in __main__ or cannot be named, which goes by value."""
+    try:
+        data = pickle.dumps(value, protocol=5)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return _cloudpickle(value)
+    return _cloudpickle(value) if b"__main__" in data else data
+
+
+def _msgpack_encode(value: object) -> bytes:
+    return _msgpack.encode(value)
+
+
+_ENCODERS: Final[dict[str, Callable[[object], bytes]]] = {
+    "msgpack": _msgpack_encode,
+    "json": _json.encode,
+    "pickle": _pickle,
+    "cloudpickle": _pickle,
+}
+_DECODERS: Final[dict[str, Callable[[bytes], Any]]] = {
+    "msgpack": _msgpack_decoder.decode,
+    "json": _json_decoder.decode,
+    "pickle": pickle.loads,
+    "cloudpickle": pickle.loads,
+}
+
+
+def encoder(codec: str) -> Callable[[object], bytes]:
+    """The function that encodes a value with this codec; for hot loops, which look it up once."""
+    try:
+        return _ENCODERS[codec]
+    except KeyError:
+        raise PayloadError(_unknown(codec)) from None
+
+
+def decoder(codec: str, accept: Collection[str] = ALL_CODECS) -> Callable[[bytes], Any]:
+    """The function that decodes values of this codec.
+
+    Raises:
+        PayloadError: the codec is unknown, or not on the accept list.
+    """
+    if codec not in _DECODERS:
+        raise PayloadError(_unknown(codec))
+    if codec not in accept:
+        message = f"codec {codec!r} is not accepted here (accepted: {', '.join(sorted(accept))})"
+        raise PayloadError(message)
+    return _DECODERS[codec]
+
+
+def _unknown(codec: str) -> str:
+    return f"no codec is called {codec!r} (there are: {', '.join(sorted(_ENCODERS))})"
+
+
+def encode_call(codec: str, args: tuple[Any, ...], kwargs: dict[str, Any], what: str) -> bytes:
+    """The arguments of one job.
+
+    Args:
+        codec: one of ALL_CODECS.
+        args: positional arguments.
+        kwargs: keyword arguments.
+        what: the task's name, for the message.
+
+    Raises:
+        PayloadError: names the first argument that the codec refuses.
+    """
+    encode = encoder(codec)
+    try:
+        return encode((args, kwargs))
+    except Exception as error:
+        for place, value in [*((f"argument {i + 1}", a) for i, a in enumerate(args)), *kwargs.items()]:
+            try:
+                encode(value)
+            except Exception as culprit:
+                message = (
+                    f"{what}: {place} ({type(value).__name__}) cannot be encoded as {codec}: {_one_line(culprit)}"
+                    + _suggestion(codec)
+                )
+                raise PayloadError(message) from culprit
+        message = f"{what}: the arguments cannot be encoded as {codec}: {_one_line(error)}"
+        raise PayloadError(message) from error
+
+
+def _suggestion(codec: str) -> str:
+    return "" if "pickle" in codec else '; declare the task with serializer="pickle" for arbitrary Python objects'
+
+
+def encode_result(codec: str, value: object, what: str) -> bytes:
+    """The value that a task returned. Raises PayloadError, naming the task."""
+    try:
+        return encoder(codec)(value)
+    except Exception as error:
+        message = (
+            f"{what}: the result ({type(value).__name__}) cannot be encoded as {codec}: {_one_line(error)}"
+            + _suggestion(codec)
+        )
+        raise PayloadError(message) from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+# ------------------------------------------------------------------------------------------------ shipped functions
+
+
+def function_name(fn: Callable[..., Any]) -> str:
+    """What people call this function: module.qualname, or its type's name."""
+    named = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+    module = getattr(fn, "__module__", None)
+    return f"{module}.{named}" if module else named
+
+
+def function_digest(blob: bytes) -> bytes:
+    """What names a shipped function everywhere: BLAKE2b-128 of its bytes."""
+    return blake2b(blob, digest_size=16).digest()
+
+
+def ship(fn: Callable[..., Any]) -> Function:
+    """A function as bytes that a worker of the same Python version can run.
+
+    Raises:
+        PayloadError: it cannot be pickled; the message names it and what stands in the way.
+    """
+    if not callable(fn):
+        message = f"{fn!r} cannot be called, so it cannot be a job"  # type: ignore[unreachable]  # not all callers are typed
+        raise PayloadError(message)
+    name = function_name(fn)
+    try:
+        blob = _pickle(fn)
+    except Exception as error:
+        message = f"function {name} cannot be pickled: {_one_line(error)}"
+        raise PayloadError(message) from error
+    return Function(function_digest(blob), name, blob)
+
+
+def unship(blob: bytes, accept: Collection[str] = ALL_CODECS) -> Callable[..., Any]:
+    """The function in a shipped blob. Raises PayloadError if it is not accepted, or whatever its import raises."""
+    return decoder("cloudpickle", accept)(blob)  # type: ignore[no-any-return]  # ship() put a callable in
+
+
+# ------------------------------------------------------------------------------------------------ failures
+
+
+class Failure(Struct, array_like=True, gc=False):
+    """An exception on its way to the submitter."""
+
+    type_name: str  # dotted; or the name of a class in zmqtasks.errors
+    text: str
+    traceback: str = ""
+    pickled: bytes = b""  # empty: it cannot be pickled
+
+
+_failure_decoder = msgspec.msgpack.Decoder(Failure)
+
+
+def failure(type_name: str, text: str, traceback: str = "") -> bytes:
+    """A failure that is no exception of the task: a crash, a refusal. `type_name`: a class of zmqtasks.errors."""
+    return _msgpack.encode(Failure(type_name, text, traceback))
+
+
+def encode_exception(error: BaseException, trace: TracebackType | None = None) -> bytes:
+    """An exception with its traceback; whatever of it cannot be encoded is left out."""
+    lines = tracebacks.format_exception(type(error), error, trace or error.__traceback__)
+    text = "".join(lines)
+    if len(text) > MAX_TRACEBACK:
+        half = MAX_TRACEBACK // 2
+        text = f"{text[:half]}\n… {len(text) - MAX_TRACEBACK} characters left out …\n{text[-half:]}"
+    try:
+        pickled = _pickle(error)
+        pickle.loads(pickled)  # our own bytes: many exceptions pickle but do not unpickle
+    except Exception:  # noqa: BLE001  (user objects raise anything when they are pickled)
+        pickled = b""
+    kind = type(error)
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001  (a broken __str__ must not hide the failure)
+        message = f"<{kind.__name__} whose __str__ fails>"
+    return _msgpack.encode(Failure(f"{kind.__module__}.{kind.__qualname__}", message, text, pickled))
+
+
+def read_failure(data: bytes) -> Failure:
+    """The Failure in these bytes; a broken one is told as such, never raised."""
+    try:
+        return _failure_decoder.decode(data)
+    except msgspec.DecodeError as error:
+        return Failure("RemoteError", f"the failure itself cannot be decoded: {error}")
+
+
+def decode_exception(data: bytes, accept: Collection[str] = ALL_CODECS) -> BaseException:
+    """The exception to raise in the submitter.
+
+    It is the task's own with the remote traceback as its cause, one of zmqtasks.errors, or a RemoteError where it
+    cannot be decoded here.
+    """
+    told = read_failure(data)
+    ours = getattr(errors, told.type_name, None)
+    if isinstance(ours, type) and issubclass(ours, errors.ZmqTasksError) and ours is not RemoteError:
+        return ours(told.text)
+    result: BaseException | None = None
+    if told.pickled and "pickle" in accept:
+        try:
+            result = pickle.loads(told.pickled)
+        except Exception:  # noqa: BLE001  (its class may not exist here)
+            result = None
+    if not isinstance(result, BaseException):
+        result = RemoteError(told.type_name, told.text, told.traceback)
+    if told.traceback:
+        result.__cause__ = RemoteTraceback(told.traceback)
+    return result
+
+
+def python_version() -> str:
+    """major.minor of this interpreter: shipped functions run only where it is the same."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -1,0 +1,92 @@
+"""What must hold after every turn, as conservation laws: nothing is created, lost or in two places."""
+
+from zmqtasks.scheduler.core.model import Job, Worker
+from zmqtasks.scheduler.core.payloads import size
+from zmqtasks.scheduler.core.state import State
+from zmqtasks.states import ASSIGNED, DELAYED, FINAL, READY, RUNNING, WAITING
+
+
+def check(state: State) -> None:
+    """Raises AssertionError, naming the law and the culprit."""
+    places = _lines(state)
+    for worker in state.workers.values():
+        _worker(worker)
+        for number, job in worker.held.items():
+            assert job.worker is worker, f"place: job {job.id} is held by {worker} but points to {job.worker}"
+            assert job.number == number, f"place: job {job.id} has number {job.number}, held as {number}"
+            places[job] = places.get(job, 0) + 1
+    counts = [0] * len(state.moves.counts)
+    open_jobs = results = result_bytes = 0
+    for source in state.sources.values():
+        live = 0
+        for counter, job in source.jobs.items():
+            assert job.counter == counter, f"index: job {job.id} stands under {counter}"
+            counts[job.state] += 1
+            live += 1
+            _job(state, job, places.get(job, 0))
+            if job.state in FINAL:
+                results += 1
+                result_bytes += size(job.outcome)
+            else:
+                open_jobs += 1
+        tombs = sum(s.live for s in source.submissions.values())
+        assert tombs == live, f"submissions: {live} jobs of {source.prefix.hex()}, {tombs} counted"
+        assert source.firsts == sorted(source.submissions), "submissions: the index of first counters is wrong"
+    assert counts == state.moves.counts, f"counts: {counts} jobs by state, counted {state.moves.counts}"
+    assert open_jobs == state.open, f"open: {open_jobs} open jobs, counted {state.open}"
+    assert results == state.results, f"results: {results} kept, counted {state.results}"
+    assert result_bytes == state.result_bytes, f"results: {result_bytes} bytes kept, counted {state.result_bytes}"
+    for job in state.cancels:
+        assert job.state in (ASSIGNED, RUNNING), f"cancel: job {job.id} is not leased, yet a cancel waits for it"
+
+
+def _lines(state: State) -> dict[Job, int]:
+    places: dict[Job, int] = {}
+    for line in state.lines.all():
+        standing = [job for job in line.jobs if job not in line.gone]
+        assert len(standing) == len(line), f"line: {len(standing)} jobs stand in {line.need}, it counts {len(line)}"
+        for job in standing:
+            assert job.state == READY, f"line: job {job.id} stands in a line in state {job.state}"
+            places[job] = places.get(job, 0) + 1
+        for profile in state.lines.profiles():
+            served = profile.serves(line.need)
+            assert (profile in line.profiles) == served, f"line: {line.need} and its profiles disagree"
+            index = profile.solos if line.solo else profile.ready.get(line.need.queue, {}).get(line.flow, {})
+            assert (line in index) == (served and len(line) > 0), f"line: {line.need} is indexed wrongly"
+            if profile.ready or profile.solos:
+                assert profile in state.lines.ready, "line: a profile with work is not in the rotation"
+    return places
+
+
+def _worker(worker: Worker) -> None:
+    held = len(worker.held)
+    assert worker.credit + held == worker.offered, (
+        f"credit: {worker} offered {worker.offered}, has {worker.credit} and holds {held}"
+    )
+    assert worker.credit >= 0, f"credit: {worker} is overdrawn"
+    load = sum(job.cost for job in worker.held.values())
+    assert abs(load - worker.load) < 1e-6, f"load: {worker} holds {load} s of work, counted {worker.load}"
+    running = sum(1 for job in worker.held.values() if job.state == RUNNING)
+    assert running == worker.running, f"running: {running} on {worker}, counted {worker.running}"
+    assert list(worker.held) == sorted(worker.held), f"held: the numbers of {worker} are out of order"
+
+
+def _job(state: State, job: Job, places: int) -> None:
+    if job.state in FINAL:
+        assert places == 0, f"place: job {job.id} is over and still stands somewhere"
+        assert job.outcome is not None, f"outcome: job {job.id} is over without one"
+        assert job.worker is None, f"place: job {job.id} is over and still leased"
+        assert job.args is None, f"memory: job {job.id} is over and keeps its arguments"
+        return
+    assert job.outcome is None, f"outcome: job {job.id} has one and is not over"
+    assert job.args is not None, f"memory: job {job.id} has lost its arguments"
+    expected = 1 if job.state in (READY, ASSIGNED, RUNNING) else 0
+    assert places == expected, f"place: job {job.id} (state {job.state}) stands in {places} places, not {expected}"
+    if job.state in (ASSIGNED, RUNNING):
+        assert state.first_attempt < job.attempt <= state.attempts, (
+            f"fence: job {job.id} is leased under attempt {job.attempt:#x}, not one of this life"
+        )
+    if job.state == WAITING:
+        assert job in state.waiting.values(), f"place: job {job.id} waits for nothing"
+    if job.state in (WAITING, DELAYED):
+        assert job.worker is None, f"place: job {job.id} waits and is leased"

@@ -1,0 +1,263 @@
+"""The way in: messages, timers and loaded bytes come in here, effects go out. No decision is made in this file."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Final
+
+from zmqtasks import wire
+from zmqtasks.clock import Now
+from zmqtasks.config import SchedulerSettings
+from zmqtasks.errors import PeerError
+from zmqtasks.scheduler.core import check, delivery, lifecycle, operators, submitters, workers
+from zmqtasks.scheduler.core.dispatch import dispatch
+from zmqtasks.scheduler.core.effects import Effects, Log, Send
+from zmqtasks.scheduler.core.model import Line, Submitter, Worker
+from zmqtasks.scheduler.core.state import State
+from zmqtasks.states import DELAYED, READY
+
+_FROM_WORKER: Final[dict[type, Callable[..., None]]] = {
+    wire.Heartbeat: workers.on_heartbeat,
+    wire.Done: workers.on_done,
+    wire.Retracted: workers.on_retracted,
+    wire.Draining: workers.on_draining,
+    wire.Goodbye: workers.on_goodbye,
+}
+_FROM_SUBMITTER: Final[dict[type, Callable[..., None]]] = {
+    wire.Submit: submitters.on_submit,
+    wire.Ask: submitters.on_ask,
+    wire.ResultAck: submitters.on_result_ack,
+    wire.Cancel: submitters.on_cancel,
+}
+
+
+@dataclass(slots=True, frozen=True)
+class Identity:
+    """Who this scheduler is.
+
+    Attributes:
+        epoch: max(last epoch + 1, Unix milliseconds) at its start.
+        release: of zmqtasks.
+        pid: of the daemon.
+        durable: accepted jobs outlive the process.
+        started: monotonic time of its start.
+    """
+
+    epoch: int
+    release: str
+    pid: int = 0
+    durable: bool = False
+    started: float = 0.0
+
+
+class Core:
+    """The scheduler, sans-IO. One turn is any number of `receive`, `on_gone` and `on_loaded`, then one `tick`.
+
+    Args:
+        settings: bounds and times.
+        identity: who this is.
+    """
+
+    def __init__(self, settings: SchedulerSettings, identity: Identity) -> None:
+        self.state = State(settings, identity.epoch, durable=identity.durable)
+        self.identity = identity
+
+    def receive(self, route: bytes, data: bytes, now: Now, fx: Effects) -> None:
+        """One frame from a connection. Whatever it holds, nobody else notices."""
+        peer = self.state.peers.get(route)
+        try:
+            if isinstance(peer, Worker):
+                peer.heard = now.mono
+                self._from_worker(peer, route, wire.decode_from_worker(data), now, fx)
+            elif isinstance(peer, Submitter):
+                self._from_submitter(peer, route, wire.decode_from_submitter(data), now, fx)
+            elif peer is not None:
+                self._from_operator(route, wire.decode_from_operator(data), now, fx)
+            else:
+                self._from_stranger(route, data, now, fx)
+        except PeerError as error:
+            self.state.count("malformed_messages")
+            fx.logs.append(Log(logging.WARNING, "malformed", f"a message was refused: {error}"))
+
+    def _from_stranger(self, route: bytes, data: bytes, now: Now, fx: Effects) -> None:
+        try:
+            hello = wire.decode_hello(data)
+        except wire.OtherProtocol as other:
+            reason = (
+                f"this scheduler (zmqtasks {self.identity.release}) speaks protocol {wire.PROTOCOL}, "
+                f"the peer (zmqtasks {other.release}) speaks protocol {other.protocol}; "
+                "install the same release on both"
+            )
+            self.state.count("refused_hellos")
+            fx.logs.append(Log(logging.WARNING, "refused", reason))
+            fx.sends.append(Send(route, wire.Refused("protocol", reason, wire.PROTOCOL, self.identity.release)))
+            return
+        if hello is None:
+            self.state.count("strangers")
+            fx.sends.append(Send(route, wire.HelloAgain()))
+        elif isinstance(hello, wire.WorkerHello):
+            workers.on_hello(self.state, route, hello, now, fx, self.identity.release)
+            self._serve_unknown(now, fx)
+        elif isinstance(hello, wire.SubmitterHello):
+            submitters.on_hello(self.state, route, hello, now, fx, self.identity.release)
+        else:
+            operators.on_hello(self.state, route, hello, fx, self.identity.release)
+
+    def _from_worker(self, worker: Worker, route: bytes, message: Any, now: Now, fx: Effects) -> None:
+        verb = _FROM_WORKER.get(type(message))
+        if verb is None:  # a repeated hello: taken for new, it would void what is in flight
+            self.state.count("repeated_hellos")
+        else:
+            verb(self.state, worker, message, now, fx)
+
+    def _from_submitter(self, submitter: Submitter, route: bytes, message: Any, now: Now, fx: Effects) -> None:
+        verb = _FROM_SUBMITTER.get(type(message))
+        if verb is None:
+            self.state.count("repeated_hellos")
+        else:
+            verb(self.state, submitter, message, now, fx)
+
+    def _from_operator(self, route: bytes, message: Any, now: Now, fx: Effects) -> None:
+        if isinstance(message, wire.OperatorHello):
+            operators.on_hello(self.state, route, message, fx, self.identity.release)
+        else:
+            me = self.identity
+            fx.sends.append(Send(route, operators.status(self.state, now, me.started, me.pid, me.release)))
+
+    def on_gone(self, route: bytes, now: Now, fx: Effects) -> None:
+        """This connection is known to be dead."""
+        peer = self.state.peers.pop(route, None)
+        if isinstance(peer, Worker):
+            workers.on_gone(self.state, peer, now, fx)
+        elif isinstance(peer, Submitter):
+            submitters.on_gone(self.state, peer, now, fx)
+
+    def on_loaded(self, number: int, data: bytes, now: Now, fx: Effects) -> None:
+        """The bytes that a load effect asked for."""
+        state = self.state
+        state.payloads.loaded(number, data)
+        job = state.waiting.pop(number, None)
+        if job is not None:
+            state.moves.one(job, READY)
+            state.lines.put_back(job)
+        for submitter in state.submitters.values():
+            if submitter.outbox and submitter.route is not None:
+                state.dirty[submitter] = None
+
+    def on_gap(self, seconds: float) -> None:
+        """This process was stopped for so long (SIGSTOP, a suspended machine): nobody's lease may suffer from it."""
+        for worker in self.state.workers.values():
+            worker.heard += seconds
+            worker.moved += seconds
+
+    def tick(self, now: Now, fx: Effects, *, caught_up: bool = True) -> None:
+        """End a turn: timers that are due, then dispatch, then what goes out in batches.
+
+        Args:
+            now: the present.
+            fx: to be filled.
+            caught_up: all input that waited at the turn's start was handled; otherwise no lease expires in this turn.
+        """
+        state = self.state
+        if caught_up:
+            workers.expire_leases(state, now, fx)
+        for timers, clock in ((state.backoffs, now.mono), (state.delays, now.wall)):
+            for _, job in timers.due(clock):
+                if job.state == DELAYED:
+                    state.moves.one(job, READY)
+                    state.lines.put_back(job)
+        if state.lines.unserved:
+            self._watch_unserved(now, fx)
+        dispatch(state, now, fx)
+        while state.dirty:
+            submitter = next(iter(state.dirty))
+            del state.dirty[submitter]
+            submitters.flush_accepted(state, submitter, fx)
+            delivery.flush_results(state, submitter, fx)
+        workers.flush_acks(state, fx)
+        delivery.expire(state, now, fx)
+        self._forget_functions(fx)
+
+    def next_deadline(self, now: Now) -> float | None:
+        """Monotonic time at which `tick` should be called even if nothing comes in."""
+        state = self.state
+        times = [state.leases.next(), state.backoffs.next(), state.balance_at]
+        walls = (state.delays.next(), delivery.next_expiry(state))
+        times += [now.mono + max(0.0, wall - now.wall) for wall in walls if wall is not None]
+        times += [(line.since or now.mono) + state.settings.unknown_task_after for line in state.lines.unserved]
+        return min((t for t in times if t is not None), default=None)
+
+    def check(self) -> None:
+        """Raise AssertionError if an invariant is broken. O(everything): for tests and simulations."""
+        check.check(self.state)
+
+    # ------------------------------------------------------------------------------------- tasks that nobody knows
+
+    def _serve_unknown(self, now: Now, fx: Effects) -> None:
+        """A worker came: jobs that must not wait for an unknown task may be decided now."""
+        self._watch_unserved(now, fx)
+
+    def _watch_unserved(self, now: Now, fx: Effects) -> None:
+        after = self.state.settings.unknown_task_after
+        for line in list(self.state.lines.unserved):
+            if line.since is None:
+                line.since = now.mono
+            since = line.since
+            self._fail_unknown(line, now, fx)
+            if line in self.state.lines.unserved and now.mono >= since + after:
+                self._warn_unserved(line, fx)
+                line.since = now.mono + 3600.0  # and again in an hour
+
+    def _known_tasks(self, queue: str) -> list[str] | None:
+        """The tasks that the workers of a queue know; None if the queue has no worker."""
+        serving = [w for w in self.state.workers.values() if queue in w.queues]
+        return sorted({task for w in serving for task in w.tasks}) if serving else None
+
+    def _fail_unknown(self, line: Line, now: Now, fx: Effects) -> None:
+        known = self._known_tasks(line.need.queue) if line.need.strict else None
+        if known is None:
+            return  # it may wait; or there is no worker at all yet: not unknown, only early
+        text = _unserved_text(line, known)
+        while len(line):
+            lifecycle.abort(self.state, self.state.lines.head(line), "TaskNotRegistered", text, now, fx)
+
+    def _warn_unserved(self, line: Line, fx: Effects) -> None:
+        known = self._known_tasks(line.need.queue)
+        waiting = "1 job waits" if len(line) == 1 else f"{len(line)} jobs wait"
+        text = f"{waiting}: {_unserved_text(line, known)}"
+        self.state.warnings[text] = None
+        while len(self.state.warnings) > 20:  # a screenful; the log has them all
+            del self.state.warnings[next(iter(self.state.warnings))]
+        fx.logs.append(Log(logging.WARNING, "unserved", text))
+        submitter = self.state.submitters.get(line.flow)
+        if submitter is not None and submitter.route is not None:
+            fx.sends.append(Send(submitter.route, wire.Notice(text)))
+
+    def _forget_functions(self, fx: Effects) -> None:
+        """Targets that no job needs any more go, the oldest first, when there are too many."""
+        state = self.state
+        digests: list[bytes] = []
+        while len(state.idle_targets) > state.settings.max_functions:
+            key = next(iter(state.idle_targets))
+            del state.idle_targets[key]
+            del state.targets[key]
+            if isinstance(key, bytes):
+                digests.append(key)
+        if digests:
+            for worker in state.workers.values():
+                known = [d for d in digests if d in worker.functions]
+                worker.functions.difference_update(known)
+                if known and worker.route is not None:
+                    fx.sends.append(Send(worker.route, wire.Forget(known)))
+
+
+def _unserved_text(line: Line, known: list[str] | None) -> str:
+    need = line.need
+    if known is None:
+        return f"no worker takes from queue {need.queue!r}; start one with: zmqtasks worker -Q {need.queue}"
+    if not need.task:
+        return f"shipped functions need Python {need.python}, which no worker of queue {need.queue!r} runs"
+    near = get_close_matches(need.task, known, n=3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else f"; they know: {', '.join(known[:10]) or 'no task'}"
+    return f"no worker of queue {need.queue!r} knows a task {need.task!r}{hint}"

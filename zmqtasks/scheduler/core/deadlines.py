@@ -1,0 +1,47 @@
+"""Timers in two heaps, one per clock. Entries are checked when they come up, or all at once when they have doubled."""
+
+import heapq
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+_SWEEP: Final = 1_000  # entries at which those that do not matter any more are first looked for
+
+
+class Timers(Generic[T]):
+    """Things that are due at a time of one clock.
+
+    Args:
+        alive: whether a thing still matters; those that do not are swept out when they become many.
+    """
+
+    __slots__ = ("_alive", "_heap", "_serial", "_sweep_at")
+
+    def __init__(self, alive: Callable[[T], bool]) -> None:
+        self._alive = alive
+        self._sweep_at = _SWEEP
+        self._heap: list[tuple[float, int, T]] = []
+        self._serial = count()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, when: float, thing: T) -> None:
+        """Have `thing` come up at `when`."""
+        if len(self._heap) >= self._sweep_at:
+            self._heap = [entry for entry in self._heap if self._alive(entry[2])]
+            heapq.heapify(self._heap)
+            self._sweep_at = max(_SWEEP, 2 * len(self._heap))
+        heapq.heappush(self._heap, (when, next(self._serial), thing))
+
+    def due(self, now: float) -> Iterator[tuple[float, T]]:
+        """Take out what is due, in order."""
+        while self._heap and self._heap[0][0] <= now:
+            when, _, thing = heapq.heappop(self._heap)
+            yield when, thing
+
+    def next(self) -> float | None:
+        """When the next one comes up."""
+        return self._heap[0][0] if self._heap else None

@@ -1,0 +1,140 @@
+"""Outcomes on their way to submitters, within a window, and how long they are kept."""
+
+from bisect import bisect_left
+from collections import deque
+
+from zmqtasks.clock import Now
+from zmqtasks.config import MAX_BYTES_PER_MESSAGE, MAX_JOBS_PER_MESSAGE
+from zmqtasks.scheduler.core import lifecycle
+from zmqtasks.scheduler.core.effects import Effects, Send
+from zmqtasks.scheduler.core.model import Job, Ref, Submission, Submitter
+from zmqtasks.scheduler.core.payloads import size
+from zmqtasks.scheduler.core.state import State
+from zmqtasks.states import SUCCEEDED
+from zmqtasks.wire import JobEnd, Results, Unknown
+
+
+def flush_results(state: State, submitter: Submitter, fx: Effects) -> None:
+    """Send what the window allows, in messages of at most 500 jobs and 64 KiB, one job at least."""
+    settings = state.settings
+    outbox = submitter.outbox
+    while (
+        outbox
+        and submitter.route is not None
+        and submitter.flying < settings.results_window
+        and submitter.flying_bytes < settings.results_window_bytes
+    ):
+        jobs, total = _next_message(state, submitter, fx)
+        if not jobs:
+            return  # its bytes are being loaded; order is kept
+        delivery = submitter.next_delivery
+        submitter.next_delivery += 1
+        submitter.unacked.append((delivery, jobs, total))
+        submitter.flying += len(jobs)
+        submitter.flying_bytes += total
+        fx.sends.append(Send(submitter.route, _results(state, delivery, jobs), state.seq))
+
+
+def _next_message(state: State, submitter: Submitter, fx: Effects) -> tuple[list[Job], int]:
+    """Jobs of one prefix and codec for one message, and their bytes."""
+    outbox = submitter.outbox
+    jobs: list[Job] = []
+    total = 0
+    submission: Submission | None = None
+    while outbox and len(jobs) < MAX_JOBS_PER_MESSAGE:
+        job = outbox[0]
+        outcome = job.outcome
+        if outcome is None:  # it expired while it waited
+            outbox.popleft()
+            state.answer(fx, submitter, Unknown(job.submission.source.prefix, [(job.counter, 1)], True))
+            continue
+        if job.submission is not submission:
+            if submission is not None and not _alike(submission, job.submission):
+                break
+            submission = job.submission
+        if type(outcome) is bytes:
+            length = len(outcome)
+        else:
+            length = size(outcome)
+            if state.payloads.at_hand(outcome) is None:
+                if not jobs and isinstance(outcome, Ref):
+                    state.payloads.load(outcome, fx)
+                break
+        if jobs and total + length > MAX_BYTES_PER_MESSAGE:
+            break
+        total += length
+        jobs.append(outbox.popleft())
+    return jobs, total
+
+
+def _alike(one: Submission, other: Submission) -> bool:
+    return one.source is other.source and one.codec == other.codec
+
+
+def _results(state: State, delivery: int, jobs: list[Job]) -> Results:
+    take = state.payloads.take
+    counters: list[int] = []
+    values: list[bytes] = []
+    ends: list[JobEnd] = []
+    for job in jobs:
+        outcome = job.outcome
+        data = outcome if type(outcome) is bytes else take(outcome)  # type: ignore[arg-type]  # final jobs have one
+        if job.state == SUCCEEDED:
+            counters.append(job.counter)
+            values.append(data)
+        else:
+            ends.append(JobEnd(job.counter, job.state, data))
+    submission = jobs[0].submission
+    return Results(delivery, submission.source.prefix, submission.codec, counters, values, ends)
+
+
+def expire(state: State, now: Now, fx: Effects) -> None:
+    """Drop outcomes whose time is over, or that were delivered and are too many; then old tombstones."""
+    finished, settings = state.finished, state.settings
+    while finished and finished[0][0] <= now.wall:
+        lifecycle.forget_job(state, finished.popleft()[1], now, fx)
+    for _, job in state.expiries.due(now.wall):
+        lifecycle.forget_job(state, job, now, fx)
+    delivered = state.delivered
+    while delivered and delivered[0].outcome is None:  # expired meanwhile
+        delivered.popleft()
+    while delivered and (state.results > settings.max_results or state.result_bytes > settings.max_result_bytes):
+        job = delivered.popleft()
+        if not job.out:
+            lifecycle.forget_job(state, job, now, fx)
+    if len(finished) > 2 * settings.max_results + state.results:
+        _compact(state)
+    if len(delivered) > 2 * settings.max_results + state.results:
+        state.delivered = deque(job for job in delivered if job.outcome is not None)
+    tombstones = state.tombstones
+    while tombstones and (tombstones[0][0] <= now.wall or len(tombstones) > settings.max_tombstones):
+        _bury(state, tombstones.popleft()[1])
+
+
+def _compact(state: State) -> None:
+    """Entries of outcomes that were dropped before their time would otherwise wait for it."""
+    known = [entry for entry in state.finished if entry[1].outcome is not None]
+    state.finished.clear()
+    state.finished.extend(known)
+
+
+def _bury(state: State, submission: Submission) -> None:
+    """Forget a tombstone, and its source and session with the last one."""
+    source = submission.source
+    del source.submissions[submission.first]
+    del source.firsts[bisect_left(source.firsts, submission.first)]
+    if source.submissions:
+        return
+    del state.sources[source.prefix]
+    owner = source.owner
+    if owner is not None and owner.route is None and owner.prefix == source.prefix:
+        state.submitters.pop(owner.prefix, None)
+
+
+def next_expiry(state: State) -> float | None:
+    """Wall time at which something here is due."""
+    times = [queue[0][0] for queue in (state.finished, state.tombstones) if queue]
+    soonest = state.expiries.next()
+    if soonest is not None:
+        times.append(soonest)
+    return min(times, default=None)

@@ -1,0 +1,53 @@
+"""What the core asks its driver to do.
+
+The driver carries it out in this order: stores, records, drops, loads, forget, sends, logs.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from zmqtasks.scheduler.core.records import Record
+from zmqtasks.wire import ToPeer
+
+
+class Send(NamedTuple):
+    """One message to one connection.
+
+    `after`: the number of the record that must be durable first; 0 waits for nothing. Order per route is kept, except
+    that a message that waits for nothing may overtake a DoneAck that does.
+    """
+
+    route: bytes
+    message: ToPeer
+    after: int = 0
+
+
+class Log(NamedTuple):
+    """One line for the log: `level` of logging, `action` a stable key for machines."""
+
+    level: int
+    action: str
+    text: str
+
+
+@dataclass(slots=True)
+class Effects:
+    """Filled during one turn, carried out and thrown away after it.
+
+    Attributes:
+        records: facts for the journal; the first has the number that follows the last one of the turn before.
+        stores: (reference, bytes) of large payloads, to be kept before the records that name them.
+        loads: references whose bytes are wanted; answered by `Core.on_loaded`.
+        drops: references that nobody needs any more.
+        sends: messages.
+        forget: routes whose connection the core is done with.
+        logs: lines for the log.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    stores: list[tuple[int, bytes]] = field(default_factory=list)
+    loads: list[int] = field(default_factory=list)
+    drops: list[int] = field(default_factory=list)
+    sends: list[Send] = field(default_factory=list)
+    forget: list[bytes] = field(default_factory=list)
+    logs: list[Log] = field(default_factory=list)

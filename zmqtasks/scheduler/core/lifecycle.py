@@ -1,0 +1,251 @@
+"""How a job moves on: into a line, off a worker, to its end, out of memory. Called by the verbs."""
+
+import logging
+
+from zmqtasks import payload
+from zmqtasks.clock import Now
+from zmqtasks.ids import spans
+from zmqtasks.scheduler.core.effects import Effects, Log
+from zmqtasks.scheduler.core.model import CancelRequest, Job, Payload, Ref, Submission, Worker
+from zmqtasks.scheduler.core.payloads import size
+from zmqtasks.scheduler.core.records import Ended, Requeued
+from zmqtasks.scheduler.core.state import State
+from zmqtasks.scheduler.core.story import Entry
+from zmqtasks.states import ABORTED, ASSIGNED, CANCELLED, DELAYED, FAILED, READY, RUNNING
+from zmqtasks.wire import CancelAck
+
+_LATEST_BACKOFF = 60  # doublings; beyond this 2**n means nothing
+
+
+def release(state: State, job: Job) -> None:
+    """The job is no longer its worker's: the credit and the load return."""
+    worker = job.worker
+    if worker is None:
+        return
+    del worker.held[job.number]
+    worker.asked.discard(job.number)
+    worker.credit += 1
+    worker.load -= job.cost
+    if not worker.held:
+        worker.load = 0.0  # sums of floats drift; an empty worker holds nothing
+    if job.state == RUNNING:
+        worker.running -= 1
+    job.worker = None
+    seat(state, worker)
+
+
+def seat(state: State, worker: Worker) -> None:
+    """Put the worker into the right groups of its profile, after its credit or load changed."""
+    profile = worker.profile
+    held = len(worker.held)
+    able = worker.route is not None and not worker.draining and worker.quarantine is None
+    _member(profile.hungry, worker, belongs=able and held < worker.slots and worker.credit > 0)
+    room = worker.credit > 0 and worker.load < worker.slots * state.settings.horizon
+    _member(profile.roomy, worker, belongs=able and room)
+    _member(profile.crowded, worker, belongs=worker.route is not None and held > worker.slots)
+
+
+def _member(group: dict[Worker, None], worker: Worker, *, belongs: bool) -> None:
+    if belongs:
+        group[worker] = None
+    elif worker in group:
+        del group[worker]
+
+
+def end(state: State, job: Job, to: int, outcome: bytes, now: Now, fx: Effects) -> None:
+    """The job is over, but not by success (that way goes in runs, in `workers.on_done`)."""
+    submission = job.submission
+    kept = state.payloads.keep(outcome, fx)
+    release(state, job)
+    state.moves.one(job, to)
+    told = kept if isinstance(kept, bytes) else kept.number
+    state.record(fx, Ended(submission.source.prefix, job.counter, to, told))
+    state.story.tell(Entry(now.wall, submission.source.prefix, job.counter, 1, to, "ended"))
+    settle(state, [job], [kept], now, fx)
+
+
+def settle(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx: Effects) -> None:
+    """Jobs have come to a final state: keep their outcomes for those who ask, and send them to the submitter."""
+    default_expiry = now.wall + state.settings.result_ttl
+    finished, dirty = state.finished, state.dirty
+    total = 0
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        job.outcome = outcome
+        total += len(outcome) if type(outcome) is bytes else size(outcome)
+        args = job.args
+        if type(args) is not bytes:
+            if isinstance(args, Ref):
+                state.waiting.pop(args.number, None)
+            state.payloads.drop(args, fx)
+        job.args = None
+        job.attempt = 0
+        submission = job.submission
+        if submission.spec.result_ttl < 0:
+            finished.append((default_expiry, job))
+        else:
+            state.expiries.add(now.wall + submission.spec.result_ttl, job)
+        owner = submission.source.owner
+        if owner is not None:
+            job.out = True
+            owner.outbox.append(job)
+            dirty[owner] = None
+    state.open -= len(jobs)
+    state.results += len(jobs)
+    state.result_bytes += total
+    if state.evidence or state.cancels:
+        for job in jobs:
+            state.evidence.pop(job, None)
+            answer_cancels(state, job, fx)
+
+
+def requeue(state: State, job: Job, cause: str, now: Now, fx: Effects, delay: float = 0.0) -> None:
+    """The job goes back into its line, or waits for `delay` seconds first."""
+    release(state, job)
+    submission = job.submission
+    if job in state.cancels:
+        end(state, job, CANCELLED, payload.failure("JobCancelled", f"job {job.id} was cancelled"), now, fx)
+        return
+    due = now.wall + delay if delay else 0.0
+    state.record(fx, Requeued(submission.source.prefix, job.counter, job.crashes, job.retries, due, job.solo))
+    if delay:
+        state.moves.one(job, DELAYED)
+        state.backoffs.add(now.mono + delay, job)
+    else:
+        state.moves.one(job, READY)
+        state.lines.put_back(job)
+    state.story.tell(Entry(now.wall, submission.source.prefix, job.counter, 1, job.state, cause))
+    state.count("requeued")
+
+
+def retry(state: State, job: Job, failure: bytes, now: Now, fx: Effects) -> None:
+    """The attempt raised something that may be tried again: do so while retries are left."""
+    spec = job.submission.spec
+    job.attempt = 0
+    if job.retries >= spec.retries:
+        end(state, job, FAILED, failure, now, fx)
+        return
+    delay = min(spec.backoff_max, spec.backoff * 2.0 ** min(job.retries, _LATEST_BACKOFF))
+    job.retries += 1
+    state.count("retried")
+    requeue(state, job, f"retry {job.retries} of {spec.retries}", now, fx, delay)
+
+
+def crash(state: State, job: Job, evidence: str, now: Now, fx: Effects) -> None:
+    """The job was, or may have been, running in something that died."""
+    texts = state.evidence.setdefault(job, [])
+    job.crashes += 1
+    texts.append(f"death {job.crashes}: {evidence}")
+    state.count("crashed")
+    budget = job.submission.spec.crash_budget
+    if job.crashes <= budget:
+        requeue(state, job, evidence, now, fx)
+        return
+    text = (
+        f"job {job.id} ({job.submission.target.name}) was running in {job.crashes} processes that died; "
+        f"its crash budget is {budget}. " + "; ".join(texts)
+    )
+    fx.logs.append(Log(logging.WARNING, "dead-letter", text))
+    end(state, job, FAILED, payload.failure("WorkerLost", text), now, fx)
+
+
+def lose(state: State, worker: Worker, why: str, now: Now, fx: Effects) -> None:
+    """The worker is gone. What it held may have been running: suspects, to be run alone."""
+    jobs = list(worker.held.values())
+    fx.logs.append(
+        Log(logging.WARNING, "worker-lost", f"worker {worker} is lost ({why}); {len(jobs)} jobs run again elsewhere")
+    )
+    state.count("workers_lost")
+    remove_worker(state, worker, fx)
+    for job in reversed(jobs):  # each goes to the front of its line
+        job.solo = True
+        crash(state, job, f"worker {worker} was lost: {why}", now, fx)
+
+
+def remove_worker(state: State, worker: Worker, fx: Effects) -> None:
+    """The worker's session ends; what it still holds must be moved on by the caller."""
+    state.workers.pop(worker.nonce, None)
+    if worker.route is not None:
+        state.peers.pop(worker.route, None)
+        fx.forget.append(worker.route)
+        worker.route = None
+    worker.quarantine = None
+    state.acks.pop(worker, None)
+    seat(state, worker)
+    state.lines.leave(worker)
+
+
+def answer_cancels(state: State, job: Job, fx: Effects) -> None:
+    """The job is over: whoever asked to cancel it learns what became of it."""
+    for request in state.cancels.pop(job, ()):
+        (request.cancelled if job.state == CANCELLED else request.refused).append(job.counter)
+        request.waiting -= 1
+        answer_cancel(state, request, fx)
+
+
+def refuse_cancels(state: State, job: Job, fx: Effects) -> None:
+    """The job runs: those who did not ask by force are told so; for the others its end decides."""
+    requests = state.cancels.pop(job)
+    forced = [request for request in requests if request.force]
+    if forced:
+        state.cancels[job] = forced
+    for request in requests:
+        if not request.force:
+            request.refused.append(job.counter)
+            request.waiting -= 1
+            answer_cancel(state, request, fx)
+
+
+def answer_cancel(state: State, request: CancelRequest, fx: Effects) -> None:
+    """Answer a Cancel once nothing of it is open."""
+    if request.waiting:
+        return
+    told = [spans(sorted(c)) for c in (request.cancelled, request.refused, request.unknown)]
+    state.answer(fx, request.submitter, CancelAck(request.request, *told))
+
+
+def drop_target(state: State, submission: Submission) -> None:
+    """A submission is over: its target may be forgotten when nobody else needs it."""
+    target = submission.target
+    target.uses -= 1
+    if not target.uses:
+        state.idle_targets[target.key] = None
+
+
+def forget_job(state: State, job: Job, now: Now, fx: Effects) -> None:
+    """The outcome expired; when the last job of a submission goes, its tombstone stays for a while."""
+    submission = job.submission
+    source = submission.source
+    if source.jobs.get(job.counter) is not job:
+        return  # it was forgotten before; another job may have its id by now
+    del source.jobs[job.counter]
+    state.moves.leave(job)
+    state.results -= 1
+    state.result_bytes -= size(job.outcome)
+    state.payloads.drop(job.outcome, fx)
+    job.outcome = None
+    if job.out and source.owner is not None:
+        state.dirty[source.owner] = None  # the submitter hears that it expired
+    submission.live -= 1
+    if submission.live == 0:
+        state.lines.release(submission)
+        drop_target(state, submission)
+        state.tombstones.append((now.wall + state.settings.tombstone_ttl, submission))
+
+
+def abort(state: State, job: Job, error: str, text: str, now: Now, fx: Effects) -> None:
+    """The system ends a job that has not started. `error`: a class of zmqtasks.errors."""
+    if job.state == READY:
+        state.lines.remove(job)
+    end(state, job, ABORTED, payload.failure(error, text), now, fx)
+
+
+def cancel(state: State, job: Job, now: Now, fx: Effects) -> None:
+    """Cancel a job that no worker holds."""
+    if job.state == READY:
+        state.lines.remove(job)
+    end(state, job, CANCELLED, payload.failure("JobCancelled", f"job {job.id} was cancelled"), now, fx)
+
+
+def is_leased(job: Job) -> bool:
+    """Whether a worker holds it."""
+    return job.state in (ASSIGNED, RUNNING)

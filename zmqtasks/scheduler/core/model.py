@@ -1,0 +1,317 @@
+"""The tables: jobs and what they hang on, workers, submitters. Data only; the verbs are in their own modules."""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from zmqtasks import ids
+from zmqtasks.states import FINAL, READY
+from zmqtasks.wire import Function, Spec
+
+UNKNOWN_COST: Final = -1.0
+_GAIN: Final = 0.2  # weight of the newest measurement in the running mean
+_FADE: Final = 0.98  # how slowly a long run is forgotten
+_FOREVER: Final = 1e9  # seconds; NaN and infinity of a broken worker do not pass this either
+_SHORT: Final = 0.001  # seconds below which runs do not count as varying
+
+
+class Ref:
+    """Stands for a large payload that the journal keeps."""
+
+    __slots__ = ("number", "size")
+
+    def __init__(self, number: int, size: int) -> None:
+        self.number = number
+        self.size = size
+
+
+Payload = bytes | Ref
+
+
+class Target:
+    """What jobs run: a registered task or a shipped function, with what was measured of it.
+
+    Attributes:
+        name: for people.
+        digest: of the shipped function; empty for a registered task.
+        blob: the shipped function itself.
+        uses: submissions that are not over; at 0 the target may be forgotten.
+    """
+
+    __slots__ = ("blob", "digest", "longest", "mean", "name", "uses")
+
+    def __init__(self, name: str, digest: bytes, blob: Function | None) -> None:
+        self.name = name
+        self.digest = digest
+        self.blob = blob
+        self.uses = 0
+        self.mean = UNKNOWN_COST
+        self.longest = 0.0
+
+    @property
+    def key(self) -> str | bytes:
+        """What submissions find it by."""
+        return self.digest or self.name
+
+    def measured(self, count: int, total: float, longest: float) -> None:
+        """Take in the run times of `count` jobs, in seconds. What no clock can have measured is not believed."""
+        if not (0.0 <= total < _FOREVER and 0.0 <= longest < _FOREVER):
+            return
+        mean = total / count
+        self.mean = mean if self.mean < 0 else self.mean + _GAIN * (mean - self.mean)
+        self.longest = max(longest, self.longest * _FADE)
+
+    @property
+    def cost(self) -> float:
+        """Seconds that one job will take, the careful way: the longest where run times vary; below 0: unknown."""
+        if self.mean >= 0 and self.longest > _SHORT and self.longest > 8 * self.mean:
+            return self.longest
+        return self.mean
+
+
+class Submission:
+    """One accepted Submit: a range of jobs with one target and one spec. Lives on as the tombstone of its jobs.
+
+    Attributes:
+        digest: of its content, to tell a repeat from a conflict.
+        order: acceptance order over the whole scheduler.
+        seq: its record's number.
+        live: jobs of it that are still known.
+    """
+
+    __slots__ = ("codec", "count", "digest", "first", "line", "live", "order", "seq", "source", "spec", "target")
+
+    def __init__(
+        self, source: "Source", first: int, count: int, digest: bytes, target: Target, codec: str, spec: Spec
+    ) -> None:
+        self.source = source
+        self.first = first
+        self.count = count
+        self.digest = digest
+        self.target = target
+        self.codec = codec
+        self.spec = spec
+        self.live = count
+        self.order = 0
+        self.seq = 0
+        self.line: Line | None = None
+
+
+class Source:
+    """A job-id prefix: one session of a submitter, or one id that a user gave.
+
+    Attributes:
+        owner: the submitter that gets the results.
+        firsts: first counters of `submissions`, ascending, to find overlaps.
+    """
+
+    __slots__ = ("firsts", "jobs", "owner", "prefix", "submissions")
+
+    def __init__(self, prefix: bytes, owner: "Submitter | None") -> None:
+        self.prefix = prefix
+        self.owner = owner
+        self.jobs: dict[int, Job] = {}
+        self.submissions: dict[int, Submission] = {}
+        self.firsts: list[int] = []
+
+
+class Job:
+    """One request to run a target.
+
+    Attributes:
+        attempt: the current attempt, 0 when there is none; kept while its worker is lost, for that may come back.
+        number: of its assignment, meaningful while `worker` is set.
+        cost: seconds it was taken for when it was assigned.
+        outcome: result, or the encoded failure.
+        solo: it was held by a worker that died: it runs alone on a worker until it ends.
+        out: its outcome is on the way to the submitter.
+    """
+
+    __slots__ = (
+        "args", "attempt", "cost", "counter", "crashes", "number", "out", "outcome", "retries", "solo", "state",
+        "submission", "worker",
+    )  # fmt: skip
+
+    def __init__(self, submission: Submission, counter: int, args: Payload, state: int = READY) -> None:
+        self.submission = submission
+        self.counter = counter
+        self.args: Payload | None = args
+        self.state = state
+        self.attempt = 0
+        self.worker: Worker | None = None
+        self.number = 0
+        self.cost = 0.0
+        self.crashes = 0
+        self.retries = 0
+        self.outcome: Payload | None = None
+        self.solo = False
+        self.out = False
+
+    @property
+    def id(self) -> str:
+        """32 hex digits."""
+        return ids.job_id(self.submission.source.prefix, self.counter)
+
+    @property
+    def final(self) -> bool:
+        """Whether it is over."""
+        return self.state in FINAL
+
+
+@dataclass(slots=True, frozen=True)
+class Need:
+    """What a worker must have to run a job of a line."""
+
+    queue: str
+    task: str  # name of a registered task; empty for shipped functions
+    python: str  # major.minor for shipped functions
+    strict: bool = False  # no job of the line may wait for a worker that knows its task
+
+
+class Line:
+    """Ready jobs that stand behind one another: of one submitter, with one need.
+
+    Attributes:
+        jobs: in order; some of them in `gone`.
+        gone: jobs that have left from the middle and are skipped when their turn comes.
+        solo: its jobs run alone on a worker.
+        users: submissions that stand here; a line without any is forgotten.
+    """
+
+    __slots__ = ("flow", "gone", "jobs", "need", "profiles", "since", "solo", "users")
+
+    def __init__(self, need: Need, flow: bytes, *, solo: bool) -> None:
+        self.need = need
+        self.flow = flow
+        self.solo = solo
+        self.users = 0
+        self.jobs: deque[Job] = deque()
+        self.gone: set[Job] = set()
+        self.profiles: list[Profile] = []
+        self.since: float | None = None  # monotonic time since when nobody serves it
+
+    def __len__(self) -> int:
+        return len(self.jobs) - len(self.gone)
+
+
+class Profile:
+    """What a set of equal workers can run; dispatch looks at profiles, never at every worker.
+
+    Attributes:
+        ready: non-empty lines they may serve, by queue and submitter; dicts are used as rotations.
+        hungry: workers with a free slot.
+        roomy: workers that may take work in advance.
+        crowded: workers that hold more than they can run at once.
+    """
+
+    __slots__ = ("crowded", "hungry", "pythons", "queues", "ready", "roomy", "solos", "tasks", "workers")
+
+    def __init__(self, queues: frozenset[str], tasks: frozenset[str], python: str) -> None:
+        self.queues = queues
+        self.tasks = tasks
+        self.pythons = python
+        self.ready: dict[str, dict[bytes, dict[Line, None]]] = {}
+        self.solos: dict[Line, None] = {}
+        self.workers: dict[Worker, None] = {}
+        self.hungry: dict[Worker, None] = {}
+        self.roomy: dict[Worker, None] = {}
+        self.crowded: dict[Worker, None] = {}
+
+    def serves(self, need: Need) -> bool:
+        """Whether workers of this profile can run jobs of that need."""
+        if need.queue not in self.queues:
+            return False
+        return need.task in self.tasks if need.task else need.python == self.pythons
+
+
+class Worker:
+    """One life of a worker.
+
+    Attributes:
+        route: its connection; None while it is suspect.
+        offered: assignments it accepts at most; always `credit` + len(`held`).
+        held: assignment number → job, ascending.
+        load: seconds of work that `held` was taken for.
+        heard: monotonic time of its last message.
+        asked: numbers that a Retract is out for.
+        quarantine: the line of solo jobs that it serves instead of all others.
+    """
+
+    __slots__ = (
+        "asked", "connection", "credit", "done", "draining", "functions", "heard", "held", "host", "load", "moved", "name", "next",
+        "nonce", "offered", "pid", "profile", "quarantine", "queues", "route", "running", "slots", "tasks",
+    )  # fmt: skip
+
+    def __init__(self, nonce: bytes) -> None:
+        self.nonce = nonce
+        self.route: bytes | None = None
+        self.connection = 0
+        self.name = self.host = ""
+        self.pid = 0
+        self.slots = self.offered = self.credit = 0
+        self.queues: list[str] = []
+        self.tasks: list[str] = []
+        self.profile = Profile(frozenset(), frozenset(), "")
+        self.held: dict[int, Job] = {}
+        self.next = 1
+        self.load = 0.0
+        self.heard = 0.0
+        self.moved = 0.0  # monotonic time of its last outcome
+        self.done = 0
+        self.running = 0
+        self.functions: set[bytes] = set()
+        self.asked: set[int] = set()
+        self.draining = False
+        self.quarantine: Line | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.host}, pid {self.pid})"
+
+
+class Submitter:
+    """One session of a submitter.
+
+    Attributes:
+        outbox: final jobs whose outcome has not been sent.
+        unacked: (delivery number, jobs, bytes), sent and not acknowledged.
+    """
+
+    __slots__ = (
+        "accepted", "connection", "flying", "flying_bytes", "host", "next_delivery", "outbox", "pid", "prefix", "python", "route",
+        "unacked", "user",
+    )  # fmt: skip
+
+    def __init__(self, prefix: bytes) -> None:
+        self.prefix = prefix
+        self.route: bytes | None = None
+        self.connection = 0
+        self.user = self.host = self.python = ""
+        self.pid = 0
+        self.outbox: deque[Job] = deque()
+        self.unacked: deque[tuple[int, list[Job], int]] = deque()
+        self.flying = 0
+        self.flying_bytes = 0
+        self.next_delivery = 1
+        self.accepted: dict[bytes, list[ids.Span]] = {}
+
+
+@dataclass(slots=True)
+class Operator:
+    """A connection of the command line or a dashboard."""
+
+    route: bytes
+    host: str
+    pid: int
+
+
+@dataclass(slots=True)
+class CancelRequest:
+    """One Cancel on its way: answered once, when every job of it is known to be cancelled or not."""
+
+    submitter: Submitter
+    request: int
+    force: bool
+    waiting: int
+    cancelled: list[int]
+    refused: list[int]
+    unknown: list[int]

@@ -1,0 +1,95 @@
+"""Everything the core knows, in one place. Verbs in the other modules read and change it."""
+
+from collections import deque
+
+from zmqtasks.config import SchedulerSettings
+from zmqtasks.scheduler.core.deadlines import Timers
+from zmqtasks.scheduler.core.effects import Effects, Send
+from zmqtasks.scheduler.core.lines import Lines
+from zmqtasks.scheduler.core.model import CancelRequest, Job, Operator, Source, Submission, Submitter, Target, Worker
+from zmqtasks.scheduler.core.payloads import Payloads
+from zmqtasks.scheduler.core.records import Record
+from zmqtasks.scheduler.core.story import Story
+from zmqtasks.scheduler.core.transitions import Moves
+from zmqtasks.states import DELAYED
+from zmqtasks.wire import ToPeer
+
+
+def _delayed(job: Job) -> bool:
+    return job.state == DELAYED
+
+
+def _kept(job: Job) -> bool:
+    return job.outcome is not None
+
+
+class State:
+    """The tables of the core.
+
+    Attributes:
+        epoch: which life of the scheduler this is; grows from life to life.
+        seq: number of the last record.
+        peers: connections that have said hello.
+        evidence: of a job that was running in something that died, one text per death.
+        cancels: jobs that a Cancel waits for.
+        open: jobs that are not over.
+    """
+
+    def __init__(self, settings: SchedulerSettings, epoch: int, *, durable: bool) -> None:
+        self.settings = settings
+        self.epoch = epoch
+        self.durable = durable
+        self.seq = 0
+        # Attempts count up from the epoch as a fixed-point time (Unix seconds << 32): no life of the scheduler repeats
+        # those of another unless it made four thousand million a second, and they fit MessagePack's 64 bits.
+        self.first_attempt = self.attempts = (epoch << 32) // 1000
+        self.orders = 0
+        self.moves = Moves()
+        self.lines = Lines()
+        self.payloads = Payloads(settings.spill)
+        self.story = Story()
+        self.peers: dict[bytes, Worker | Submitter | Operator] = {}
+        self.workers: dict[bytes, Worker] = {}
+        self.submitters: dict[bytes, Submitter] = {}
+        self.sources: dict[bytes, Source] = {}
+        self.targets: dict[str | bytes, Target] = {}
+        self.idle_targets: dict[str | bytes, None] = {}  # that no submission uses, the oldest first
+        self.leases: Timers[Worker] = Timers(lambda worker: self.workers.get(worker.nonce) is worker)
+        self.delays: Timers[Job] = Timers(_delayed)  # wall clock
+        self.backoffs: Timers[Job] = Timers(_delayed)  # monotonic clock
+        self.expiries: Timers[Job] = Timers(_kept)  # wall clock; only jobs with a result_ttl of their own
+        self.finished: deque[tuple[float, Job]] = deque()  # (wall time of expiry, job), all of the default ttl
+        self.delivered: deque[Job] = deque()
+        self.tombstones: deque[tuple[float, Submission]] = deque()
+        self.results = 0
+        self.result_bytes = 0
+        self.open = 0
+        self.evidence: dict[Job, list[str]] = {}
+        self.cancels: dict[Job, list[CancelRequest]] = {}
+        self.dirty: dict[Submitter, None] = {}  # have something to send at the end of the turn
+        self.acks: dict[Worker, list[int]] = {}
+        self.waiting: dict[int, Job] = {}  # by the reference that is being loaded
+        self.quarantined: dict[Worker, None] = {}
+        self.balance_at: float | None = None
+        self.counters: dict[str, int] = {}
+        self.warnings: dict[str, None] = {}
+
+    def count(self, what: str, by: int = 1) -> None:
+        """Count something for `status`."""
+        self.counters[what] = self.counters.get(what, 0) + by
+
+    def record(self, fx: Effects, record: Record) -> int:
+        """Append a fact to the journal; returns its number."""
+        self.seq += 1
+        fx.records.append(record)
+        return self.seq
+
+    def answer(self, fx: Effects, submitter: Submitter, message: ToPeer) -> None:
+        """Tell a submitter something that must be durable first."""
+        if submitter.route is not None:
+            fx.sends.append(Send(submitter.route, message, self.seq))
+
+    def find(self, prefix: bytes, counter: int) -> Job | None:
+        """The job of this id, if it is known."""
+        source = self.sources.get(prefix)
+        return source.jobs.get(counter) if source is not None else None

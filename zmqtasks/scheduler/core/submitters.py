@@ -1,0 +1,326 @@
+"""What submitters say: submit, ask, acknowledge, cancel."""
+
+from bisect import bisect_left, insort
+from hashlib import blake2b
+from math import isfinite
+
+from zmqtasks.clock import Now
+from zmqtasks.config import MAX_JOBS_PER_MESSAGE
+from zmqtasks.errors import PeerError
+from zmqtasks.ids import MAX_COUNTER, PREFIX_BYTES, Span, expand, spans, total
+from zmqtasks.payload import function_digest
+from zmqtasks.scheduler.core import lifecycle
+from zmqtasks.scheduler.core.effects import Effects, Send
+from zmqtasks.scheduler.core.model import CancelRequest, Job, Source, Submission, Submitter, Target
+from zmqtasks.scheduler.core.records import Submitted
+from zmqtasks.scheduler.core.state import State
+from zmqtasks.scheduler.core.story import Entry
+from zmqtasks.states import DELAYED, READY
+from zmqtasks.wire import (
+    Accepted,
+    Ask,
+    Cancel,
+    HelloAgain,
+    Kill,
+    Rejected,
+    ResultAck,
+    Retract,
+    Submit,
+    SubmitterHello,
+    SubmitterWelcome,
+    Unknown,
+)
+
+
+def on_hello(state: State, route: bytes, hello: SubmitterHello, now: Now, fx: Effects, release: str) -> None:
+    """A submitter's connection begins. Outcomes that the old one did not acknowledge are sent again."""
+    if len(hello.prefix) != PREFIX_BYTES:
+        message = f"a session's prefix has {PREFIX_BYTES} bytes, not {len(hello.prefix)}"
+        raise PeerError(message)
+    submitter = state.submitters.get(hello.prefix)
+    if submitter is not None and hello.connection < submitter.connection:
+        state.count("late_hellos")
+        return
+    if submitter is None:
+        submitter = state.submitters[hello.prefix] = Submitter(hello.prefix)
+    elif submitter.route is not None and submitter.route != route:
+        state.peers.pop(submitter.route, None)
+        fx.forget.append(submitter.route)
+    submitter.user, submitter.host, submitter.pid = hello.user, hello.host, hello.pid
+    submitter.python = hello.python
+    submitter.route = route
+    submitter.connection = hello.connection
+    state.peers[route] = submitter
+    fx.sends.append(Send(route, SubmitterWelcome(state.epoch, release, state.durable, state.settings.max_payload)))
+    for _, jobs, _ in reversed(submitter.unacked):
+        submitter.outbox.extendleft(reversed(jobs))
+    submitter.unacked.clear()
+    submitter.flying = submitter.flying_bytes = 0
+    if submitter.outbox:
+        state.dirty[submitter] = None
+
+
+def on_submit(state: State, submitter: Submitter, message: Submit, now: Now, fx: Effects) -> None:
+    """Accept or refuse the whole message; a repeat changes nothing."""
+    count = len(message.args)
+    refusal = _shape(state, message)
+    if refusal is not None:
+        _reject(state, submitter, message, *refusal, fx)
+        return
+    source = state.sources.get(message.prefix)
+    digest = _digest(message)
+    if source is not None:
+        known = source.submissions.get(message.first)
+        if known is not None and known.count == count and known.digest == digest:
+            _repeat(state, submitter, known, fx)
+            return
+        if known is not None or _overlaps(source, message.first, count):
+            text = (
+                f"jobs {message.first}…{message.first + count - 1} of {message.prefix.hex()} exist with other content"
+            )
+            _reject(state, submitter, message, "JobConflict", text, fx)
+            return
+    if state.open + count > state.settings.max_jobs:
+        text = f"the scheduler holds {state.open} unfinished jobs, its limit is {state.settings.max_jobs}"
+        _reject(state, submitter, message, "QueueFull", text, fx)
+        return
+    target = _target(state, message)
+    if target is None:  # its function was forgotten: a new hello brings it again
+        if submitter.route is not None:
+            fx.sends.append(Send(submitter.route, HelloAgain()))
+            state.peers.pop(submitter.route, None)
+            on_gone(state, submitter, now, fx)
+        return
+    if source is None:
+        source = state.sources[message.prefix] = Source(message.prefix, submitter)
+    source.owner = submitter
+    _accept(
+        state,
+        source,
+        Submission(source, message.first, count, digest, target, message.codec, message.spec),
+        message,
+        now,
+        fx,
+    )
+    _note_accepted(state, submitter, message.prefix, (message.first, count))
+
+
+def _ask_for_hello(state: State, submitter: Submitter, now: Now, fx: Effects) -> None:
+    """A function was forgotten: the session begins anew on this connection and brings it again."""
+    route = submitter.route
+    if route is not None:
+        on_gone(state, submitter, now, fx)
+        del state.peers[route]
+        fx.sends.append(Send(route, HelloAgain()))
+
+
+def _shape(state: State, message: Submit) -> tuple[str, str] | None:
+    """Why a Submit is no proper one, if so, as (code, reason)."""
+    count = len(message.args)
+    if len(message.prefix) != PREFIX_BYTES or not 0 < count <= MAX_JOBS_PER_MESSAGE:
+        return "PeerError", f"a Submit has a prefix of {PREFIX_BYTES} bytes and 1 to {MAX_JOBS_PER_MESSAGE} jobs"
+    if message.first < 0 or message.first + count - 1 > MAX_COUNTER:
+        return "PeerError", "job counters have 32 bits"
+    spec = message.spec
+    if not isfinite(spec.backoff + spec.backoff_max + spec.result_ttl + spec.not_before):
+        return "PeerError", "times are finite numbers of seconds"
+    for function in message.functions:
+        if function.digest not in state.targets and function.digest != function_digest(function.blob):
+            return "PeerError", f"the bytes of function {function.name} are not those that its digest names"
+    largest = max(map(len, message.args))
+    if largest > state.settings.max_payload:
+        return (
+            "PayloadTooLarge",
+            f"arguments of {largest:,} bytes for {message.task}; the limit is {state.settings.max_payload:,}",
+        )
+    return None
+
+
+def _digest(message: Submit) -> bytes:
+    """Of everything that makes two Submits the same."""
+    state = blake2b(digest_size=8)
+    state.update(repr((message.task, message.function, message.codec, message.spec)).encode())
+    state.update(b"".join(message.args))
+    state.update(",".join(map(str, map(len, message.args))).encode())
+    return state.digest()
+
+
+def _overlaps(source: Source, first: int, count: int) -> bool:
+    at = bisect_left(source.firsts, first)
+    if at < len(source.firsts) and source.firsts[at] < first + count:
+        return True
+    if at == 0:
+        return False
+    before = source.submissions[source.firsts[at - 1]]
+    return before.first + before.count > first
+
+
+def _target(state: State, message: Submit) -> Target | None:
+    for function in message.functions:
+        if function.digest not in state.targets:
+            state.targets[function.digest] = Target(function.name, function.digest, function)
+            state.idle_targets[function.digest] = None
+    if message.function:
+        target = state.targets.get(message.function)
+    else:
+        target = state.targets.get(message.task)
+        if target is None:
+            target = state.targets[message.task] = Target(message.task, b"", None)
+    if target is not None:
+        target.uses += 1
+        state.idle_targets.pop(target.key, None)
+    return target
+
+
+def _accept(state: State, source: Source, submission: Submission, message: Submit, now: Now, fx: Effects) -> None:
+    first, count, spill = submission.first, submission.count, state.settings.spill
+    keep = state.payloads.keep
+    args = [a if len(a) <= spill else keep(a, fx) for a in message.args]
+    delayed = submission.spec.not_before > now.wall
+    entry = DELAYED if delayed else READY
+    jobs = [Job(submission, first + i, a, entry) for i, a in enumerate(args)]
+    source.submissions[first] = submission
+    insort(source.firsts, first)
+    source.jobs.update(zip(range(first, first + count), jobs, strict=True))
+    state.orders += 1
+    submission.order = state.orders
+    told = [a if isinstance(a, bytes) else a.number for a in args]
+    submission.seq = state.record(
+        fx,
+        Submitted(
+            message.prefix, first, message.task, message.function, message.codec, message.spec, told,
+            message.functions, message.batch,
+        ),
+    )  # fmt: skip
+    state.story.tell(Entry(now.wall, message.prefix, first, count, entry, "accepted"))
+    state.open += count
+    state.moves.enter(count, entry)
+    state.count("submitted", count)
+    if delayed:
+        for job in jobs:
+            state.delays.add(submission.spec.not_before, job)
+    else:
+        state.lines.append(state.lines.line_of(submission), jobs)
+
+
+def _repeat(state: State, submitter: Submitter, known: Submission, fx: Effects) -> None:
+    """The same Submit again: its acceptance was lost, or another session gave the same id."""
+    state.count("repeated_submits")
+    source = known.source
+    if source.owner is not submitter:
+        source.owner = submitter
+        for counter in range(known.first, known.first + known.count):
+            job = source.jobs.get(counter)
+            if job is not None and job.final:
+                _push(state, submitter, job)
+    _note_accepted(state, submitter, source.prefix, (known.first, known.count))
+    expired = [c for c in range(known.first, known.first + known.count) if c not in source.jobs]
+    if expired:
+        state.answer(fx, submitter, Unknown(source.prefix, spans(expired), True))
+
+
+def _push(state: State, submitter: Submitter, job: Job) -> None:
+    """Send the outcome of a job that is over, unless it is on its way."""
+    job.out = True
+    submitter.outbox.append(job)
+    state.dirty[submitter] = None
+
+
+def _note_accepted(state: State, submitter: Submitter, prefix: bytes, span: Span) -> None:
+    submitter.accepted.setdefault(prefix, []).append(span)
+    state.dirty[submitter] = None
+
+
+def _reject(state: State, submitter: Submitter, message: Submit, code: str, reason: str, fx: Effects) -> None:
+    state.count("rejected_submits")
+    if submitter.route is not None:
+        fx.sends.append(
+            Send(submitter.route, Rejected(message.prefix, message.first, len(message.args), code, reason), state.seq)
+        )
+
+
+def _checked(state: State, counters: list[Span]) -> list[Span]:
+    """Counters that can be."""
+    if any(first < 0 or count < 0 or first + count - 1 > MAX_COUNTER for first, count in counters):
+        message = "job counters have 32 bits"
+        raise PeerError(message)
+    if total(counters) > state.settings.max_jobs:
+        message = f"a message names {total(counters)} jobs; this scheduler holds at most {state.settings.max_jobs}"
+        raise PeerError(message)
+    return counters
+
+
+def on_ask(state: State, submitter: Submitter, message: Ask, now: Now, fx: Effects) -> None:
+    """Which of these are known? Outcomes that the submitter has not got are sent again."""
+    source = state.sources.get(message.prefix)
+    unknown: list[int] = []
+    expired: list[int] = []
+    for counter in expand(_checked(state, message.counters)):
+        job = source.jobs.get(counter) if source is not None else None
+        if job is not None:
+            if job.final and (not job.out or job.submission.source.owner is not submitter):
+                _push(state, submitter, job)
+        elif source is not None and _overlaps(source, counter, 1):
+            expired.append(counter)
+        else:
+            unknown.append(counter)
+    if source is not None:
+        source.owner = submitter
+    if unknown:
+        state.answer(fx, submitter, Unknown(message.prefix, spans(unknown), False))
+    if expired:
+        state.answer(fx, submitter, Unknown(message.prefix, spans(expired), True))
+
+
+def on_result_ack(state: State, submitter: Submitter, message: ResultAck, now: Now, fx: Effects) -> None:
+    """The submitter has these outcomes; they may be dropped when there are too many."""
+    unacked = submitter.unacked
+    while unacked and unacked[0][0] <= message.delivery:
+        _, jobs, size = unacked.popleft()
+        submitter.flying -= len(jobs)
+        submitter.flying_bytes -= size
+        for job in jobs:
+            job.out = False
+        state.delivered.extend(jobs)
+    if submitter.outbox:
+        state.dirty[submitter] = None
+
+
+def on_cancel(state: State, submitter: Submitter, message: Cancel, now: Now, fx: Effects) -> None:
+    """Cancel what has not started; what runs, only with force. Answered when all of it is known."""
+    request = CancelRequest(submitter, message.request, message.force, 0, [], [], [])
+    numbers: dict[bytes, list[int]] = {}
+    for counter in expand(_checked(state, message.counters)):
+        job = state.find(message.prefix, counter)
+        if job is None:
+            request.unknown.append(counter)
+        elif job.final:
+            request.refused.append(counter)
+        elif not lifecycle.is_leased(job):
+            lifecycle.cancel(state, job, now, fx)
+            request.cancelled.append(counter)
+        else:
+            request.waiting += 1
+            state.cancels.setdefault(job, []).append(request)
+            if job.worker is not None and job.worker.route is not None:
+                numbers.setdefault(job.worker.route, []).append(job.number)
+    for route, wanted in numbers.items():
+        told = spans(sorted(wanted))
+        fx.sends.append(Send(route, Kill(told) if message.force else Retract(told)))
+    lifecycle.answer_cancel(state, request, fx)
+
+
+def on_gone(state: State, submitter: Submitter, now: Now, fx: Effects) -> None:
+    """Its connection broke; the session waits for it as long as its results live."""
+    submitter.route = None
+    submitter.accepted.clear()
+    state.dirty.pop(submitter, None)
+    if submitter.prefix not in state.sources:
+        state.submitters.pop(submitter.prefix, None)
+
+
+def flush_accepted(state: State, submitter: Submitter, fx: Effects) -> None:
+    """One Accepted per prefix and turn."""
+    for prefix, told in submitter.accepted.items():
+        state.answer(fx, submitter, Accepted(prefix, told))
+    submitter.accepted.clear()

@@ -1,0 +1,115 @@
+"""Who may connect. Until keys come: this machine, and the networks that --plaintext names.
+
+zmq asks a ZAP handler (ZeroMQ RFC 27) about every TCP connection before the peer can send anything.
+"""
+
+import ipaddress
+import logging
+from typing import Any
+from urllib.parse import urlsplit
+
+import zmq
+
+from zmqtasks.errors import NotAuthorized
+
+logger = logging.getLogger("zmqtasks.scheduler")
+
+_ZAP = "inproc://zeromq.zap.01"
+_REQUEST_FRAMES = 8  # route, delimiter, version, request id, domain, address, identity, mechanism
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class AddressRule:
+    """Loopback and the given networks.
+
+    Args:
+        networks: in CIDR notation.
+
+    Raises:
+        NotAuthorized: one of them is none.
+    """
+
+    def __init__(self, networks: tuple[str, ...]) -> None:
+        self._networks: list[Network] = []
+        for text in networks:
+            try:
+                self._networks.append(ipaddress.ip_network(text))
+            except ValueError as error:
+                message = f"--plaintext {text}: {error}; it takes a network such as 10.0.0.0/8"
+                raise NotAuthorized(message) from None
+
+    def allows(self, address: str) -> bool:
+        """Whether a peer at this address may connect."""
+        if not address or address.startswith("localhost:"):
+            return True  # an ipc peer, as localhost:UID:GID:PID; the permissions of the socket's folder decide
+        try:
+            ip = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped
+        return ip.is_loopback or any(ip in network for network in self._networks)
+
+
+def check_bind(url: str, plaintext: tuple[str, ...]) -> None:
+    """Refuse an address that others can reach, unless --plaintext names somebody.
+
+    Raises:
+        NotAuthorized: says what to do instead.
+    """
+    if not url.startswith("tcp://") or plaintext:
+        return
+    host = urlsplit(url).hostname or ""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback:
+        message = (
+            f"{url} can be reached from other machines, and this version has no keys yet; "
+            "bind tcp://127.0.0.1:5555, or name the networks that you trust: --plaintext 10.0.0.0/8"
+        )
+        raise NotAuthorized(message)
+
+
+class Doorkeeper:
+    """The ZAP handler of a process, served by its loop.
+
+    Args:
+        context: the one whose sockets ask.
+        rule: decides.
+    """
+
+    def __init__(self, context: zmq.Context[Any], rule: AddressRule) -> None:
+        self._rule = rule
+        self._socket = context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.bind(_ZAP)
+        self.refused = 0
+
+    def readers(self) -> list[zmq.Socket[bytes]]:
+        """What to wait for."""
+        return [self._socket]
+
+    def service(self) -> None:
+        """Answer what was asked."""
+        while True:
+            try:
+                frames = self._socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            if len(frames) < _REQUEST_FRAMES:
+                continue
+            route, delimiter, version, request = frames[:4]
+            address = frames[5].decode("ascii", "replace")
+            allowed = self._rule.allows(address)
+            if not allowed:
+                self.refused += 1
+                logger.warning("a peer at %s was refused: not in --plaintext", address, extra={"action": "refused"})
+            status = (b"200", b"OK") if allowed else (b"400", b"this address may not connect")
+            self._socket.send_multipart([route, delimiter, version, request, *status, b"", b""])
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._socket.close(0)

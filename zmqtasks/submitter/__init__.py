@@ -1,0 +1,1 @@
+"""The submitter: `core` decides, `connection` is the loop, `client` and `tasks` are what people use."""

@@ -1,0 +1,138 @@
+"""AsyncResult: a job with Celery's names and meanings."""
+
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+from zmqtasks.errors import JobExpired, RemoteTraceback
+from zmqtasks.submitter.results import Job
+
+R = TypeVar("R")
+
+_CELERY_STATES: Final = {"queued": "PENDING", "succeeded": "SUCCESS", "failed": "FAILURE", "cancelled": "REVOKED"}
+
+
+class AsyncResult(Generic[R]):
+    """The outcome of a job, under its id.
+
+    Args:
+        job_id: 32 hex digits, or the task_id that was given.
+        find: makes the Job, when somebody asks for more than the id.
+    """
+
+    def __init__(self, job_id: str, find: Callable[[], Job[R]]) -> None:
+        self.id = job_id
+        self._find = find
+        self._job: Job[R] | None = None
+
+    @classmethod
+    def of(cls, job: Job[R]) -> "AsyncResult[R]":
+        """The AsyncResult of a job at hand."""
+        made = cls(job.id, lambda: job)
+        made._job = job
+        return made
+
+    @property
+    def task_id(self) -> str:
+        """The same as `id`."""
+        return self.id
+
+    @property
+    def job(self) -> Job[R]:
+        """The Job behind it."""
+        if self._job is None:
+            self._job = self._find()
+        return self._job
+
+    def get(self, timeout: float | None = None, *, propagate: bool = True) -> R | BaseException:
+        """Wait for the result.
+
+        Args:
+            timeout: seconds; None waits as long as it takes.
+            propagate: raise what the task raised; else return it.
+
+        Raises:
+            JobTimeout: not over in time; it goes on.
+            Exception: what the task raised.
+        """
+        if propagate:
+            return self.job.result(timeout)
+        self.wait(timeout)
+        outcome: R | BaseException = self.result  # type: ignore[assignment]  # it is over
+        return outcome
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until it is over, however it ends. Raises JobTimeout."""
+        if not self.job.cancelled():
+            try:
+                self.job.exception(timeout)
+            except BaseException:
+                if not self.job.done():
+                    raise
+
+    @property
+    def state(self) -> str:
+        """PENDING (not over, as far as is known here), SUCCESS, FAILURE or REVOKED."""
+        job = self.job
+        if job.state == "aborted":
+            return "REVOKED" if isinstance(job.exception(0), JobExpired) else "FAILURE"
+        return _CELERY_STATES[job.state]
+
+    status = state
+
+    @property
+    def result(self) -> R | BaseException | None:
+        """The value, or the exception; None while it is not over."""
+        job = self.job
+        if not job.done():
+            return None
+        try:
+            return job.result(0)
+        except BaseException as error:  # noqa: BLE001  (whatever the task raised is the result)
+            return error
+
+    @property
+    def traceback(self) -> str | None:
+        """The remote traceback of a failed task, as text."""
+        result = self.result
+        cause = result.__cause__ if isinstance(result, BaseException) and self.failed() else None
+        return cause.text if isinstance(cause, RemoteTraceback) else None
+
+    def ready(self) -> bool:
+        """Whether it is over."""
+        return self.job.done()
+
+    def successful(self) -> bool:
+        """Whether it ended with a value."""
+        return self.job.state == "succeeded"
+
+    def failed(self) -> bool:
+        """Whether the task raised, or the system gave the job up."""
+        return self.job.state in {"failed", "aborted"}
+
+    def revoke(self, *, terminate: bool = False, timeout: float = 5.0) -> bool:
+        """Cancel it.
+
+        Args:
+            terminate: even if it runs; its process is killed.
+            timeout: seconds to wait for the scheduler's answer.
+
+        Returns:
+            Whether it is cancelled.
+        """
+        return self.job.cancel(force=terminate, timeout=timeout)
+
+    def __repr__(self) -> str:
+        return f"<AsyncResult {self.id}>"
+
+    def __str__(self) -> str:
+        return self.id
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AsyncResult) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __reduce__(self) -> Any:
+        message = f"{self!r} cannot be pickled: pass its id, and make app.AsyncResult(id) where it is needed"
+        raise TypeError(message)

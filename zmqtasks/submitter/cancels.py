@@ -1,0 +1,121 @@
+"""Cancel requests on their way: asked again after every hello until the scheduler has answered."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from zmqtasks import payload, wire
+from zmqtasks.ids import Span, expand, job_id, spans
+from zmqtasks.states import CANCELLED
+from zmqtasks.submitter.book import Book
+from zmqtasks.submitter.effects import CancelAnswer, Effects
+from zmqtasks.submitter.ledger import QUEUED, SENT
+
+_SPANS_PER_MESSAGE = 2_000
+_HERE = "was cancelled before it was sent"
+
+
+@dataclass(slots=True)
+class _Request:
+    """One Cancel message."""
+
+    message: wire.Cancel
+    answer: CancelAnswer
+
+
+class Cancels:
+    """What was asked to be cancelled and is not answered. `ready`: requests may be sent now."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._open: dict[int, _Request] = {}
+        self._last = 0
+        self._outstanding: dict[int, int] = {}  # id(answer) → messages without an answer
+        self.ready = False
+
+    def begin(self, prefix: bytes, counters: list[Span], *, force: bool, token: Any, fx: Effects) -> None:
+        """Cancel what is still queued here, ask the scheduler for the rest."""
+        answer = CancelAnswer(token, prefix)
+        ours: list[int] = []
+        over: list[int] = []
+        theirs: list[int] = []
+        known = self._book.line(prefix)
+        for counter in expand(counters):
+            parcel = known.find(counter)
+            if parcel is None:
+                theirs.append(counter)
+            elif parcel.handles[counter - parcel.first] is None:
+                over.append(counter)
+            elif parcel.stage == QUEUED:
+                self._end(prefix, counter, _HERE, fx)
+                ours.append(counter)
+            else:
+                theirs.append(counter)
+        answer.cancelled += spans(sorted(ours))
+        answer.refused += spans(sorted(over))
+        self._ask(answer, spans(sorted(theirs)), force=force, fx=fx)
+        if id(answer) not in self._outstanding:
+            fx.cancel_answers.append(answer)
+
+    def again(self) -> list[wire.Cancel]:
+        """All requests without an answer, for a new connection."""
+        return [request.message for request in self._open.values()]
+
+    def on_ack(self, message: wire.CancelAck, fx: Effects) -> None:
+        """One answer. A job that the scheduler did not know because it is being submitted again is cancelled now."""
+        request = self._open.pop(message.request, None)
+        if request is None:
+            return
+        answer, prefix = request.answer, request.message.prefix
+        answer.cancelled += message.cancelled
+        for counter in expand(message.cancelled):
+            found = self._book.find(prefix, counter)
+            if found is not None:  # its outcome says the same, and comes too late to be news
+                if found[0].stage == SENT:
+                    self._book.accept(found[0], fx)
+                self._end(prefix, counter, "was cancelled", fx)
+        answer.refused += message.refused
+        unknown: list[int] = []
+        ours: list[int] = []
+        again: list[int] = []
+        for counter in expand(message.unknown):
+            found = self._book.find(prefix, counter)
+            if found is None or found[0].stage not in (QUEUED, SENT):
+                unknown.append(counter)
+            elif found[0].stage == QUEUED:
+                self._end(prefix, counter, _HERE, fx)
+                ours.append(counter)
+            else:
+                again.append(counter)
+        answer.cancelled += spans(ours)
+        answer.unknown += spans(unknown)
+        self._ask(answer, spans(again), force=request.message.force, fx=fx)
+        self._one_less(answer, fx)
+
+    def give_up(self, fx: Effects) -> None:
+        """The scheduler refused this session: nobody will answer."""
+        for request in list(self._open.values()):
+            request.answer.unknown += request.message.counters
+            self._one_less(request.answer, fx)
+        self._open.clear()
+
+    def _ask(self, answer: CancelAnswer, chosen: list[Span], *, force: bool, fx: Effects) -> None:
+        for start in range(0, len(chosen), _SPANS_PER_MESSAGE):
+            self._last += 1
+            part = chosen[start : start + _SPANS_PER_MESSAGE]
+            message = wire.Cancel(self._last, answer.prefix, part, force)
+            self._open[self._last] = _Request(message, answer)
+            self._outstanding[id(answer)] = self._outstanding.get(id(answer), 0) + 1
+            if self.ready:
+                fx.sends.append(message)
+
+    def _one_less(self, answer: CancelAnswer, fx: Effects) -> None:
+        self._outstanding[id(answer)] -= 1
+        if not self._outstanding[id(answer)]:
+            del self._outstanding[id(answer)]
+            fx.cancel_answers.append(answer)
+
+    def _end(self, prefix: bytes, counter: int, what: str, fx: Effects) -> None:
+        found = self._book.find(prefix, counter)
+        assert found is not None  # noqa: S101  (the caller has just found it)
+        data = payload.failure("JobCancelled", f"job {job_id(prefix, counter)} {what}")
+        self._book.end(*found, (CANCELLED, data, "cancelled"), fx)

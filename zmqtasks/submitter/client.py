@@ -1,0 +1,155 @@
+"""Client: a connection to a scheduler, for scripts."""
+
+import atexit
+import os
+import sys
+import time
+import weakref
+from collections.abc import Callable, Collection, Iterable
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from zmqtasks import payload
+from zmqtasks.errors import BadUrl, ZmqTasksError
+from zmqtasks.ids import given_id
+from zmqtasks.submitter.connection import Connection
+from zmqtasks.submitter.results import Job
+from zmqtasks.submitter.submitting import Submitting
+from zmqtasks.transport import parse_url
+
+R = TypeVar("R")
+
+BROKER_VARIABLE: Final = "ZMQTASKS_BROKER"
+LOCAL: Final = "local://"
+_EXIT_FLUSH = 5.0  # seconds that leaving the interpreter waits for a client that was not closed
+
+
+class Client(Submitting):
+    """A connection to a scheduler, for scripts. Close it, or use it in a `with` block.
+
+    Functions that workers can import are sent by name, others by value (cloudpickle); see
+    `zmqtasks.submitter.functions` for when a function is pickled anew.
+
+    Args:
+        url: tcp://HOST:PORT, ipc://PATH or local:// (a scheduler and workers of this process's own). None takes
+            the environment's ZMQTASKS_BROKER, else local://.
+        connect_timeout: seconds until the scheduler must have answered.
+        submit_timeout: seconds that `submit` waits for room.
+        max_pending: jobs submitted and not accepted, beyond which there is no room.
+        accept: codecs that results are decoded from.
+
+    Attributes:
+        url: of the scheduler.
+
+    Raises:
+        BadUrl: the URL is none of these.
+        SchedulerUnreachable: nobody answered in time.
+        ProtocolMismatch: the scheduler speaks another version of the protocol.
+        NotAuthorized: the scheduler refused this client.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        connect_timeout: float = 5.0,
+        submit_timeout: float = 30.0,
+        max_pending: int = 100_000,
+        accept: Collection[str] = payload.ALL_CODECS,
+    ) -> None:
+        url = url or os.environ.get(BROKER_VARIABLE) or LOCAL
+        if url.startswith(LOCAL):
+            if open_local is None:
+                raise BadUrl(f"{url}: only zmqtasks.Client and zmqtasks.App know how to start a cluster of their own")
+            url = open_local()
+        parse_url(url)
+        connection = Connection(url, max_pending=max_pending, accept=accept)
+        connection.open(connect_timeout)
+        super().__init__(connection, {}, submit_timeout)
+        self.url = url
+        _clients.add(self)
+
+    def gather(self, jobs: Iterable[Job[R]], timeout: float | None = None) -> list[R]:
+        """The results of these jobs, in their order.
+
+        Args:
+            jobs: of any client.
+            timeout: seconds for all of them together.
+
+        Raises:
+            JobTimeout: they were not all over in time; they go on.
+            Exception: what the first failed one raised.
+        """
+        if timeout is None:
+            return [job.result() for job in jobs]
+        end_time = time.monotonic() + timeout
+        return [job.result(max(0.0, end_time - time.monotonic())) for job in jobs]
+
+    def cancel(self, jobs: Iterable[Job[Any]], *, force: bool = False, timeout: float = 5.0) -> list[bool]:
+        """Cancel many jobs with one request; see `Job.cancel`. Returns for each whether it is cancelled."""
+        wanted = list(jobs)
+        left = [job.pair for job in wanted if not job.done()]
+        told = dict(zip(left, self.connection.cancel(left, timeout, force=force), strict=True))
+        return [told.get(job.pair, False) or job.cancelled() for job in wanted]
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until everything submitted so far is accepted: then it outlives this process.
+
+        Raises:
+            JobTimeout: not within `timeout` seconds; says how many are left.
+        """
+        self.connection.flush(timeout)
+
+    def job(self, job_id: str) -> Job[Any]:
+        """The Job of an id, whoever submitted it. An id that the scheduler does not know ends as UnknownJob.
+
+        Args:
+            job_id: `Job.id`, or the id that was given with job_id=.
+        """
+        return self.connection.job(given_id(job_id))
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Wait until everything submitted is accepted, then leave. Jobs without a result end here as ClientClosed.
+
+        Args:
+            timeout: seconds for what is not accepted yet.
+
+        Raises:
+            JobTimeout: says how many jobs did not get through; the client is closed all the same.
+        """
+        _clients.discard(self)
+        self.connection.close(timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(5.0 if kind is None else 1.0)
+
+    def __repr__(self) -> str:
+        connection = self.connection
+        state = "connected" if connection.connected else "not connected"
+        return f"<Client {self.url} {state}, {connection.open_count} jobs open>"
+
+    def __reduce__(self) -> Any:
+        message = "a Client cannot be pickled: make one where it is needed"
+        raise TypeError(message)
+
+
+# Set by zmqtasks.local, which this module must not import: starts (or finds) the cluster and returns its URL.
+open_local: Callable[[], str] | None = None
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Leaving the interpreter flushes, for a bounded time."""
+    for client in list(_clients):
+        if client.connection.usable:
+            try:
+                client.close(_EXIT_FLUSH)
+            except ZmqTasksError as error:
+                print(f"zmqtasks: {error}", file=sys.stderr)  # noqa: T201  (logging may be gone already)

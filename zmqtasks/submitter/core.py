@@ -1,0 +1,381 @@
+"""The submitter's decisions: what to send, and which job is over. No sockets, no clock, no threads.
+
+Drive it like this: verbs as things happen, then `tick` once per turn, which sends what waits together as few messages.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from zmqtasks import payload, wire
+from zmqtasks.clock import Now
+from zmqtasks.config import SubmitterSettings
+from zmqtasks.errors import PeerError
+from zmqtasks.ids import Span, job_id
+from zmqtasks.states import ABORTED, FAILED, FINAL
+from zmqtasks.submitter.book import Book
+from zmqtasks.submitter.cancels import Cancels
+from zmqtasks.submitter.effects import Effects, Ended, Finished, Identity, Submission
+from zmqtasks.submitter.ledger import ACCEPTED, SENT, Parcel
+
+# Phases of the connection.
+AWAY: Final = "away"
+GREETING: Final = "greeting"  # the hello is out: nothing else may be sent
+IN: Final = "in"
+REFUSED: Final = "refused"
+
+_SPANS_PER_MESSAGE = 2_000
+_MAX_NOTICES = 1_000  # different texts that are remembered
+_REFUSALS: Final = {"protocol": "ProtocolMismatch", "authorization": "NotAuthorized"}
+_FORGOTTEN: Final = "the scheduler knows nothing of it; it may have been restarted without a journal"
+_EXPIRED: Final = "it is over, and its result is no longer kept"
+
+
+class SubmitterCore:
+    """One session of a submitter.
+
+    Args:
+        settings: the window of what is sent and not yet accepted.
+        identity: who it is; its prefix is the session.
+
+    Attributes:
+        phase: AWAY, GREETING, IN or REFUSED.
+        stale: results that came again or late, and were dropped.
+        refusal: in REFUSED, the Failure that ends every job.
+    """
+
+    def __init__(self, settings: SubmitterSettings, identity: Identity) -> None:
+        self._identity = identity
+        self.phase = AWAY
+        self.stale = 0
+        self._connection = 0
+        self.refusal = b""
+        self._book = Book(settings)
+        self._cancels = Cancels(self._book)
+        self._carried: set[bytes] = set()  # digests of the functions that this connection has carried
+        self._delivery = 0  # highest of this connection
+        self._acked = 0
+        self._notices: set[str] = set()
+        self._verbs: dict[type, Callable[[Any, Now, Effects], None]] = {
+            wire.SubmitterWelcome: self.on_welcome,
+            wire.Accepted: self.on_accepted,
+            wire.Results: self.on_results,
+            wire.Rejected: self.on_rejected,
+            wire.Unknown: self.on_unknown,
+            wire.CancelAck: self.on_cancel_ack,
+            wire.Notice: self.on_notice,
+            wire.HelloAgain: self.on_hello_again,
+            wire.Refused: self.on_refused,
+            wire.Ping: self.on_ping,
+        }
+
+    @property
+    def open(self) -> int:
+        """Jobs that are not over."""
+        return self._book.open
+
+    @property
+    def unaccepted(self) -> int:
+        """Jobs sent and not yet accepted."""
+        return self._book.unaccepted
+
+    @property
+    def unaccepted_bytes(self) -> int:
+        """Bytes of their payloads."""
+        return self._book.unaccepted_bytes
+
+    @property
+    def pending(self) -> tuple[int, int]:
+        """Jobs that are not accepted, sent or not, and the bytes of their payloads."""
+        book = self._book
+        return book.queued + book.unaccepted, book.queued_bytes + book.unaccepted_bytes
+
+    @property
+    def submissions(self) -> int:
+        """Number of the last submission, for `settled`."""
+        return self._book.order
+
+    # ------------------------------------------------------------------------------------------ from the owner
+
+    def submit(self, submission: Submission, now: Now, fx: Effects) -> int:
+        """Take jobs in; the next `tick` with room in the window sends them.
+
+        Returns:
+            The number of this submission, for `settled`.
+        """
+        book = self._book
+        book.order += 1
+        if self.phase == REFUSED:
+            for place, handle in enumerate(submission.handles):
+                counter = submission.first + place
+                fx.ended.append(Ended(submission.prefix, counter, handle, FAILED, self.refusal, "refused"))
+        elif submission.prefix == self._identity.prefix or not book.share(submission, fx):
+            book.add(submission)
+        return book.order
+
+    def ask(self, prefix: bytes, counter: int, handle: Any, now: Now, fx: Effects) -> Any:
+        """Want the outcome of a job that this session may not have submitted.
+
+        Returns:
+            The handle that will get it: that of the open job where there is one already.
+        """
+        found = self._book.find(prefix, counter)
+        if found is not None:
+            return found[0].handles[found[1]]
+        if self.phase == REFUSED:
+            fx.ended.append(Ended(prefix, counter, handle, FAILED, self.refusal, "refused"))
+            return handle
+        self._book.add_asked(prefix, counter, handle)
+        if self.phase == IN:
+            fx.sends.append(wire.Ask(prefix, [(counter, 1)]))
+        return handle
+
+    def cancel(self, prefix: bytes, counters: list[Span], force: bool, token: Any, now: Now, fx: Effects) -> None:  # noqa: FBT001
+        """Cancel jobs: those not sent at once, the others by asking the scheduler, after each new hello again.
+
+        Answered once, in `fx.cancel_answers`.
+        """
+        self._cancels.begin(prefix, counters, force=force, token=token, fx=fx)
+        if self.phase == REFUSED:
+            self._cancels.give_up(fx)
+
+    def settled(self, number: int) -> bool:
+        """Whether all jobs of the submissions up to this number are accepted or over."""
+        queue, sent = self._book.queue, self._book.sent
+        while queue and not queue[0].left:
+            queue.popleft()
+        return (not queue or queue[0].order > number) and (not sent or next(iter(sent)).order > number)
+
+    def is_accepted(self, prefix: bytes, counter: int) -> bool:
+        """Whether this job is accepted, or over."""
+        found = self._book.find(prefix, counter)
+        return found is None or found[0].stage == ACCEPTED
+
+    def open_jobs(self, limit: int) -> list[tuple[str, str]]:
+        """(id, task) of up to `limit` jobs that are not over, for people."""
+        found: list[tuple[str, str]] = []
+        for prefix, line in self._book.lines.items():
+            for parcel in line:
+                for first, count in parcel.open_spans():
+                    task = parcel.call.task if parcel.call else ""
+                    found.extend((job_id(prefix, c), task) for c in range(first, first + min(count, limit)))
+                if len(found) >= limit:
+                    return found[:limit]
+        return found
+
+    # ------------------------------------------------------------------------------------------ from the connection
+
+    def on_connected(self, now: Now, fx: Effects) -> None:
+        """A new connection stands: say hello."""
+        if self.phase != REFUSED:
+            self._connection += 1
+            self._hello(fx)
+
+    def on_disconnected(self, now: Now, fx: Effects) -> None:
+        """The connection is gone; nothing is sent before the next Welcome."""
+        if self.phase != REFUSED:
+            self._enter(AWAY)
+
+    def handle(self, message: wire.ToSubmitter, now: Now, fx: Effects) -> None:
+        """Take in one message of the scheduler.
+
+        Raises:
+            PeerError: the message contradicts itself; nothing of it was taken in.
+        """
+        if self.phase != REFUSED:
+            self._verbs[type(message)](message, now, fx)
+
+    def tick(self, now: Now, fx: Effects) -> None:
+        """Send what this turn gathered: call it once per turn, after the verbs."""
+        if self.phase != IN:
+            return
+        if self._delivery > self._acked:
+            self._acked = self._delivery
+            fx.sends.append(wire.ResultAck(self._delivery))
+        while (parcel := self._book.next_to_send()) is not None:
+            self._send(parcel, fx)
+
+    def next_deadline(self) -> float | None:
+        """Monotonic time when `tick` has something to do: 0.0 is at once, None is not before another verb."""
+        due = self._delivery > self._acked or (self._book.queue and self._book.room())
+        return 0.0 if self.phase == IN and due else None
+
+    def check(self) -> None:
+        """Raise AssertionError if an invariant is broken."""
+        self._book.check()
+
+    # ------------------------------------------------------------------------------------------ verbs
+
+    def on_welcome(self, message: wire.SubmitterWelcome, now: Now, fx: Effects) -> None:
+        """In: tell everything anew, for what the old connection carried may be lost."""
+        if self.phase != GREETING:
+            return
+        self._enter(IN)
+        self._book.keep = not message.durable
+        fx.welcome = message
+        for parcel in self._book.sent:
+            self._send(parcel, fx)
+        for prefix, line in self._book.lines.items():
+            wanted = _join(span for parcel in line if parcel.stage == ACCEPTED for span in parcel.open_spans())
+            for start in range(0, len(wanted), _SPANS_PER_MESSAGE):
+                fx.sends.append(wire.Ask(prefix, wanted[start : start + _SPANS_PER_MESSAGE]))
+        fx.sends.extend(self._cancels.again())
+
+    def on_accepted(self, message: wire.Accepted, now: Now, fx: Effects) -> None:
+        line = self._book.line(message.prefix)
+        for first, count in message.counters:
+            for parcel in line.overlapping(first, count):
+                if parcel.stage == SENT:
+                    self._book.accept(parcel, fx)
+
+    def on_results(self, message: wire.Results, now: Now, fx: Effects) -> None:
+        """Outcomes. Those of jobs that are over already are repeats, and dropped."""
+        if len(message.counters) != len(message.values) or any(end.state not in FINAL for end in message.ends):
+            error = f"Results {message.delivery} contradicts itself"
+            raise PeerError(error)
+        self._delivery = max(self._delivery, message.delivery)
+        if message.counters:
+            self._take_values(message, fx)
+        for end in message.ends:
+            found = self._book.find(message.prefix, end.counter)
+            if found is None:
+                self.stale += 1
+                continue
+            if found[0].stage == SENT:
+                self._book.accept(found[0], fx)
+            self._book.end(*found, (end.state, end.payload, "result"), fx)
+
+    def _take_values(self, message: wire.Results, fx: Effects) -> None:
+        """The hot path: a parcel is looked up once per run of jobs that lie in it."""
+        book, prefix = self._book, message.prefix
+        line, twins = book.line(prefix), book.twins
+        done = Finished(prefix, message.codec, [], [], [])
+        add_counter, add_handle, add_value = done.counters.append, done.handles.append, done.values.append
+        parcel: Parcel | None = None
+        handles: list[Any] = []
+        first = end = taken = 0
+        for counter, value in zip(message.counters, message.values, strict=True):
+            if not first <= counter < end:
+                if parcel is not None:
+                    book.took(parcel, taken, fx)
+                parcel, taken = line.find(counter), 0
+                handles = parcel.handles if parcel is not None else []
+                first = parcel.first if parcel is not None else 0
+                end = first + len(handles)
+                if parcel is None:
+                    self.stale += 1
+                    continue
+            handle = handles[counter - first]
+            if handle is None:
+                self.stale += 1
+                continue
+            handles[counter - first] = None
+            taken += 1
+            for one in (handle, *twins.pop((prefix, counter), ())) if twins else (handle,):
+                add_counter(counter)
+                add_handle(one)
+                add_value(value)
+        if parcel is not None:
+            book.took(parcel, taken, fx)
+        if done.handles:
+            fx.finished.append(done)
+
+    def on_rejected(self, message: wire.Rejected, now: Now, fx: Effects) -> None:
+        parcel = self._book.line(message.prefix).find(message.first)
+        if parcel is not None and parcel.first == message.first and parcel.stage == SENT:
+            how = (FAILED, payload.failure(message.code, message.reason), "rejected")
+            self._book.end_all(parcel, how, fx)
+
+    def on_unknown(self, message: wire.Unknown, now: Now, fx: Effects) -> None:
+        """The scheduler has forgotten the outcome of these accepted jobs, or all about them."""
+        book = self._book
+        cause, name, text = ("expired", "ResultExpired", _EXPIRED) if message.expired else (
+            "unknown", "UnknownJob", _FORGOTTEN
+        )  # fmt: skip
+        for first, count in message.counters:
+            for parcel in book.line(message.prefix).overlapping(first, count):
+                wanted = parcel.open_spans(first, first + count)
+                if parcel.stage != ACCEPTED or not wanted:
+                    continue  # it is on its way again already, or over
+                if parcel.args is not None and not message.expired:
+                    book.submit_again(parcel, wanted)
+                    continue
+                for counter in [c for start, n in wanted for c in range(start, start + n)]:
+                    data = payload.failure(name, f"job {job_id(parcel.prefix, counter)}: {text}")
+                    book.end(parcel, counter - parcel.first, (ABORTED, data, cause), fx)
+
+    def on_cancel_ack(self, message: wire.CancelAck, now: Now, fx: Effects) -> None:
+        self._cancels.on_ack(message, fx)
+
+    def on_notice(self, message: wire.Notice, now: Now, fx: Effects) -> None:
+        if message.text not in self._notices and len(self._notices) < _MAX_NOTICES:
+            self._notices.add(message.text)
+            fx.notices.append(message.text)
+
+    def on_hello_again(self, message: wire.HelloAgain, now: Now, fx: Effects) -> None:
+        """The scheduler has forgotten this session. One answers each message sent before our new hello: one counts."""
+        if self.phase == IN:
+            self._hello(fx)
+
+    def on_refused(self, message: wire.Refused, now: Now, fx: Effects) -> None:
+        fx.refused = (message.code, message.reason)
+        self._give_up(payload.failure(_REFUSALS.get(message.code, "PeerError"), message.reason), fx)
+
+    def close(self, reason: str, fx: Effects) -> None:
+        """The owner leaves: every open job ends here as ClientClosed, though it goes on at the scheduler."""
+        self._give_up(payload.failure("ClientClosed", reason), fx)
+
+    def _give_up(self, data: bytes, fx: Effects) -> None:
+        self._enter(REFUSED)
+        self.refusal = data
+        for line in list(self._book.lines.values()):
+            for parcel in line:
+                self._book.end_all(parcel, (FAILED, self.refusal, "refused"), fx)
+        self._book.queue.clear()
+        self._cancels.give_up(fx)
+
+    def on_ping(self, message: wire.Ping, now: Now, fx: Effects) -> None:
+        """The scheduler only looks whether the connection exists."""
+
+    # ------------------------------------------------------------------------------------------ parts
+
+    def _enter(self, phase: str) -> None:
+        self.phase = phase
+        self._cancels.ready = phase == IN
+
+    def _hello(self, fx: Effects) -> None:
+        self._enter(GREETING)
+        self._carried.clear()
+        self._delivery = self._acked = 0
+        me = self._identity
+        fx.sends.append(
+            wire.SubmitterHello(
+                wire.MAGIC,
+                wire.PROTOCOL,
+                me.release,
+                me.python,
+                me.host,
+                me.pid,
+                me.user,
+                me.prefix,
+                self._connection,
+            )
+        )
+
+    def _send(self, parcel: Parcel, fx: Effects) -> None:
+        functions = []
+        shipped = parcel.call.shipped if parcel.call else None
+        if shipped is not None and shipped.digest not in self._carried:
+            self._carried.add(shipped.digest)
+            functions.append(shipped)
+        fx.sends.append(parcel.message(functions))
+
+
+def _join(pieces: Iterable[Span]) -> list[Span]:
+    """Ascending spans with those that touch made one."""
+    out: list[Span] = []
+    for first, count in pieces:
+        if out and out[-1][0] + out[-1][1] == first:
+            out[-1] = (out[-1][0], out[-1][1] + count)
+        else:
+            out.append((first, count))
+    return out

@@ -1,0 +1,107 @@
+"""What the submitter's core is told and what it asks its loop to do."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from zmqtasks.ids import Span
+from zmqtasks.submitter.ledger import Call
+from zmqtasks.wire import FromSubmitter, SubmitterWelcome
+
+
+@dataclass(slots=True, frozen=True)
+class Identity:
+    """Who this submitter is. `prefix`: 12 random bytes, one session's for its whole life."""
+
+    prefix: bytes
+    release: str
+    python: str
+    host: str
+    pid: int
+    user: str
+
+
+@dataclass(slots=True)
+class Submission:
+    """Consecutive jobs of one call, of any number; the core cuts and joins them into Submit messages.
+
+    Attributes:
+        prefix: the session's, or the one that stands for an id given by the user.
+        first: counter of the first job.
+        call: what they have in common.
+        args: one payload per job; the core takes the list over.
+        handles: one object per job, handed back when it is over; not None; the core takes the list over.
+        batch: counter of the first job of the batch that they are part of; None: single jobs.
+    """
+
+    prefix: bytes
+    first: int
+    call: Call
+    args: list[bytes]
+    handles: list[Any]
+    batch: int | None = None
+
+
+@dataclass(slots=True)
+class Finished:
+    """Jobs of one prefix that succeeded: three lists of one length, in the order of arrival."""
+
+    prefix: bytes
+    codec: str
+    counters: list[int]
+    handles: list[Any]
+    values: list[bytes]
+
+
+@dataclass(slots=True)
+class Ended:
+    """One job that is over without a value.
+
+    Attributes:
+        state: FAILED, CANCELLED or ABORTED.
+        payload: a `zmqtasks.payload.Failure`.
+        cause: "result" (the scheduler told its end), "cancelled" (before it was sent), "rejected", "unknown",
+            "expired", "refused".
+    """
+
+    prefix: bytes
+    counter: int
+    handle: Any
+    state: int
+    payload: bytes
+    cause: str
+
+
+@dataclass(slots=True)
+class CancelAnswer:
+    """What became of one `cancel`: its jobs as spans of counters, each in one of the three lists."""
+
+    token: Any
+    prefix: bytes
+    cancelled: list[Span] = field(default_factory=list)
+    refused: list[Span] = field(default_factory=list)
+    unknown: list[Span] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Effects:
+    """Filled during one turn, carried out and thrown away after it.
+
+    Attributes:
+        sends: messages for the scheduler, in order.
+        accepted: (prefix, counters) that the scheduler has accepted.
+        finished: jobs with a value.
+        ended: jobs without one.
+        cancel_answers: answers to `cancel`.
+        welcome: the scheduler let this submitter in.
+        refused: (code, reason): it will not, and nothing more is sent.
+        notices: warnings of the scheduler, each text once.
+    """
+
+    sends: list[FromSubmitter] = field(default_factory=list)
+    accepted: list[tuple[bytes, list[Span]]] = field(default_factory=list)
+    finished: list[Finished] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
+    cancel_answers: list[CancelAnswer] = field(default_factory=list)
+    welcome: SubmitterWelcome | None = None
+    refused: tuple[str, str] | None = None
+    notices: list[str] = field(default_factory=list)

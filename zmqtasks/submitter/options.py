@@ -1,0 +1,99 @@
+"""Options of a job: which there are, what they may be, and the Spec that they become."""
+
+import difflib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from zmqtasks.config import DEFAULT_QUEUE
+from zmqtasks.errors import BadOption, NotAvailable
+from zmqtasks.wire import Spec
+
+KNOWN: Final = frozenset({
+    "queue", "retries", "backoff", "backoff_max", "crash_budget", "result_ttl", "eta", "countdown", "job_id",
+    "on_unknown",
+})  # fmt: skip
+LATER: Final = frozenset({
+    "priority", "time_limit", "soft_time_limit", "expires", "resources", "key", "lease", "acks_late", "confirm",
+    "durability", "rate_limit", "rate_key", "concurrency_limit", "concurrency_key", "link", "link_error", "name",
+})  # fmt: skip
+
+Options = Mapping[str, Any]
+
+
+def check(options: Options, known: frozenset[str] = KNOWN, what: str = "option") -> dict[str, Any]:
+    """These options, without those that are None.
+
+    Raises:
+        BadOption: one does not exist or has an impossible value.
+        NotAvailable: one is planned, but not built yet.
+    """
+    found = {}
+    for name, value in options.items():
+        if name in known:
+            if value is not None:
+                found[name] = value
+        elif name in LATER:
+            if value is not None:
+                raise NotAvailable(f"{what} {name}= is not available yet")
+        else:
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f"; did you mean {near[0]}=?" if near else ""
+            raise BadOption(f"there is no {what} {name}={meant} (there are: {', '.join(sorted(known))})")
+    for name in found.keys() & _CHECKS.keys():
+        kinds, positive, said = _CHECKS[name]
+        value = found[name]
+        if isinstance(value, bool) or not isinstance(value, kinds) or (positive and value < 0):
+            raise BadOption(f"{what} {name}= is {said}, not {value!r}")
+    if found.get("on_unknown") not in {None, "wait", "fail"}:
+        raise BadOption(f'{what} on_unknown= is "wait" or "fail", not {found["on_unknown"]!r}')
+    if "eta" in found and "countdown" in found:
+        raise BadOption("give eta= or countdown=, not both")
+    return found
+
+
+_CHECKS: Final[dict[str, tuple[Any, bool, str]]] = {
+    "queue": ((str,), False, "the name of a queue"),
+    "job_id": ((str,), False, "a text"),
+    "retries": ((int,), True, "a number of attempts, 0 or more"),
+    "backoff": ((int, float), True, "a number of seconds, 0 or more"),
+    "backoff_max": ((int, float), True, "a number of seconds, 0 or more"),
+    "crash_budget": ((int,), True, "a number of crashes, 0 or more"),
+    "result_ttl": ((int, float), True, "a number of seconds, 0 or more"),
+    "countdown": ((int, float), False, "a number of seconds"),
+    "eta": ((int, float, datetime), False, "a datetime, or Unix time in seconds"),
+}
+
+
+def timed(options: Options) -> bool:
+    """Whether the Spec depends on when it is made."""
+    return "countdown" in options
+
+
+def spec(options: Options, *, python: str, wall: float) -> Spec:
+    """The Spec of checked options.
+
+    Args:
+        options: from `check`.
+        python: major.minor that a shipped function needs; empty for a registered task.
+        wall: Unix time that a countdown begins at.
+    """
+    not_before = 0.0
+    eta = options.get("eta")
+    if isinstance(eta, datetime):
+        not_before = eta.timestamp()  # without a time zone it is local time, as everywhere in Python
+    elif eta is not None:
+        not_before = float(eta)
+    elif "countdown" in options:
+        not_before = wall + float(options["countdown"])
+    return Spec(
+        queue=options.get("queue", DEFAULT_QUEUE),
+        python=python,
+        retries=options.get("retries", 0),
+        backoff=float(options.get("backoff", 0.0)),
+        backoff_max=float(options.get("backoff_max", 600.0)),
+        crash_budget=options.get("crash_budget", 3),
+        result_ttl=float(options.get("result_ttl", -1.0)),
+        not_before=not_before,
+        fail_unknown=options.get("on_unknown") == "fail",
+    )

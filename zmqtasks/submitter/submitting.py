@@ -1,0 +1,356 @@
+"""Submitting functions: what `Client` and `client.options(...)` share."""
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
+from typing import Any, Final, ParamSpec, TypeVar
+
+from zmqtasks import payload
+from zmqtasks.config import MAX_JOBS_PER_MESSAGE
+from zmqtasks.errors import BadOption, PayloadTooLarge, ZmqTasksError
+from zmqtasks.ids import given_id
+from zmqtasks.submitter import mapping, options
+from zmqtasks.submitter.connection import Connection
+from zmqtasks.submitter.functions import Shipped
+from zmqtasks.submitter.ledger import Call
+from zmqtasks.submitter.results import Job, Source, Stream
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+SHIPPED_CODEC: Final = "cloudpickle"
+_MAX_CALLS = 256  # functions whose bytes are remembered
+
+Encode = Callable[[object], bytes]
+Item = tuple[Sequence[Any], dict[str, Any]]
+
+
+class Prepared:
+    """What every job of one function with one set of options shares."""
+
+    __slots__ = ("call", "encode", "shipped", "source")
+
+    def __init__(self, call: Call, source: Source, shipped: Shipped | None) -> None:
+        self.call = call
+        self.source = source
+        self.shipped = shipped
+        self.encode: Encode = payload.encoder(call.codec)
+
+
+class Submit:
+    """`client.submit`: call it, or give options first: ``client.submit.options(queue="high")(fn, 1)``."""
+
+    __slots__ = ("_submitting",)
+
+    def __init__(self, submitting: "Submitting") -> None:
+        self._submitting = submitting
+
+    def __call__(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Run ``fn(*args, **kwargs)`` on a worker.
+
+        Raises:
+            PayloadError: the function or an argument cannot be pickled; names it.
+            PayloadTooLarge: the arguments are larger than the scheduler takes.
+            QueueFull: no room within the client's submit_timeout.
+        """
+        submitting = self._submitting
+        return submitting.submit_call(fn, args, kwargs, submitting.submit_timeout)
+
+    def options(self, **given: Any) -> "Submitting":
+        """See `Client.options`."""
+        return self._submitting.options(**given)
+
+
+class Submitting:
+    """Submit with one set of options. Made by `Client` and by `options(...)`.
+
+    Args:
+        connection: of the client.
+        given: checked options.
+        submit_timeout: seconds to wait for room.
+    """
+
+    def __init__(self, connection: Connection, given: dict[str, Any], submit_timeout: float) -> None:
+        self.connection = connection
+        self.submit_timeout = submit_timeout
+        self.submit = Submit(self)
+        self._given = given
+        self.timed = options.timed(given)
+        self._prepared: dict[int, Prepared] = {}
+
+    def __call__(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """The same as `submit`."""
+        return self.submit_call(fn, args, kwargs, self.submit_timeout)
+
+    def options(self, **given: Any) -> "Submitting":
+        """The same client with these options for its jobs.
+
+        Args:
+            given: queue (name), retries (attempts after an exception), backoff and backoff_max (seconds before them),
+                crash_budget (deaths of its process that a job may be running in), result_ttl (seconds that the result
+                is kept), eta (datetime or Unix time) or countdown (seconds) before which it does not start, job_id
+                (an id of your own, for one job), on_unknown ("wait" or "fail" if no worker knows the task).
+
+        Raises:
+            BadOption: there is no such option, or it cannot have that value.
+            NotAvailable: the option is planned, but not built yet.
+        """
+        return Submitting(self.connection, options.check({**self._given, **given}), self.submit_timeout)
+
+    def submit_nowait(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """As `submit`, but raises QueueFull at once where there is no room."""
+        return self.submit_call(fn, args, kwargs, 0.0)
+
+    def submit_many(self, fn: Callable[..., R], calls: Iterable[Item]) -> list[Job[R]]:
+        """One job per (args, kwargs) pair, as one batch.
+
+        The jobs go out while later ones are still being encoded. If one cannot be encoded, those that went out are
+        cancelled, and the error names the item.
+
+        Raises:
+            PayloadError: see `submit`.
+            QueueFull: see `submit`.
+            TypeError: an item is no (args, kwargs) pair.
+        """
+        return self.send_batch(self._prepare(fn), list(calls))
+
+    def map(
+        self,
+        fn: Callable[..., R],
+        *iterables: Iterable[Any],
+        chunksize: int | str = "auto",
+        ordered: bool = True,
+        progress: bool = False,
+        window: int = 10_000,
+    ) -> Generator[R, None, None]:
+        """The values of ``fn(*items)``, as the builtin map gives them, computed on workers.
+
+        The input is read only as far as the window reaches, so that it may be endless. Closing the generator, or an
+        exception that it raised, cancels what has not started.
+
+        Args:
+            fn: the function.
+            iterables: read in parallel; the shortest ends it.
+            chunksize: items per job. "auto" is one job per item, which zmqtasks sends hundreds at a time; with more,
+                the items of a chunk share one job: one attempt, one retry, one result.
+            ordered: values in the order of the input, else as they come.
+            progress: draw a progress bar on stderr.
+            window: items submitted and not yet yielded, at most.
+
+        Raises:
+            PayloadError: as soon as it is called, if the function cannot be pickled.
+            Exception: what the function raised, at its place.
+        """
+        total = min((len(i) for i in iterables if isinstance(i, Sized)), default=None) if progress else None
+        return self._mapped(fn, zip(*iterables, strict=False), chunksize, ordered, progress, total, window)
+
+    def starmap(
+        self,
+        fn: Callable[..., R],
+        iterable: Iterable[Sequence[Any]],
+        *,
+        chunksize: int | str = "auto",
+        ordered: bool = True,
+        progress: bool = False,
+        window: int = 10_000,
+    ) -> Generator[R, None, None]:
+        """As `map`, for an iterable of tuples of arguments."""
+        total = len(iterable) if progress and isinstance(iterable, Sequence) else None
+        return self._mapped(fn, map(tuple, iterable), chunksize, ordered, progress, total, window)
+
+    def _mapped(
+        self,
+        fn: Callable[..., Any],
+        arguments: Iterator[tuple[Any, ...]],
+        chunksize: int | str,
+        ordered: bool,  # noqa: FBT001
+        progress: bool,  # noqa: FBT001
+        total: int | None,
+        window: int,
+    ) -> Generator[Any, None, None]:
+        if chunksize != "auto" and (not isinstance(chunksize, int) or chunksize < 1):
+            raise BadOption(f'chunksize= is "auto" or a number of items, 1 or more, not {chunksize!r}')
+        if window < 1:
+            raise BadOption(f"window= is a number of items, 1 or more, not {window!r}")
+        size = 1 if chunksize == "auto" else int(chunksize)
+        if size == 1:
+            sender = _MapSender(self, self._prepare(fn))
+            values = mapping.run(sender, arguments, window=window, ordered=ordered)
+        else:
+            sender = _MapSender(self, self._prepare(mapping.chunked(fn)))
+            pieces = mapping.chunks(arguments, size)
+            values = mapping.items_of(mapping.run(sender, pieces, window=max(1, window // size), ordered=ordered))
+        return _with_progress(values, payload.function_name(fn), total) if progress else values
+
+    def send_task(
+        self, name: str, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None, *, serializer: str = "msgpack"
+    ) -> Job[Any]:
+        """Run a registered task that is known here by its name only.
+
+        Args:
+            name: of the task, as its workers know it.
+            args: positional arguments.
+            kwargs: keyword arguments.
+            serializer: codec of the arguments.
+
+        Raises:
+            PayloadError: an argument cannot be encoded; names it.
+            QueueFull: no room within the client's submit_timeout.
+        """
+        return self.send_one(self.prepare_task(name, serializer), tuple(args), kwargs or {}, self.submit_timeout)
+
+    # ------------------------------------------------------------------------------------------ parts
+
+    def submit_call(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float
+    ) -> Job[Any]:
+        """One job of a function; the hot path."""
+        prepared = self._prepared.get(id(fn))
+        if prepared is None or self.timed or not prepared.shipped or not prepared.shipped.fresh():
+            prepared = self._prepare(fn)
+        return self.send_one(prepared, args, kwargs, timeout)
+
+    def send_one(self, prepared: Prepared, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float) -> Job[Any]:
+        """One job of a prepared call."""
+        try:
+            data = prepared.encode((args, kwargs))
+        except Exception:  # noqa: BLE001  (told properly by the next line)
+            data = payload.encode_call(prepared.call.codec, args, kwargs, prepared.call.task)
+        if len(data) > self.connection.max_payload:
+            self._too_large(prepared, len(data), "")
+        if "job_id" not in self._given:
+            return self.connection.submit_one(prepared.source, prepared.call, data, timeout)
+        prefix, counter = given_id(self._given["job_id"])
+        source = Source(self.connection, prefix, prepared.call.task)
+        return self.connection.submit_part(source, prepared.call, [data], timeout=timeout, first=counter)[0]
+
+    def send_batch(self, prepared: Prepared, items: list[Item]) -> list[Job[Any]]:
+        """One job per item, as one batch, in parts as large as a message."""
+        if "job_id" in self._given:
+            raise BadOption("job_id= is for one job; a batch's jobs have ids of their own")
+        _check_items(items)
+        first = self.connection.reserve(len(items))
+        jobs: list[Job[Any]] = []
+        try:
+            for start in range(0, len(items), MAX_JOBS_PER_MESSAGE):
+                data = self._encode(prepared, items[start : start + MAX_JOBS_PER_MESSAGE], start)
+                jobs += self.connection.submit_part(
+                    prepared.source,
+                    prepared.call,
+                    data,
+                    timeout=self.submit_timeout,
+                    batch=first,
+                    first=first + start,
+                )
+        except BaseException:
+            if jobs:
+                self.connection.request_cancel((job.pair for job in jobs), force=False)
+            raise
+        return jobs
+
+    def encode_part(self, prepared: Prepared, items: Sequence[Item], start: int) -> list[bytes]:
+        """The arguments of some items of a batch; `start`: number of the first, for the message of an error."""
+        return self._encode(prepared, items, start)
+
+    def _encode(self, prepared: Prepared, items: Sequence[Item], start: int) -> list[bytes]:
+        encode = prepared.encode
+        try:
+            data = [encode(item) for item in items]
+        except Exception:
+            for number, (args, kwargs) in enumerate(items, start):
+                what = f"{prepared.call.task}, item {number}"
+                payload.encode_call(prepared.call.codec, tuple(args), kwargs, what)
+            raise
+        largest = max(map(len, data))
+        if largest > self.connection.max_payload:
+            number = start + [len(one) for one in data].index(largest)
+            self._too_large(prepared, largest, f", item {number}")
+        return data
+
+    def _too_large(self, prepared: Prepared, size: int, where: str) -> None:
+        raise PayloadTooLarge(
+            f"{prepared.call.task}{where}: its arguments take {size:,} bytes, and the scheduler takes at most "
+            f"{self.connection.max_payload:,}; pass large data by a file or an address"
+        )
+
+    def prepare_task(self, name: str, codec: str, shipped: Shipped | None = None) -> Prepared:
+        """What the jobs of a task share; `shipped`: the function goes along, for workers that cannot import it."""
+        python = payload.python_version() if shipped else ""
+        spec = options.spec(self._given, python=python, wall=time.time())
+        call = Call(name, shipped.function if shipped else None, codec, spec)
+        return Prepared(call, Source(self.connection, self.connection.prefix, name), shipped)
+
+    def _prepare(self, fn: Callable[..., Any]) -> Prepared:
+        """Pickle a function, or find the bytes that still hold."""
+        known = self._prepared.get(id(fn))
+        if known is not None and known.shipped and known.shipped.fresh() and not self.timed:
+            return known
+        shipped = known.shipped if known is not None and known.shipped and known.shipped.fresh() else Shipped(fn)
+        if len(shipped.function.blob) > self.connection.max_payload:
+            raise PayloadTooLarge(
+                f"function {shipped.function.name} takes {len(shipped.function.blob):,} bytes with what it captures, "
+                f"and the scheduler takes at most {self.connection.max_payload:,}; pass large data as an argument"
+            )
+        spec = options.spec(self._given, python=payload.python_version(), wall=time.time())
+        call = Call(shipped.function.name, shipped.function, SHIPPED_CODEC, spec)
+        prepared = Prepared(call, Source(self.connection, self.connection.prefix, call.task), shipped)
+        if shipped.lasting:
+            if len(self._prepared) >= _MAX_CALLS:
+                self._prepared.clear()
+            self._prepared[id(fn)] = prepared  # holds fn, so that its id() stays its own
+        return prepared
+
+
+class _MapSender:
+    """Submits the pieces of one `map` as one batch."""
+
+    def __init__(self, submitting: Submitting, prepared: Prepared) -> None:
+        self._submitting = submitting
+        self._prepared = prepared
+        self._batch: int | None = None
+        self._sent = 0
+
+    def send(self, calls: mapping.Calls, stream: Stream | None) -> Sequence[Job[Any]]:
+        submitting, prepared = self._submitting, self._prepared
+        data = submitting.encode_part(prepared, calls, self._sent)
+        jobs = submitting.connection.submit_part(
+            prepared.source,
+            prepared.call,
+            data,
+            timeout=submitting.submit_timeout,
+            batch=self._batch,
+            stream=stream,
+        )
+        if self._batch is None:
+            self._batch = jobs[0].pair[1]
+        self._sent += len(calls)
+        return jobs
+
+    def drop(self, jobs: Iterable[Job[Any]]) -> None:
+        left = [job.pair for job in jobs if not job.done()]
+        if left:
+            try:
+                self._submitting.connection.request_cancel(left, force=False)
+            except ZmqTasksError:
+                pass  # the client is closed: nothing more can be told
+
+
+def _check_items(items: Sequence[Any]) -> None:
+    for number, item in enumerate(items):
+        if type(item) is tuple and len(item) == 2 and type(item[1]) is dict and type(item[0]) in {tuple, list}:
+            continue
+        message = f"item {number} of the batch is {item!r:.100}; give (args, kwargs) pairs: ((1, 2), {{}})"
+        raise TypeError(message)
+
+
+def _with_progress(values: Generator[Any, None, None], name: str, total: int | None) -> Generator[Any, None, None]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    try:
+        with Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task(name, total=total)
+            for value in values:
+                bar.advance(task)
+                yield value
+    finally:
+        values.close()

@@ -1,0 +1,419 @@
+"""Sockets: the only module besides `zmqtasks.security` that imports zmq.
+
+Two ends: a `Router` (the scheduler's) and a `Link` (everybody else's). Both hand over whole frames of bytes and never
+block. Rules that hold here, each from a fact of libzmq that was seen in practice (`docs/architecture.md`):
+
+- a connection is never resumed: when it breaks, the Link closes its socket and opens a new one, so that nothing from
+  the old connection can arrive on the new one, in either direction;
+- a ROUTER drops silently unless told not to: ROUTER_MANDATORY and DONTWAIT, and what does not fit is parked here;
+- every high-water mark, time-out, size limit and linger is set explicitly.
+"""
+
+import errno
+import os
+import socket
+from collections import deque
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from zmqtasks.errors import AddressInUse, BadUrl
+
+HIGH_WATER = 1_000  # messages per connection; credit keeps us far below it
+MAX_FRAME = 80 * 1024 * 1024  # bytes; above the largest payload (64 MiB) and its envelope
+BACKLOG = 4_096
+HANDSHAKE_MS = 3_000
+HEARTBEAT_MS = 1_000
+HEARTBEAT_TIMEOUT_MS = 4_000
+RETRY_FIRST = 0.05  # seconds until the first reconnect
+RETRY_MAX = 1.0
+
+_CONNECTED: Final = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+_BROKEN: Final = frozenset(
+    int(event)
+    for event in (
+        zmq.EVENT_DISCONNECTED,
+        zmq.EVENT_CLOSED,
+        zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
+        zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
+        zmq.EVENT_HANDSHAKE_FAILED_AUTH,
+    )
+)
+
+Socket = zmq.Socket[bytes]
+Waitable = Socket | int
+
+
+def parse_url(url: str) -> str:
+    """A URL as zmq wants it.
+
+    Raises:
+        BadUrl: it is none of tcp://HOST:PORT, ipc://PATH; the message says what is wrong.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        message = f"bad URL {url!r}: {error}"
+        raise BadUrl(message) from None
+    if parts.scheme == "tcp":
+        if not parts.hostname or port is None or parts.path or parts.query or parts.username is not None:
+            message = f"bad URL {url!r}: a TCP URL is tcp://HOST:PORT"
+            raise BadUrl(message)
+        return url
+    if parts.scheme == "ipc":
+        path = url.removeprefix("ipc://")
+        limit = 107  # sun_path holds 108 bytes with the terminating zero
+        if not path or len(os.fsencode(path)) > limit:
+            message = f"bad URL {url!r}: an ipc URL is ipc://PATH, the path at most {limit} bytes long"
+            raise BadUrl(message)
+        return url
+    message = f"bad URL {url!r}: it begins with none of tcp://, ipc://, local://"
+    raise BadUrl(message)
+
+
+def _configure(sock: Socket) -> None:
+    for option, value in (
+        (zmq.LINGER, 0),
+        (zmq.SNDHWM, HIGH_WATER),
+        (zmq.RCVHWM, HIGH_WATER),
+        (zmq.MAXMSGSIZE, MAX_FRAME),
+        (zmq.HANDSHAKE_IVL, HANDSHAKE_MS),
+        (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
+        (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
+        (zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS),
+    ):
+        sock.setsockopt(option, value)
+
+
+def _end_monitor(sock: Socket, monitor: Socket | None) -> None:
+    """Before `sock` is closed: `disable_monitor` alone leaves the monitor's own socket open."""
+    sock.disable_monitor()
+    if monitor is not None:
+        monitor.close(0)
+
+
+def _allow_ipv6(sock: Socket, url: str) -> None:
+    if url.startswith("tcp://["):  # with it on, zmq tells IPv4 addresses as ::ffff:127.0.0.1
+        sock.setsockopt(zmq.IPV6, 1)
+
+
+class Context:
+    """The zmq context of one process. Never used across a fork: it remembers whose it is."""
+
+    def __init__(self) -> None:
+        self.zmq = zmq.Context(io_threads=1)
+        self._pid = os.getpid()
+
+    def close(self) -> None:
+        """Close what is left, without lingering; does nothing in a forked child."""
+        if os.getpid() == self._pid:
+            self.zmq.destroy(linger=0)
+
+
+class Wakeup:
+    """Lets another thread (or a signal handler) end a `wait`."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        self._closed = False
+
+    def fileno(self) -> int:
+        """For `wait`."""
+        return self._read
+
+    @property
+    def write_fd(self) -> int:
+        """For `signal.set_wakeup_fd`."""
+        return self._write
+
+    def set(self) -> None:
+        """End the wait that runs, or the next one. Safe from any thread."""
+        if self._closed:
+            return
+        try:
+            os.write(self._write, b"\0")
+        except BlockingIOError:
+            pass  # it is full of wake-ups already
+
+    def clear(self) -> bytes:
+        """Forget all wake-ups so far; returns what was written, for signal numbers."""
+        try:
+            return os.read(self._read, 4096)
+        except BlockingIOError:
+            return b""
+
+    def close(self) -> None:
+        """Close both ends."""
+        if not self._closed:
+            self._closed = True
+            os.close(self._read)
+            os.close(self._write)
+
+
+def wait(readers: Iterable[Waitable], timeout: float | None, writers: Sequence[Waitable] = ()) -> dict[Waitable, int]:
+    """Sleep until one of these sockets or file descriptors is ready.
+
+    Args:
+        readers: to read from.
+        timeout: seconds; None is for ever.
+        writers: to write to.
+
+    Returns:
+        The ready ones. A zmq socket must then be read until it is empty: readiness is edge-triggered inside zmq.
+    """
+    items: list[tuple[Any, int]] = [(reader, zmq.POLLIN) for reader in readers]
+    items += [(writer, zmq.POLLOUT) for writer in writers]
+    milliseconds = -1 if timeout is None else max(0, int(timeout * 1000 + 0.999))
+    return dict(zmq.zmq_poll(items, milliseconds))
+
+
+class Change(Enum):
+    """What happened to a Link's connection."""
+
+    CONNECTED = "connected"
+    BROKEN = "broken"
+
+
+class Link:
+    """A DEALER with its monitor: one connection at a time, reopened with back-off after a break.
+
+    Args:
+        context: of this process.
+        url: tcp:// or ipc://.
+        jitter: 0…1, spreads the reconnects of many peers.
+    """
+
+    def __init__(self, context: Context, url: str, jitter: float) -> None:
+        self.url = parse_url(url)
+        self._context = context
+        self._jitter = jitter
+        self._outbox: deque[bytes] = deque()
+        self._socket: Socket | None = None
+        self._monitor: Socket | None = None
+        self._retry = RETRY_FIRST
+        self._reopen_at: float | None = 0.0
+        self.connected = False
+
+    def readers(self) -> list[Waitable]:
+        """What to wait for."""
+        return [s for s in (self._socket, self._monitor) if s is not None]
+
+    def writers(self) -> list[Waitable]:
+        """What to wait for while messages are parked."""
+        return [self._socket] if self._outbox and self._socket is not None and self.connected else []
+
+    def next_deadline(self) -> float | None:
+        """Monotonic time of the next reconnect, if one is due."""
+        return self._reopen_at
+
+    def service(self, mono: float) -> list[Change]:
+        """Take in what the monitor saw, reopen when it is time. Call it once a turn, before receiving."""
+        changes: list[Change] = []
+        if self._reopen_at is not None and mono >= self._reopen_at:
+            self._open()
+        while self._monitor is not None:
+            try:
+                event = parse_monitor_message(self._monitor.recv_multipart(zmq.DONTWAIT))["event"]
+            except zmq.Again:
+                break
+            if event == _CONNECTED:
+                self.connected = True
+                self._retry = RETRY_FIRST
+                changes.append(Change.CONNECTED)
+            elif event in _BROKEN:
+                changes.append(Change.BROKEN)
+                self._close()
+                self._reopen_at = mono + self._retry * (1.0 + self._jitter)
+                self._retry = min(RETRY_MAX, self._retry * 2)
+        return changes
+
+    def restart(self, mono: float) -> None:
+        """Drop the connection and begin a new one at once."""
+        self._close()
+        self._reopen_at = mono
+
+    def send(self, data: bytes) -> None:
+        """Send or park one message; without a connection it is dropped, for the next hello tells everything anew."""
+        if not self.connected or self._socket is None:
+            return
+        if self._outbox:
+            self._outbox.append(data)
+            return
+        try:
+            self._socket.send(data, zmq.DONTWAIT)
+        except zmq.Again:
+            self._outbox.append(data)
+
+    def flush(self) -> bool:
+        """Send what was parked; whether nothing is left."""
+        while self._outbox and self._socket is not None:
+            try:
+                self._socket.send(self._outbox[0], zmq.DONTWAIT)
+            except zmq.Again:
+                return False
+            self._outbox.popleft()
+        return True
+
+    def receive(self) -> bytes | None:
+        """The next message, or None. Anything but one frame is dropped: it cannot be ours."""
+        while self._socket is not None:
+            try:
+                data = self._socket.recv(zmq.DONTWAIT)
+            except zmq.Again:
+                return None
+            if not self._socket.getsockopt(zmq.RCVMORE):
+                return data
+            while self._socket.getsockopt(zmq.RCVMORE):
+                self._socket.recv(zmq.DONTWAIT)
+        return None
+
+    def _open(self) -> None:
+        self._reopen_at = None
+        sock = self._context.zmq.socket(zmq.DEALER)
+        _configure(sock)
+        _allow_ipv6(sock, self.url)
+        sock.setsockopt(zmq.IMMEDIATE, 1)
+        sock.setsockopt(zmq.RECONNECT_IVL, -1)  # this class reconnects, with a new socket
+        events = _CONNECTED | sum(_BROKEN)
+        monitor = sock.get_monitor_socket(events)
+        monitor.setsockopt(zmq.LINGER, 0)
+        self._socket, self._monitor = sock, monitor
+        sock.connect(self.url)
+
+    def _close(self) -> None:
+        self._outbox.clear()
+        self.connected = False
+        if self._socket is not None:
+            _end_monitor(self._socket, self._monitor)
+            self._socket.close(0)
+        self._socket = self._monitor = None
+
+    def close(self, linger: float = 0.0) -> None:
+        """Close for good, giving parked and unsent messages `linger` seconds."""
+        if self._socket is not None and linger:
+            self.flush()
+            _end_monitor(self._socket, self._monitor)
+            self._socket.close(int(linger * 1000))
+            self._socket = self._monitor = None
+        self._close()
+        self._reopen_at = None
+
+
+class Router:
+    """The scheduler's ROUTER. A route is the random id that zmq gave to one connection: a reconnect makes a new one."""
+
+    def __init__(self, context: Context) -> None:
+        self._socket: Socket = context.zmq.socket(zmq.ROUTER)
+        _configure(self._socket)
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._socket.setsockopt(zmq.BACKLOG, BACKLOG)
+        self._monitor: Socket = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._parked: dict[bytes, deque[bytes]] = {}
+        self.gone: set[bytes] = set()  # routes found dead by a send; the owner empties it
+
+    def zap_domain(self, name: str) -> None:
+        """Have every new TCP connection asked for at the ZAP handler (`zmqtasks.security`). Before `bind`."""
+        self._socket.setsockopt_string(zmq.ZAP_DOMAIN, name)
+
+    def bind(self, url: str) -> str:
+        """Listen; returns the URL with the port that was taken (port 0 asks for a free one).
+
+        Raises:
+            AddressInUse: somebody listens there already.
+            BadUrl: it cannot be bound.
+        """
+        if url.startswith("ipc://"):
+            _refuse_live_ipc(url)
+        _allow_ipv6(self._socket, url)
+        try:
+            self._socket.bind(parse_url(url))
+        except zmq.ZMQError as error:
+            if error.errno == errno.EADDRINUSE:
+                message = f"{url} is in use by another process; stop it, or choose another --bind"
+                raise AddressInUse(message) from None
+            message = f"cannot listen on {url}: {error.strerror or error}"
+            raise BadUrl(message) from None
+        return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def readers(self) -> list[Waitable]:
+        """What to wait for."""
+        return [self._socket, self._monitor]
+
+    @property
+    def parked(self) -> bool:
+        """Whether messages wait for room; a ROUTER cannot be waited on for that, so try `flush` now and then."""
+        return bool(self._parked)
+
+    def receive(self) -> tuple[bytes, bytes] | None:
+        """The next (route, data), or None. Messages of any other shape come as (route, b""), to be counted."""
+        try:
+            frames = self._socket.recv_multipart(zmq.DONTWAIT)
+        except zmq.Again:
+            return None
+        return (frames[0], frames[1]) if len(frames) == 2 else (frames[0], b"")
+
+    def send(self, route: bytes, data: bytes) -> None:
+        """Send or park; a dead route is noted in `gone`."""
+        waiting = self._parked.get(route)
+        if waiting is not None:
+            waiting.append(data)
+        elif not self._try(route, data):
+            self._parked[route] = deque((data,))
+
+    def flush(self) -> None:
+        """Try what was parked."""
+        for route in list(self._parked):
+            waiting = self._parked[route]
+            while waiting and self._try(route, waiting[0]):
+                waiting.popleft()
+            if not waiting:
+                del self._parked[route]
+
+    def drop(self, route: bytes) -> None:
+        """Forget what was parked for this route."""
+        self._parked.pop(route, None)
+
+    def disconnects(self) -> int:
+        """How many connections ended since the last call; which ones, a probe by `send` finds out."""
+        count = 0
+        while True:
+            try:
+                self._monitor.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return count
+            count += 1
+
+    def _try(self, route: bytes, data: bytes) -> bool:
+        try:
+            self._socket.send_multipart((route, data), zmq.DONTWAIT)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != errno.EHOSTUNREACH:
+                raise
+            self.gone.add(route)
+        return True
+
+    def close(self, linger: float = 0.0) -> None:
+        """Close, giving unsent messages `linger` seconds."""
+        _end_monitor(self._socket, self._monitor)
+        self._socket.close(int(linger * 1000))
+
+
+def _refuse_live_ipc(url: str) -> None:
+    """Bind on an ipc path takes it away from whoever listens there, without an error: look first."""
+    path = url.removeprefix("ipc://")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return
+    message = f"{url} is in use by another process; stop it, or choose another --bind"
+    raise AddressInUse(message)

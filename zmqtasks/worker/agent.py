@@ -1,0 +1,324 @@
+"""The agent: the loop of ``zmqtasks worker``. It moves messages between scheduler and children, runs no user code."""
+
+import logging
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Final
+
+from zmqtasks import clock, wire
+from zmqtasks.clock import Now
+from zmqtasks.config import WorkerSettings
+from zmqtasks.errors import PeerError
+from zmqtasks.payload import python_version
+from zmqtasks.transport import Change, Context, Link, Waitable, Wakeup, parse_url, wait
+from zmqtasks.worker import hostinfo
+from zmqtasks.worker.core import Effects, Identity, WorkerCore
+from zmqtasks.worker.pool import Death, Loaded, Pool
+
+log = logging.getLogger(__name__)
+
+TURN_MESSAGES: Final = 1_000
+TURN_SECONDS: Final = 0.002
+CREDIT_PER_SLOT: Final = 2_000
+MAX_CREDIT: Final = 100_000
+LAST_WORDS: Final = 1.0  # seconds that outcomes get to reach the scheduler when the worker stops at once
+PEER_ERROR_PAUSE: Final = 1.0  # seconds until a scheduler that broke the protocol is tried again
+LINGER: Final = 0.5  # seconds for the Goodbye
+SILENT_AFTER: Final = 5.0  # seconds without a scheduler until that is said, and said again after a minute
+PARKED: Final = 0.01  # seconds until messages that found no room are tried again
+
+
+@dataclass(slots=True, frozen=True)
+class WorkerOptions:
+    """What `run_worker` is told.
+
+    Attributes:
+        broker: the scheduler, tcp://HOST:PORT or ipc://PATH.
+        name: for people; empty: worker@HOST.
+        concurrency: how many jobs run at once.
+        queues: those it takes; empty: `default` and those that the app's tasks name.
+        app: MODULE or MODULE:ATTRIBUTE.
+        shutdown_timeout: seconds that running jobs may go on after the first SIGTERM.
+        loglevel: for the processes that run jobs; the agent's own logging is set up by its caller.
+        lifeline_fd: end of file on it stops the worker at once: its owner died.
+        credit: assignments it holds at most; 0: as many as suit the slots.
+    """
+
+    broker: str
+    name: str = ""
+    concurrency: int = 1
+    queues: tuple[str, ...] = ()
+    app: str | None = None
+    shutdown_timeout: float = 60.0
+    loglevel: str = "info"
+    lifeline_fd: int | None = None
+    credit: int = 0
+
+
+def run_worker(options: WorkerOptions) -> int:
+    """Be a worker until a signal ends it; for the main thread of a process.
+
+    Returns:
+        The exit code: 0 after a warm shutdown, 1 if that took too long or the owner died, 128 + the signal's number
+        if a second one ended it.
+
+    Raises:
+        AppNotLoaded: the app cannot be imported; nothing was started.
+        BadUrl: the broker's URL is wrong.
+        ProtocolMismatch, NotAuthorized: the scheduler refused this worker.
+    """
+    parse_url(options.broker)
+    hostinfo.allow_many_files()
+    return Agent(options).run()
+
+
+class Agent:
+    """One worker's loop."""
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self._options = options
+        self._name = options.name or f"worker@{hostinfo.host()}"
+        self._wakeup = Wakeup()
+        self._context: Context | None = None
+        self._link: Link | None = None
+        self._core: WorkerCore | None = None
+        self._pool = Pool(options.concurrency, options.app or "", self._name, options.loglevel)
+        self._signals: list[int] = []
+        self._stop_at: float | None = None  # monotonic time at which patience ends
+        self._abandoned = False
+        self._exit_code = 0
+        self._more = False  # the last turn left something unread
+        self._told_ready = False
+        self._silent_since = time.monotonic()
+        self._say_silent_at = self._silent_since + SILENT_AFTER
+
+    def run(self) -> int:
+        """Work until the end; leaves no process, socket, memory or file."""
+        try:
+            with _signals(self._wakeup, self._signals):
+                while not self._over():
+                    self._turn()
+        finally:
+            self._close()
+        return self._exit_code
+
+    def _close(self) -> None:
+        self._pool.close()
+        if self._link is not None:
+            self._link.close(LINGER)
+        if self._context is not None:
+            self._context.close()
+        self._wakeup.close()
+
+    # -------------------------------------------------------------------------------------------- one turn
+
+    def _turn(self) -> None:
+        ready = self._wait()
+        now = clock.now()
+        if self._wakeup.fileno() in ready:
+            self._wakeup.clear()
+        if self._options.lifeline_fd in ready and self._owner_died():
+            return
+        fx = Effects()
+        core = self._core
+        if core is not None:
+            self._more = self._serve_link(core, now, fx)
+        for event in self._pool.service(now.mono):
+            if isinstance(event, Loaded):
+                self._on_loaded(event)
+            elif core is not None:
+                if isinstance(event, Death):
+                    core.on_child_exit(event.child, event.claim, event.number, event.evidence, now, fx)
+                else:
+                    child, report = event
+                    core.on_report(child, report.claim, report.runs, report.ends, report.finished, now, fx)
+        self._on_signals(now, fx)
+        if core is not None:
+            core.tick(now, fx)
+            self._carry_out(core, now, fx)
+            self._tell_state(core, now)
+
+    def _wait(self) -> "dict[Waitable, int]":
+        readers: list[Waitable] = [self._pool.fileno(), self._wakeup.fileno()]
+        writers: list[Waitable] = []
+        deadlines = [self._pool.next_deadline(), self._stop_at]
+        if self._options.lifeline_fd is not None:
+            readers.append(self._options.lifeline_fd)
+        if self._link is not None and self._core is not None:
+            readers += self._link.readers()
+            writers = self._link.writers()
+            deadlines += [self._link.next_deadline(), self._core.next_deadline()]
+            if not self._core.welcomed:
+                deadlines.append(self._say_silent_at)
+        if self._more:
+            return wait(readers, 0.0, writers)
+        due = min((at for at in deadlines if at is not None), default=None)
+        return wait(readers, None if due is None else max(0.0, due - time.monotonic()), writers)
+
+    def _serve_link(self, core: WorkerCore, now: Now, fx: Effects) -> bool:
+        """Take in what the scheduler sent; whether something may be left."""
+        link = self._link
+        assert link is not None  # noqa: S101  (made together with the core)
+        for change in link.service(now.mono):
+            if change is Change.CONNECTED:
+                core.on_connected(now, fx)
+            else:
+                log.warning("the connection to %s broke; jobs go on, and it is tried again", link.url)
+                core.on_disconnected(now, fx)
+                fx.sends.clear()  # they were meant for the old connection
+        link.flush()
+        until = time.monotonic() + TURN_SECONDS
+        for _ in range(TURN_MESSAGES):
+            data = link.receive()
+            if data is None:
+                return False
+            try:
+                core.handle(wire.decode_to_worker(data), now, fx)
+            except PeerError as error:
+                log.error("the scheduler at %s broke the protocol (%s); connecting anew", link.url, error)  # noqa: TRY400
+                link.restart(now.mono + PEER_ERROR_PAUSE)
+                core.on_disconnected(now, fx)
+                fx.sends.clear()
+                return False
+            if time.monotonic() > until:
+                break
+        return True
+
+    def _carry_out(self, core: WorkerCore, now: Now, fx: Effects) -> None:
+        """Do what the core asks for; what it learns thereby may ask for more."""
+        link, pool = self._link, self._pool
+        assert link is not None  # noqa: S101  (made together with the core)
+        while True:
+            for message in fx.sends:
+                link.send(wire.encode(message))
+            for index, claim in enumerate(fx.pushes):
+                if not pool.queue.push(claim):
+                    for refused in reversed(fx.pushes[index:]):  # the youngest first, so that their order stays
+                        core.on_push_refused(refused.id)
+                    break
+            for child in fx.kills:
+                pool.kill(child)
+            reclaim, look = fx.reclaim, fx.look
+            if not reclaim and not look:
+                return
+            fx = Effects()
+            if reclaim:
+                core.on_reclaimed(pool.queue.take_all(), now, fx)
+            if look or fx.look:
+                fx.look = False
+                core.on_running(pool.cells(), now, fx)
+
+    # -------------------------------------------------------------------------------------------- beginning and end
+
+    def _on_loaded(self, loaded: Loaded) -> None:
+        if self._core is not None:
+            return  # a new fork server: the app is the same
+        options = self._options
+        slots = options.concurrency
+        credit = options.credit or min(MAX_CREDIT, CREDIT_PER_SLOT * slots)
+        identity = Identity(
+            hostinfo.release(),
+            python_version(),
+            hostinfo.host(),
+            os.getpid(),
+            self._name,
+            os.urandom(16),
+            options.queues or tuple(loaded.queues),
+            tuple(loaded.tasks),
+        )
+        self._core = WorkerCore(WorkerSettings(slots, credit), identity)
+        self._context = Context()
+        self._link = Link(self._context, options.broker, random.random())
+        self._more = True  # the connection is opened in the next turn
+
+    def _tell_state(self, core: WorkerCore, now: Now) -> None:
+        if core.welcomed:
+            self._silent_since = now.mono
+            self._say_silent_at = now.mono + SILENT_AFTER
+            if not self._told_ready:
+                self._told_ready = True
+                me = core.identity
+                print(  # noqa: T201  (whoever started this process waits for this line)
+                    f"zmqtasks worker {me.name} ready: {self._options.concurrency} slots, "
+                    f"queues {','.join(me.queues)}, {len(me.tasks)} tasks, pid {me.pid}",
+                    flush=True,
+                )
+        elif now.mono >= self._say_silent_at:
+            self._say_silent_at = now.mono + 60.0
+            silent = now.mono - self._silent_since
+            log.warning("no scheduler has answered at %s for %.0f s; it is tried again", self._options.broker, silent)
+
+    def _on_signals(self, now: Now, fx: Effects) -> None:
+        while self._signals:
+            number = self._signals.pop(0)
+            name = signal.Signals(number).name
+            core = self._core
+            if core is None:
+                log.info("%s: stopping before the work began", name)
+                self._stop_at = now.mono
+            elif self._stop_at is None:
+                log.info(
+                    "%s: no new jobs; waiting up to %g s for those that run (once more: stop now)",
+                    name, self._options.shutdown_timeout, extra={"action": "draining"},
+                )  # fmt: skip
+                core.drain(now, fx)
+                self._stop_at = now.mono + self._options.shutdown_timeout
+            elif self._exit_code == 0:
+                log.warning("%s again: stopping now; what runs is handed back", name)
+                self._exit_code = 128 + number
+                self._abandon(core, now, fx)
+        if self._stop_at is not None and now.mono >= self._stop_at and not self._abandoned and self._core is not None:
+            log.warning("jobs still run after %g s; they are stopped and handed back", self._options.shutdown_timeout)
+            self._exit_code = 1
+            self._abandon(self._core, now, fx)
+
+    def _abandon(self, core: WorkerCore, now: Now, fx: Effects) -> None:
+        self._abandoned = True
+        self._stop_at = now.mono + LAST_WORDS
+        core.abandon(now, fx)
+
+    def _owner_died(self) -> bool:
+        fd = self._options.lifeline_fd
+        assert fd is not None  # noqa: S101  (it was ready)
+        try:
+            if os.read(fd, 4096):
+                return False
+        except OSError:
+            pass
+        log.info("the process that owns this worker has ended; stopping now")
+        self._exit_code = 1
+        self._abandoned = True
+        self._stop_at = 0.0
+        return True
+
+    def _over(self) -> bool:
+        if self._core is not None and self._core.drained:
+            return True
+        if self._stop_at is None or time.monotonic() < self._stop_at:
+            return False
+        return self._core is None or self._abandoned
+
+
+@contextmanager
+def _signals(wakeup: Wakeup, received: list[int]) -> Iterator[None]:
+    """SIGTERM and SIGINT end the wait and are noted, while this lasts."""
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+
+    before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        before[ending] = signal.signal(ending, note)
+    old_fd = signal.set_wakeup_fd(wakeup.write_fd, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(old_fd)
+        for number, handler in before.items():
+            signal.signal(number, handler)

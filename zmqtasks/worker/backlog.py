@@ -1,0 +1,240 @@
+"""Jobs that wait, as runs of one target; how they are cut into claims; outcomes until they are acknowledged."""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+from zmqtasks.config import MAX_BYTES_PER_MESSAGE, MAX_JOBS_PER_MESSAGE
+from zmqtasks.ids import Span
+from zmqtasks.wire import Done, End, Function, Run
+from zmqtasks.worker.claims import Piece
+
+_FALL: Final = (
+    0.5  # weight of the newest measurement where it is lower than the mean: a slow first call is soon forgotten
+)
+_RISE: Final = 0.25
+_FADE: Final = 0.5  # how much of the longest run is remembered per report
+FEW: Final = 16  # claims are not made smaller than this only to share the work among the slots
+
+
+class Target:
+    """What jobs run, and what was measured of it here.
+
+    Attributes:
+        name: of the task, or for people the shipped function's.
+        function: the shipped one; None: a registered task.
+        codec: of arguments and results.
+        mean: seconds of one job; below 0: unknown.
+        worst: seconds of the longest in recent reports.
+    """
+
+    __slots__ = ("codec", "function", "mean", "name", "worst")
+
+    def __init__(self, name: str, function: Function | None, codec: str) -> None:
+        self.name = name
+        self.function = function
+        self.codec = codec
+        self.mean = -1.0
+        self.worst = 0.0
+
+    def measured(self, count: int, total: float, longest: float) -> None:
+        """Take in the run times of `count` jobs, in seconds."""
+        mean = total / count
+        if self.mean < 0:
+            self.mean = mean
+        else:
+            self.mean += (_FALL if mean < self.mean else _RISE) * (mean - self.mean)
+        self.worst = max(longest, self.worst * _FADE)
+
+    def jobs(self, seconds: float) -> int:
+        """How many jobs hold at most so much work: one while the time is unknown or varies."""
+        if self.mean < 0 or self.mean * 2 > seconds or self.worst > max(seconds, 4 * self.mean):
+            return 1
+        return min(MAX_JOBS_PER_MESSAGE, int(seconds / max(self.mean, 1e-9)))
+
+
+class Lot:
+    """Consecutive numbers of one target; `start` moves up as claims are cut off its front."""
+
+    __slots__ = ("piece", "size", "start", "target")
+
+    def __init__(self, piece: Piece, target: Target) -> None:
+        self.piece = piece
+        self.target = target
+        self.start = 0
+        self.size = sum(map(len, piece.args))  # bytes; never less than what is left
+
+    def __len__(self) -> int:
+        return len(self.piece.args) - self.start
+
+    def part(self, low: int, high: int) -> Piece:
+        """The jobs at these places, counted from the beginning of the piece."""
+        piece = self.piece
+        if low == 0 and high == len(piece.args):
+            return piece
+        return Piece(
+            piece.first + low, piece.attempt + low, piece.prefix, piece.counters[low:high], piece.args[low:high]
+        )
+
+
+class Backlog:
+    """Waiting jobs, first in, first out; what is taken back from a child goes to the front."""
+
+    __slots__ = ("_lots", "waiting")
+
+    def __init__(self) -> None:
+        self._lots: deque[Lot] = deque()
+        self.waiting = 0
+
+    def __bool__(self) -> bool:
+        return self.waiting > 0
+
+    def append(self, piece: Piece, target: Target) -> None:
+        self._lots.append(Lot(piece, target))
+        self.waiting += len(piece.args)
+
+    def put_front(self, pieces: list[Piece], target: Target) -> None:
+        """Put these before everything else, in their order."""
+        for piece in reversed(pieces):
+            self._lots.appendleft(Lot(piece, target))
+            self.waiting += len(piece.args)
+
+    def cut(self, seconds: float, slots: int) -> tuple[Target, list[Piece]]:
+        """Take the next claim off the front: jobs of one target, as many as its measured time allows."""
+        target = self._lots[0].target
+        room = min(target.jobs(seconds), max(FEW, -(-self.waiting // slots)))
+        space = MAX_BYTES_PER_MESSAGE
+        pieces: list[Piece] = []
+        while room and self._lots and self._lots[0].target is target:
+            lot = self._lots[0]
+            n = min(room, len(lot))
+            if lot.size > space:
+                n = self._fitting(lot, n, space, alone=not pieces)
+                if n == 0:
+                    break
+            part = lot.part(lot.start, lot.start + n)
+            pieces.append(part)
+            space -= lot.size if n == len(lot) else sum(map(len, part.args))
+            room -= n
+            lot.start += n
+            self.waiting -= n
+            if not len(lot):
+                self._lots.popleft()
+            elif space <= 0:
+                break
+        return target, pieces
+
+    @staticmethod
+    def _fitting(lot: Lot, n: int, space: int, *, alone: bool) -> int:
+        """How many of the next n jobs fit into so many bytes; at least one if it would be alone in its claim."""
+        for i in range(n):
+            space -= len(lot.piece.args[lot.start + i])
+            if space < 0:
+                return max(i, 1 if alone else 0)
+        return n
+
+    def remove(self, spans: list[Span]) -> None:
+        """Take these numbers out; ones that are not here do not matter."""
+        for first, count in spans:
+            end = first + count
+            lots: deque[Lot] = deque()
+            for lot in self._lots:
+                low, high = lot.piece.first + lot.start, lot.piece.first + len(lot.piece.args)
+                if end <= low or high <= first:
+                    lots.append(lot)
+                    continue
+                for a, b in ((low, min(first, high)), (max(end, low), high)):
+                    if a < b:
+                        lots.append(Lot(lot.part(a - lot.piece.first, b - lot.piece.first), lot.target))
+            self._lots = lots
+        self.waiting = sum(map(len, self._lots))
+
+    def numbers(self) -> Iterator[int]:
+        """All of them, in the order in which they will run."""
+        for lot in self._lots:
+            yield from range(lot.piece.first + lot.start, lot.piece.first + len(lot.piece.args))
+
+
+class Outcomes:
+    """What jobs came to, kept until the scheduler has it safe."""
+
+    __slots__ = ("ends", "runs")
+
+    def __init__(self) -> None:
+        self.runs: dict[int, Run] = {}
+        self.ends: dict[int, End] = {}
+
+    def discard(self, first: int, count: int) -> None:
+        """Forget these outcomes, all of which are here."""
+        end = first + count
+        while first < end:
+            if self.ends.pop(first, None) is not None:
+                first += 1
+                continue
+            run = self.runs.pop(first, None)
+            if run is None:
+                run = self._covering(first)
+                self.runs[run.first] = part_of(run, run.first, first)
+            over = run.first + len(run.results)
+            if over > end:
+                self.runs[end] = part_of(run, end, over)
+            first = over
+
+    def _covering(self, number: int) -> Run:
+        """The run in whose middle this number is: rare, for acknowledgements name what was sent together."""
+        for first in self.runs:
+            if first < number < first + len(self.runs[first].results):
+                return self.runs.pop(first)
+        raise AssertionError(f"no outcome of {number} is kept")
+
+    def numbers(self) -> Iterator[int]:
+        yield from self.ends
+        for first, run in self.runs.items():
+            yield from range(first, first + len(run.results))
+
+
+def part_of(run: Run, low: int, high: int) -> Run:
+    """The numbers low … high - 1 of a run; its time is shared out evenly."""
+    results = run.results[low - run.first : high - run.first]
+    return Run(low, results, run.codec, run.total * len(results) / len(run.results), run.longest)
+
+
+def dones(runs: list[Run], ends: list[End]) -> Iterator[Done]:
+    """Outcomes as messages, each within the bounds of a control message unless a single outcome is larger."""
+    batch = Done([], [])
+    jobs = size = 0
+    outcomes: list[Run | End] = [*_small(runs), *ends]
+    for outcome in outcomes:
+        if isinstance(outcome, Run):
+            n, length = len(outcome.results), sum(map(len, outcome.results))
+        else:
+            n, length = 1, len(outcome.payload)
+        if jobs and (jobs + n > MAX_JOBS_PER_MESSAGE or size + length > MAX_BYTES_PER_MESSAGE):
+            yield batch
+            batch = Done([], [])
+            jobs = size = 0
+        if isinstance(outcome, Run):
+            batch.runs.append(outcome)
+        else:
+            batch.ends.append(outcome)
+        jobs += n
+        size += length
+    if jobs:
+        yield batch
+
+
+def _small(runs: list[Run]) -> Iterator[Run]:
+    """The same in runs that fit into one message each, unless a single result is larger."""
+    for run in runs:
+        if len(run.results) == 1 or sum(map(len, run.results)) <= MAX_BYTES_PER_MESSAGE:
+            yield run
+            continue
+        low = number = run.first
+        size = 0
+        for result in run.results:
+            if number > low and size + len(result) > MAX_BYTES_PER_MESSAGE:
+                yield part_of(run, low, number)
+                low, size = number, 0
+            size += len(result)
+            number += 1
+        yield part_of(run, low, number)

@@ -1,0 +1,363 @@
+"""The worker's decisions, sans-IO: messages and events in, effects out.
+
+One turn of whoever drives it (the agent's loop, the simulation)::
+
+    fx = Effects()
+    core.on_connected / on_disconnected / handle / on_report / on_child_exit …   # whatever happened
+    core.tick(now, fx)
+    carry out fx.sends, then fx.pushes (a push that does not fit: core.on_push_refused(claim.id)), then fx.kills
+    if fx.reclaim: core.on_reclaimed(ids of the claims read back from the shared queue, now, fx2), carry out fx2
+    if fx.look:    core.on_running(cells of all slots, now, fx3), carry out fx3
+
+`on_reclaimed` may ask for a look. Nothing is pushed between asking for claims back and `on_reclaimed`.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from zmqtasks import wire
+from zmqtasks.clock import Now
+from zmqtasks.config import WorkerSettings
+from zmqtasks.errors import NotAuthorized, ProtocolMismatch
+from zmqtasks.ids import spans
+from zmqtasks.wire import End, FromWorker, Run, ToWorker
+from zmqtasks.worker.backlog import dones
+from zmqtasks.worker.claims import Claim
+from zmqtasks.worker.ledger import PUSHED
+from zmqtasks.worker.workload import Workload
+
+log = logging.getLogger(__name__)
+
+ORPHAN_AFTER: Final = 1.0  # seconds after a child's death until a claim that nobody has goes back
+ORPHAN_AGAIN: Final = 0.2  # until the second look, which decides
+WATCH: Final = 0.02  # between looks while a child is to be killed as soon as it runs a certain job
+
+OFF: Final = 0  # no connection
+HELLO: Final = 1  # said hello, not welcomed yet
+UP: Final = 2
+
+
+@dataclass(slots=True, frozen=True)
+class Identity:
+    """Who this worker is. `nonce`: 16 random bytes, one life of it."""
+
+    release: str
+    python: str
+    host: str
+    pid: int
+    name: str
+    nonce: bytes
+    queues: tuple[str, ...]
+    tasks: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Effects:
+    """What is to be done after a turn.
+
+    Attributes:
+        sends: messages to the scheduler, in order.
+        pushes: claims for the children.
+        kills: slots whose child, with its process group, is to be killed; answered by on_child_exit.
+        reclaim: read the shared queue until it is empty; answered by on_reclaimed.
+        look: read the cells of all slots; answered by on_running.
+    """
+
+    sends: list[FromWorker] = field(default_factory=list)
+    pushes: list[Claim] = field(default_factory=list)
+    kills: list[int] = field(default_factory=list)
+    reclaim: bool = False
+    look: bool = False
+
+
+class WorkerCore:
+    """One worker's life.
+
+    Attributes:
+        drained: the drain is over: nothing is held and the scheduler was told, or there is none.
+        epoch: of the scheduler that welcomed us last; 0: none has.
+    """
+
+    def __init__(self, settings: WorkerSettings, identity: Identity) -> None:
+        self.settings = settings
+        self.identity = identity
+        self.work = Workload(settings, identity.host)
+        self.drained = False
+        self.epoch = 0
+        self._phase = OFF
+        self._connection = 0
+        self._heartbeat = 1.0
+        self._beat_at = 0.0
+        self._watch_at = 0.0
+        self._orphans_at: float | None = None
+        self._orphans_upto = 0  # the youngest claim that may have died with a child
+        self._absent: set[int] | None = None  # claims that nobody had at the first look
+        self._seeking = False
+        self._reclaiming = False
+        self._killed: set[int] = set()
+        self._draining = False
+        self._drain_told = False
+        self._abandoning = False
+        self._verbs: Final[dict[type, Callable[[Any, Now, Effects], None]]] = {
+            wire.WorkerWelcome: self._on_welcome,
+            wire.Assign: self._on_assign,
+            wire.DoneAck: self._on_done_ack,
+            wire.Retract: self._on_retract,
+            wire.Kill: self._on_kill,
+            wire.Forget: self._on_forget,
+            wire.HelloAgain: self._on_hello_again,
+            wire.Ping: self._on_ping,
+            wire.Refused: self._on_refused,
+        }
+
+    @property
+    def welcomed(self) -> bool:
+        """Whether the scheduler knows us over the present connection."""
+        return self._phase == UP
+
+    # -------------------------------------------------------------------------------------------- the connection
+
+    def on_connected(self, now: Now, fx: Effects) -> None:
+        """A new connection: say hello, and nothing else until the Welcome."""
+        self.work.forget_all()
+        self._connection += 1
+        self._hello(fx)
+
+    def on_disconnected(self, now: Now, fx: Effects) -> None:
+        """The connection broke: jobs go on, outcomes are kept; the next hello tells what was handed back."""
+        self._phase = OFF
+        self._drain_told = False
+        self.work.retracted.clear()
+
+    def handle(self, message: ToWorker, now: Now, fx: Effects) -> None:
+        """One message from the scheduler.
+
+        Raises:
+            ProtocolMismatch, NotAuthorized: it refused us; there is no use in trying again.
+            PeerError: it broke the protocol; the connection should be begun anew.
+        """
+        self._verbs[type(message)](message, now, fx)
+
+    def _hello(self, fx: Effects) -> None:
+        me, work = self.identity, self.work
+        self._phase = HELLO
+        fx.sends.append(
+            wire.WorkerHello(
+                wire.MAGIC,
+                wire.PROTOCOL,
+                me.release,
+                me.python,
+                me.host,
+                me.pid,
+                me.name,
+                me.nonce,
+                self.settings.slots,
+                self.settings.credit,
+                list(me.queues),
+                list(me.tasks),
+                work.ledger.seen,
+                work.ledger.held(),
+                self._connection,
+            )  # fmt: skip
+        )
+
+    def _on_welcome(self, message: wire.WorkerWelcome, now: Now, fx: Effects) -> None:
+        self._phase = UP
+        self.epoch = message.epoch
+        self._heartbeat = message.heartbeat
+        self._beat_at = now.mono + message.heartbeat
+        work = self.work
+        work.max_payload = message.max_payload
+        fx.reclaim |= work.drop(message.dropped)
+        self._tell_drain(fx)
+        work.fresh_runs.clear()
+        work.fresh_ends.clear()
+        fx.sends.extend(dones(list(work.outcomes.runs.values()), list(work.outcomes.ends.values())))
+
+    def _on_hello_again(self, message: wire.HelloAgain, now: Now, fx: Effects) -> None:
+        if self._phase == UP:
+            self._drain_told = False
+            self.work.retracted.clear()
+            self._hello(fx)
+
+    def _on_ping(self, message: wire.Ping, now: Now, fx: Effects) -> None:
+        pass
+
+    def _on_refused(self, message: wire.Refused, now: Now, fx: Effects) -> None:
+        if message.code == "authorization":
+            raise NotAuthorized(message.reason)
+        told = f"the scheduler (zmqtasks {message.release}, protocol {message.protocol}) refused this worker"
+        raise ProtocolMismatch(f"{told} (zmqtasks {self.identity.release}, protocol {wire.PROTOCOL}): {message.reason}")
+
+    # -------------------------------------------------------------------------------------------- jobs
+
+    def _on_assign(self, message: wire.Assign, now: Now, fx: Effects) -> None:
+        self.work.add(message)
+        if self._draining:
+            fx.reclaim |= self.work.retract_all()
+
+    def _on_done_ack(self, message: wire.DoneAck, now: Now, fx: Effects) -> None:
+        self.work.release(message.numbers)
+
+    def _on_retract(self, message: wire.Retract, now: Now, fx: Effects) -> None:
+        fx.reclaim |= self.work.retract(message.numbers)
+
+    def _on_kill(self, message: wire.Kill, now: Now, fx: Effects) -> None:
+        fx.reclaim |= self.work.retract(message.numbers, kill=True)
+
+    def _on_forget(self, message: wire.Forget, now: Now, fx: Effects) -> None:
+        self.work.forget(message.digests)
+
+    # -------------------------------------------------------------------------------------------- children
+
+    def on_report(  # noqa: PLR0917
+        self,
+        child: int,
+        claim: int,
+        runs: list[Run],
+        ends: list[End],
+        finished: bool,  # noqa: FBT001
+        now: Now,
+        fx: Effects,
+    ) -> None:
+        """A child's outcomes, in the order in which it sent them. `finished`: nothing more comes of this claim."""
+        self.work.on_report(claim, runs, ends, finished=finished)
+
+    def on_child_exit(self, child: int, claim: int, number: int, evidence: str, now: Now, fx: Effects) -> None:  # noqa: PLR0917
+        """A child is dead and its reports are read to the end.
+
+        Args:
+            child: its slot; the next child of that slot has begun with an empty cell.
+            claim: from its cell; 0: it was waiting for one.
+            number: from its cell, the job that it was running; 0: none.
+            evidence: how it died, for people: "killed by SIGKILL (child 17, pid 4711)".
+            now: the time.
+            fx: what follows.
+        """
+        ours = child in self._killed
+        self._killed.discard(child)
+        if claim:
+            self.work.on_child_exit(claim, number, evidence, ours=ours)
+        else:  # it may have died between taking a claim and writing that into its cell
+            self._orphans_at = now.mono + ORPHAN_AFTER
+            self._orphans_upto = self.work.last_claim
+            self._absent = None
+
+    def on_push_refused(self, claim: int) -> None:
+        """The shared queue had no room: the claim waits for the next report."""
+        self.work.take_back([claim])
+
+    def on_reclaimed(self, claims: list[int], now: Now, fx: Effects) -> None:
+        """These claims stood in the shared queue and were read back: nobody has started them."""
+        self._reclaiming = False
+        self.work.take_back(claims)
+        if self._seeking or self.work.doomed:
+            fx.look = True
+        self._end_turn(fx)
+
+    def on_running(self, cells: list[tuple[int, int]], now: Now, fx: Effects) -> None:
+        """What every slot is at: (claim, number), 0 where there is none; (0, 0) for a slot without a child."""
+        work = self.work
+        if self._seeking:
+            self._seek_orphans({claim for claim, _ in cells}, now)
+        for child, (claim, number) in enumerate(cells):
+            if child not in self._killed and (number in work.doomed or (self._abandoning and claim)):
+                self._killed.add(child)
+                fx.kills.append(child)
+        self._watch_at = now.mono + WATCH
+        self._end_turn(fx)
+        if self._phase == UP and now.mono >= self._beat_at:
+            self._beat_at = now.mono + self._heartbeat
+            running = [number for _, number in cells if number and work.ledger.state(number) == PUSHED]
+            fx.sends.append(wire.Heartbeat(work.ledger.seen, work.ledger.held_spans(), running))
+
+    def _seek_orphans(self, taken: set[int], now: Now) -> None:
+        """Claims from before a child's death that are in no queue and no cell: given up at the second look.
+
+        A child that was stopped between taking a claim and writing its cell would be seen as dead by a single look.
+        """
+        self._seeking = False
+        absent = {claim for claim in self.work.claims if claim <= self._orphans_upto and claim not in taken}
+        if self._absent is None:
+            self._absent = absent
+            self._orphans_at = now.mono + ORPHAN_AGAIN if absent else None
+            return
+        self._orphans_at = None
+        lost = absent & self._absent
+        if lost:
+            log.warning("%d claims died with a child before it began them; their jobs run in another one", len(lost))
+            self.work.take_back(list(lost))
+
+    # -------------------------------------------------------------------------------------------- the end
+
+    def drain(self, now: Now, fx: Effects) -> None:
+        """Take no new jobs, hand back what has not started, finish what runs; `drained` tells when that is over."""
+        self._draining = True
+        fx.reclaim |= self.work.retract_all()
+
+    def abandon(self, now: Now, fx: Effects) -> None:
+        """A drain that kills what runs: those jobs are handed back uncharged."""
+        self.drain(now, fx)
+        self._abandoning = True
+        fx.look = True
+
+    def _tell_drain(self, fx: Effects) -> None:
+        if self._draining and not self._drain_told:
+            self._drain_told = True
+            fx.sends.append(wire.Draining())
+
+    # -------------------------------------------------------------------------------------------- the turn
+
+    def tick(self, now: Now, fx: Effects) -> None:
+        """The end of a turn: what is due, then what the turn's events led to."""
+        if self._orphans_at is not None and now.mono >= self._orphans_at:
+            self._seeking = fx.reclaim = True
+        if self._phase == UP and now.mono >= self._beat_at:
+            fx.look = True
+        if self._watching and now.mono >= self._watch_at:
+            fx.look = True
+        if fx.reclaim:
+            self._reclaiming = True
+        self._end_turn(fx)
+
+    @property
+    def _watching(self) -> bool:
+        """Whether a child is to be killed once its cell shows a certain job."""
+        return bool(self.work.doomed) or (self._abandoning and bool(self.work.claims))
+
+    def _end_turn(self, fx: Effects) -> None:
+        work = self.work
+        if self._phase == UP:
+            self._tell_drain(fx)
+            if work.retracted:
+                numbers = sorted(n for first, count in work.retracted for n in range(first, first + count))
+                fx.sends.append(wire.Retracted(spans(numbers)))
+                work.retracted.clear()
+            if work.fresh_runs or work.fresh_ends:
+                fx.sends.extend(dones(work.fresh_runs, work.fresh_ends))
+        work.fresh_runs.clear()  # what could not be sent now is sent after the next Welcome: it is kept
+        work.fresh_ends.clear()
+        if work.backlog and not self._reclaiming and not self._draining:
+            fx.pushes.extend(work.cut_claims())
+        if self._draining and not self.drained and self._phase != HELLO and work.empty:
+            if self._phase == UP:
+                fx.sends.append(wire.Goodbye())
+            self.drained = True
+
+    def next_deadline(self) -> float | None:
+        """Monotonic time at which `tick` has something to do even if nothing happens."""
+        due: list[float] = []
+        if self._phase == UP:
+            due.append(self._beat_at)
+        if self._orphans_at is not None:
+            due.append(self._orphans_at)
+        if self._watching:
+            due.append(self._watch_at)
+        return min(due, default=None)
+
+    def check(self) -> None:
+        """Raises AssertionError if an invariant is broken: see Workload."""
+        self.work.check()
+        assert not (self.drained and not self.work.empty), "drained, but something is held"  # noqa: S101

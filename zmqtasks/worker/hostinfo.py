@@ -1,0 +1,84 @@
+"""What a worker tells about its host, and what it asks of it."""
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from importlib import metadata
+
+_PR_SET_PDEATHSIG = 1
+SINGLE_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def host() -> str:
+    """This machine's name."""
+    return socket.gethostname()
+
+
+def release() -> str:
+    """The installed version of zmqtasks."""
+    try:
+        return metadata.version("zmqtasks")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def threads() -> int:
+    """How many threads this process has, those of C libraries included where the system tells them."""
+    try:
+        return sum(1 for _ in os.scandir("/proc/self/task"))
+    except OSError:
+        return threading.active_count()
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends (Linux; elsewhere nothing happens).
+
+    Args:
+        parent: pid that the parent is expected to have; if it is dead already, this process ends at once.
+    """
+    _death_signal(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def live_without_parent() -> None:
+    """Take die_with_parent back: from now on this process looks after its end itself."""
+    _death_signal(0)
+
+
+def _death_signal(number: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def allow_many_files() -> None:
+    """Raise the soft limit of open files to the hard one: a slot needs one, a connection some."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            pass  # macOS tells a hard limit that it does not grant; the soft one must do
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of the fork server: one slot is one core, so numeric libraries start no threads of their own.
+
+    What the user has set stays.
+    """
+    return {**dict.fromkeys(SINGLE_THREAD_VARIABLES, "1"), **os.environ}
+
+
+def how_it_ended(status: int) -> str:
+    """A wait status for people: "was killed by SIGKILL", "ended with exit code 3"."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

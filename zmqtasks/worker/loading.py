@@ -1,0 +1,133 @@
+"""Loading the app that ``-A`` names, in the fork server: user code never runs in the agent."""
+
+import importlib
+import importlib.util
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
+from typing import Any, Protocol, TypeGuard
+
+from zmqtasks.config import DEFAULT_QUEUE
+from zmqtasks.errors import AppNotLoaded
+from zmqtasks.worker import hostinfo
+
+log = logging.getLogger(__name__)
+
+USUAL_NAMES = ("app", "celery", "application")  # of the App in its module, or of the module in its package
+
+
+class TaskLike(Protocol):
+    """What a child needs of a `zmqtasks.task.Task`."""
+
+    fn: Callable[..., Any]
+    bind: bool
+
+
+class AppLike(Protocol):
+    """What a child needs of a `zmqtasks.app.App`."""
+
+    tasks: Mapping[str, Any]
+    include: Iterable[str]
+
+    def load(self) -> object:
+        """Import what the app includes."""
+
+
+def load_app(spec: str, directory: str) -> AppLike:
+    """The app that MODULE or MODULE:ATTRIBUTE names, with everything that it includes imported.
+
+    Args:
+        spec: what -A says.
+        directory: is put in front of the module path, as Python does for a script.
+
+    Raises:
+        AppNotLoaded: the message names the module and the innermost cause, in one line.
+    """
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    name, _, attribute = spec.partition(":")
+    module = import_one(name)
+    app = _find(module, attribute)
+    for include in app.include:
+        import_one(include)
+    try:
+        app.load()
+    except AppNotLoaded:
+        raise
+    except Exception as error:
+        raise AppNotLoaded(f"the app {spec} cannot be loaded: {innermost(error)}") from error
+    return app
+
+
+def import_one(name: str) -> ModuleType:
+    """Import a module; says so if that started threads, for then children cannot be forked."""
+    before = hostinfo.threads()
+    try:
+        module = importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise AppNotLoaded(f"cannot import {name!r}: {innermost(error)}") from error
+    if (after := hostinfo.threads()) > max(before, 1):
+        log.warning(
+            "importing %s started %d threads; children are started as new processes instead of forks, which takes "
+            "longer; start threads when the first job runs, not at import",
+            name,
+            after - before,
+            extra={"action": "threads-at-import"},
+        )
+    return module
+
+
+def _find(module: ModuleType, attribute: str) -> AppLike:
+    if attribute:
+        found: object = module
+        for part in attribute.split("."):
+            if not hasattr(found, part):
+                raise AppNotLoaded(f"module {module.__name__!r} has no attribute {attribute!r}")
+            found = getattr(found, part)
+        if not _is_app(found):
+            raise AppNotLoaded(f"{module.__name__}:{attribute} is a {type(found).__name__}, not an App")
+        return found
+    candidates = [getattr(module, name, None) for name in USUAL_NAMES]
+    for found in [*candidates, *vars(module).values()]:
+        if _is_app(found):
+            return found
+    if hasattr(module, "__path__"):
+        for name in USUAL_NAMES:
+            inner = f"{module.__name__}.{name}"
+            if importlib.util.find_spec(inner) is not None:
+                return _find(import_one(inner), "")
+    raise AppNotLoaded(
+        f"module {module.__name__!r} holds no App; write app = App(...), or name it: -A MODULE:ATTRIBUTE"
+    )
+
+
+def _is_app(value: object) -> TypeGuard[AppLike]:
+    return (
+        not isinstance(value, type | ModuleType)
+        and isinstance(getattr(value, "tasks", None), Mapping)
+        and callable(getattr(value, "load", None))
+    )
+
+
+def queues_of(app: AppLike | None) -> list[str]:
+    """The queues that an app's tasks name, `default` first."""
+    named = {queue for task in (app.tasks.values() if app else ()) if (queue := getattr(task, "queue", None))}
+    return [DEFAULT_QUEUE, *sorted(named - {DEFAULT_QUEUE})]
+
+
+def innermost(error: BaseException) -> str:
+    """The root of a chain of exceptions in one line, with the place in the user's code."""
+    seen = {id(error)}
+    while (inner := error.__cause__ or error.__context__) is not None and id(inner) not in seen:
+        error = inner
+        seen.add(id(error))
+    text = " ".join(str(error).split())
+    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _machinery(f.filename)]
+    return f"{told} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else told
+
+
+def _machinery(filename: str) -> bool:
+    return filename.startswith("<frozen") or filename in (__file__, importlib.__file__)

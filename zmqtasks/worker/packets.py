@@ -1,0 +1,112 @@
+"""How a claim travels through the shared queue: one packet, with large parts as files without a name."""
+
+import errno
+import os
+import socket
+import struct
+from array import array
+from collections import OrderedDict
+from typing import Final
+
+from zmqtasks.worker.cells import anonymous_file
+from zmqtasks.worker.claims import INLINE_BLOB, INLINE_BYTES, Claim, encode
+
+HEADER: Final = struct.Struct("<BQ")  # flags, claim id
+BODY_FILE: Final = 1  # the claim itself is in the first file that comes along
+BLOB_FILE: Final = 2  # the function is in the last one
+MAX_BLOB_FILES: Final = 64  # functions kept as files
+_BUFFER: Final = 1024 * 1024
+_FULL: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+# Where there is no SOCK_SEQPACKET (macOS), datagrams do: what they lack, the end of file, children need not.
+PACKET: Final = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
+
+
+class Queue:
+    """The agent's ends of the queue that all children read.
+
+    Attributes:
+        take_end: what the children inherit; reading it here takes claims back.
+    """
+
+    def __init__(self) -> None:
+        self._push_end, self.take_end = socket.socketpair(socket.AF_UNIX, PACKET)
+        self._push_end.setblocking(False)
+        self._push_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        self._blobs: OrderedDict[bytes, int] = OrderedDict()
+
+    def push(self, claim: Claim) -> bool:
+        """Put a claim in; whether there was room."""
+        files: list[int] = []
+        flags = 0
+        if len(claim.blob) > INLINE_BLOB:
+            flags |= BLOB_FILE
+            files.append(self._blob_file(claim.digest, claim.blob))
+            claim.blob = b""
+        body = encode(claim)
+        if len(body) <= INLINE_BYTES + INLINE_BLOB:
+            code = self._send(flags, claim.id, body, files)
+            if code != errno.EMSGSIZE:
+                return code == 0
+        fd = anonymous_file("zmqtasks-claim")
+        try:
+            _write_all(fd, body)
+            return self._send(flags | BODY_FILE, claim.id, b"", [fd, *files]) == 0
+        finally:
+            os.close(fd)
+
+    def _send(self, flags: int, claim: int, body: bytes, files: list[int]) -> int:
+        """0, or the errno that says why there was no room."""
+        try:
+            if files:
+                socket.send_fds(self._push_end, [HEADER.pack(flags, claim), body], files)
+            else:
+                self._push_end.send(HEADER.pack(flags, claim) + body)
+        except OSError as error:
+            if error.errno in _FULL or error.errno == errno.EMSGSIZE:
+                return error.errno or errno.EAGAIN
+            raise
+        return 0
+
+    def _blob_file(self, digest: bytes, blob: bytes) -> int:
+        fd = self._blobs.get(digest)
+        if fd is None:
+            fd = self._blobs[digest] = anonymous_file("zmqtasks-function")
+            _write_all(fd, blob)
+            if len(self._blobs) > MAX_BLOB_FILES:
+                os.close(self._blobs.popitem(last=False)[1])
+        else:
+            self._blobs.move_to_end(digest)
+        return fd
+
+    def take_all(self) -> list[int]:
+        """The ids of all claims that no child has taken; they are out of the queue now."""
+        claims: list[int] = []
+        while True:
+            try:  # files that came along are closed by the kernel, for there is no room for them here
+                data = self.take_end.recv(HEADER.size, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return claims
+            claims.append(HEADER.unpack(data)[1])
+
+    def close(self) -> None:
+        """Close both ends and the functions' files."""
+        self._push_end.close()
+        self.take_end.close()
+        while self._blobs:
+            os.close(self._blobs.popitem()[1])
+
+
+def files_in(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors that came along with a message."""
+    files = array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            files.frombytes(data[: len(data) - len(data) % files.itemsize])
+    return list(files)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

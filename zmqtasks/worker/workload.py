@@ -1,0 +1,350 @@
+"""What a worker holds: jobs that wait, claims that were pushed, outcomes that are kept. No sockets, no clock."""
+
+import logging
+from dataclasses import dataclass
+
+from zmqtasks import payload
+from zmqtasks.config import WorkerSettings
+from zmqtasks.errors import PeerError
+from zmqtasks.ids import Span, expand
+from zmqtasks.ids import spans as to_spans
+from zmqtasks.wire import CANCELLED, CRASHED, FAILED, LOST, Assign, End, Function, Run, Work
+from zmqtasks.worker.backlog import Backlog, Outcomes, Target, part_of
+from zmqtasks.worker.claims import Claim, Piece
+from zmqtasks.worker.ledger import ENDED, GONE, PUSHED, VOID, WAITING, Ledger
+
+log = logging.getLogger(__name__)
+
+MAX_TARGETS = 1_000  # measured ones; beyond it measuring begins anew
+
+
+@dataclass(slots=True)
+class Pushed:
+    """One claim that is in the shared queue or with a child."""
+
+    target: Target
+    pieces: list[Piece]
+    left: int  # jobs not reported yet
+
+
+class Workload:
+    """Every number that the worker holds is in exactly one of: backlog, a pushed claim, the outcomes kept.
+
+    Attributes:
+        fresh_runs, fresh_ends: outcomes since the last turn; the core sends and empties them.
+        retracted: spans handed back since then; the same.
+        wanted: pushed numbers that somebody wants back; handed back if they return unstarted.
+        doomed: those of them whose child is to be killed if it runs them.
+        max_payload: bytes that a result may have.
+    """
+
+    def __init__(self, settings: WorkerSettings, host: str) -> None:
+        self.settings = settings
+        self.host = host
+        self.ledger = Ledger()
+        self.backlog = Backlog()
+        self.outcomes = Outcomes()
+        self.claims: dict[int, Pushed] = {}
+        self.last_claim = 0
+        self.fresh_runs: list[Run] = []
+        self.fresh_ends: list[End] = []
+        self.retracted: list[Span] = []
+        self.wanted: set[int] = set()
+        self.doomed: set[int] = set()
+        self.max_payload = 64 * 1024 * 1024
+        self._functions: dict[bytes, Function] = {}
+        self._targets: dict[tuple[bytes | str, str], Target] = {}
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is held, and nothing of what was void still runs."""
+        return not any(self.ledger.counts[:GONE])
+
+    # -------------------------------------------------------------------------------------------- jobs come and go
+
+    def add(self, assign: Assign) -> None:
+        """Take in the jobs of an Assign; those that were seen before are skipped.
+
+        Raises:
+            PeerError: a Work whose counters and arguments do not match, or that has no jobs.
+        """
+        for function in assign.functions:
+            self._functions[function.digest] = function
+        number, attempt = assign.number, assign.attempt
+        if number < 1 or any(len(work.counters) != len(work.args) or not work.args for work in assign.works):
+            raise PeerError("an Assign whose counters and arguments do not match")
+        for work in assign.works:
+            count = len(work.args)
+            skip = min(count, max(0, self.ledger.seen + 1 - number))
+            if skip < count:
+                self._add_work(number + skip, attempt + skip, work, skip)
+            number += count
+            attempt += count
+
+    def _add_work(self, first: int, attempt: int, work: Work, skip: int) -> None:
+        counters, args = (work.counters[skip:], work.args[skip:]) if skip else (work.counters, work.args)
+        self.ledger.add(first, attempt, work.prefix, counters)
+        target = self._target(work)
+        if target is None:
+            text = f"the scheduler assigned {work.task} without sending the function to this worker"
+            told = payload.failure("PayloadError", text)
+            log.error("%s; the job fails", text)
+            for number in range(first, first + len(args)):
+                self._end(End(number, FAILED, told, 0.0), WAITING)
+            return
+        self.backlog.append(Piece(first, attempt, work.prefix, counters, args), target)
+
+    def _target(self, work: Work) -> Target | None:
+        key = (work.function or work.task, work.codec)
+        target = self._targets.get(key)
+        if target is None:
+            function = None
+            if work.function:
+                function = self._functions.get(work.function)
+                if function is None:
+                    return None
+            if len(self._targets) >= MAX_TARGETS:
+                self._targets.clear()
+            target = self._targets[key] = Target(work.task, function, work.codec)
+        return target
+
+    def forget(self, digests: list[bytes]) -> None:
+        """Drop shipped functions; jobs that are here still have theirs."""
+        gone = set(digests)
+        for digest in digests:
+            self._functions.pop(digest, None)
+        for key in [key for key in self._targets if key[0] in gone]:
+            del self._targets[key]
+
+    def forget_all(self) -> None:
+        """A new connection carries every function anew."""
+        self._functions.clear()
+
+    def release(self, spans: list[Span]) -> None:
+        """The scheduler has these outcomes safe."""
+        for first, count in spans:
+            for state, start, n in self.ledger.segments(first, count):
+                if state == ENDED:
+                    self.outcomes.discard(start, n)
+                    self.ledger.move(start, n, ENDED, GONE)
+
+    def drop(self, spans: list[Span]) -> bool:
+        """These are not ours any more. Whether some may stand unstarted in the shared queue."""
+        pushed = False
+        self.release(spans)
+        if self.retracted:  # handed back after the hello that listed them: the scheduler has disowned them itself
+            self.retracted = to_spans(sorted(set(expand(self.retracted)).difference(expand(spans))))
+        for first, count in spans:
+            for state, start, n in self.ledger.segments(first, count):
+                if state == WAITING:
+                    self.backlog.remove([(start, n)])
+                    self.ledger.move(start, n, WAITING, GONE)
+                elif state == PUSHED:
+                    self.ledger.move(start, n, PUSHED, VOID)
+                    self._unwant(start, n)
+                    pushed = True
+        return pushed
+
+    def retract(self, spans: list[Span], *, kill: bool = False) -> bool:
+        """Hand back what has not started. Whether some may stand unstarted in the shared queue."""
+        pushed = False
+        for first, count in spans:
+            for state, start, n in self.ledger.segments(first, count):
+                if state == WAITING:
+                    self.backlog.remove([(start, n)])
+                    self.ledger.move(start, n, WAITING, GONE)
+                    self.retracted.append((start, n))
+                elif state == PUSHED:
+                    self.wanted.update(range(start, start + n))
+                    if kill:
+                        self.doomed.update(range(start, start + n))
+                    pushed = True
+        return pushed
+
+    def retract_all(self) -> bool:
+        """Hand back everything that has not started. Whether some may stand unstarted in the shared queue."""
+        return self.retract([(first, n) for state, first, n in self.ledger.everything() if state in (WAITING, PUSHED)])
+
+    # -------------------------------------------------------------------------------------------- claims
+
+    def cut_claims(self) -> list[Claim]:
+        """The claims that may be pushed now."""
+        out: list[Claim] = []
+        settings = self.settings
+        while self.backlog and len(self.claims) < settings.slots * settings.ahead:
+            target, pieces = self.backlog.cut(settings.claim, settings.slots)
+            for piece in pieces:
+                self.ledger.move(piece.first, len(piece.args), WAITING, PUSHED)
+            self.last_claim += 1
+            self.claims[self.last_claim] = Pushed(target, pieces, sum(len(piece.args) for piece in pieces))
+            function = target.function
+            digest, blob = (function.digest, function.blob) if function else (b"", b"")
+            out.append(Claim(self.last_claim, target.name, digest, blob, target.codec, self.max_payload, pieces))
+        return out
+
+    def take_back(self, claims: list[int]) -> None:
+        """These claims were never started: their jobs go to the front of the backlog, or where they are wanted."""
+        for number in sorted(claims, reverse=True):
+            pushed = self.claims.pop(number, None)
+            if pushed is not None:
+                self._back(pushed.target, pushed.pieces)
+
+    def _back(self, target: Target, pieces: list[Piece]) -> None:
+        """Jobs that a claim held and that have not started."""
+        back: list[Piece] = []
+        asked: list[Span] = []
+        for piece in pieces:
+            for state, first, n in self.ledger.segments(piece.first, len(piece.args)):
+                if state == VOID:
+                    self.ledger.move(first, n, VOID, GONE)
+                elif state == PUSHED:
+                    self.ledger.move(first, n, PUSHED, WAITING)
+                    back.append(_slice(piece, first, n))
+                    asked += [(i, 1) for i in range(first, first + n) if i in self.wanted] if self.wanted else ()
+                    self._unwant(first, n)
+        self.backlog.put_front(back, target)
+        self.retract(asked)
+
+    def on_report(self, claim: int, runs: list[Run], ends: list[End], *, finished: bool) -> None:
+        """Outcomes from a child."""
+        pushed = self.claims.get(claim)
+        if pushed is None:
+            log.warning("a child reported on claim %d, which was given up; what it says is dropped", claim)
+            return
+        for run in runs:
+            count = len(run.results)
+            pushed.target.measured(count, run.total, run.longest)
+            pushed.left -= count
+            for state, first, n in self.ledger.segments(run.first, count):
+                if state == PUSHED:
+                    self._keep(run if n == count else part_of(run, first, first + n))
+                elif state == VOID:
+                    self.ledger.move(first, n, VOID, GONE)
+        for end in ends:
+            pushed.target.measured(1, end.took, end.took)
+            pushed.left -= 1
+            self._end(end, self.ledger.state(end.number))
+        if finished:
+            del self.claims[claim]
+            if pushed.left:
+                log.error("a child left out %d jobs of a claim; they run again", pushed.left)
+                self._back(pushed.target, pushed.pieces)
+
+    def _keep(self, run: Run) -> None:
+        count = len(run.results)
+        self.ledger.move(run.first, count, PUSHED, ENDED)
+        self.outcomes.runs[run.first] = run
+        self.fresh_runs.append(run)
+        self._unwant(run.first, count)
+
+    def _end(self, end: End, state: int) -> None:
+        if state in (PUSHED, WAITING):
+            self.ledger.move(end.number, 1, state, ENDED)
+            self.outcomes.ends[end.number] = end
+            self.fresh_ends.append(end)
+            self._unwant(end.number, 1)
+        elif state == VOID:
+            self.ledger.move(end.number, 1, VOID, GONE)
+
+    def _unwant(self, first: int, count: int) -> None:
+        if self.wanted:
+            self.wanted.difference_update(range(first, first + count))
+            self.doomed.difference_update(range(first, first + count))
+
+    def on_child_exit(self, claim: int, number: int, evidence: str, *, ours: bool) -> None:
+        """A child died with this claim; `number` is the job that it was running, 0: it had not started any.
+
+        What was reported is safe; what ran before `number` and was not reported is lost; the rest has not started.
+        `ours`: we killed it, so nobody is charged.
+        """
+        pushed = self.claims.pop(claim, None)
+        if pushed is None:
+            return
+        index = 0
+        if number:
+            index = next((i for i, p in enumerate(pushed.pieces) if 0 <= number - p.first < len(p.args)), -1)
+            if index < 0:
+                log.error(
+                    "a dead child's cell names job %d, which is not in its claim; all of the claim is lost", number
+                )
+                index, number = len(pushed.pieces) - 1, pushed.pieces[-1].first + len(pushed.pieces[-1].args)
+        back = pushed.pieces[index:]
+        if number:
+            for piece in pushed.pieces[:index]:
+                self._lost(piece.first, len(piece.args), evidence)
+            piece = back[0]
+            self._lost(piece.first, number - piece.first, evidence)
+            after = piece.first + len(piece.args) - number - 1
+            if after >= 0:
+                self._victim(number, pushed.target.name, evidence, ours=ours)
+            back[:1] = [_slice(piece, number + 1, after)] if after > 0 else []
+        self._back(pushed.target, back)
+
+    def _lost(self, first: int, count: int, evidence: str) -> None:
+        """They ran, or may have, and what came of it died with the child."""
+        told = payload.failure("WorkerLost", f"the outcome was lost with a child on {self.host} ({evidence})")
+        for state, start, n in self.ledger.segments(first, count):
+            for number in range(start, start + n):
+                self._end(self._cancelled(number) if number in self.doomed else End(number, LOST, told, 0.0), state)
+
+    def _victim(self, number: int, name: str, evidence: str, *, ours: bool) -> None:
+        state = self.ledger.state(number)
+        if state not in (PUSHED, VOID):
+            return  # its outcome was the last that the child reported
+        if number in self.doomed:
+            self._end(self._cancelled(number), state)
+        elif ours:
+            self._lost(number, 1, evidence)
+        else:
+            told = payload.failure("WorkerLost", f"{evidence} while running {name} on {self.host}")
+            self._end(End(number, CRASHED, told, 0.0), state)
+
+    def _cancelled(self, number: int) -> End:
+        text = f"cancelled while it ran on {self.host}; its process was killed"
+        return End(number, CANCELLED, payload.failure("JobCancelled", text), 0.0)
+
+    # -------------------------------------------------------------------------------------------- truth
+
+    def check(self) -> None:
+        """Raises AssertionError where a number is in no place, or in two, or sums do not match."""
+        self.ledger.check()
+        places: list[set[int]] = [set(), set(), set()]
+        waiting = list(self.backlog.numbers())
+        assert len(waiting) == self.backlog.waiting, "the backlog counts wrong"  # noqa: S101
+        places[WAITING].update(waiting)
+        places[ENDED].update(self.outcomes.numbers())
+        assert len(waiting) == len(places[WAITING]), "a number waits twice"  # noqa: S101
+        void: set[int] = set()
+        for claim, pushed in self.claims.items():
+            left = 0
+            for piece in pushed.pieces:
+                for state, first, n in self.ledger.segments(piece.first, len(piece.args)):
+                    if state in (PUSHED, VOID):
+                        place = places[PUSHED] if state == PUSHED else void
+                        assert place.isdisjoint(range(first, first + n)), f"{first} is in two claims"  # noqa: S101
+                        place.update(range(first, first + n))
+                        left += n
+            assert left == pushed.left, f"claim {claim} says {pushed.left} are left, the ledger says {left}"  # noqa: S101
+        counts = self.ledger.counts
+        found = [*map(len, places), len(void)]
+        assert found == counts[:GONE], f"the ledger counts {counts[:GONE]}, found {found}"  # noqa: S101
+        for state, first, n in self.ledger.everything():
+            if state != VOID:
+                missing = set(range(first, first + n)) - places[state]
+                assert not missing, f"{sorted(missing)} are not where the ledger says"  # noqa: S101
+        limit = self.settings
+        assert counts[WAITING] + counts[PUSHED] <= limit.credit, f"more than {limit.credit} jobs are held"  # noqa: S101
+        assert len(self.claims) <= limit.slots * limit.ahead, f"{len(self.claims)} claims are pushed"  # noqa: S101
+        assert self.doomed <= self.wanted <= places[PUSHED], "somebody wants back what is not pushed"  # noqa: S101
+
+    def held_numbers(self) -> set[int]:
+        """For tests: every number that is held."""
+        return set(expand(self.ledger.held_spans()))
+
+
+def _slice(piece: Piece, first: int, count: int) -> Piece:
+    low = first - piece.first
+    if low == 0 and count == len(piece.args):
+        return piece
+    high = low + count
+    return Piece(first, piece.attempt + low, piece.prefix, piece.counters[low:high], piece.args[low:high])
