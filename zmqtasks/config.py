@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 KIB = 1024
 MIB = 1024 * KIB
+GIB = 1024 * MIB
 
 DEFAULT_PORT = 5555
 DEFAULT_QUEUE = "default"
@@ -23,6 +24,7 @@ class SchedulerSettings:
     result_ttl: float = 3600.0  # how long an outcome is kept for those who ask, unless the job says otherwise
     tombstone_ttl: float = 3600.0  # how long a job id is remembered after its result expired
     max_jobs: int = 10_000_000  # jobs that are not over; a Submit that would go beyond is refused whole
+    max_bytes: int = 4 * GIB  # payloads of all jobs; a Submit that comes when there are more is refused
     max_result_bytes: int = 256 * MIB  # outcomes already delivered go first, the oldest first, beyond this
     max_results: int = 200_000  # the same, counted in outcomes
     max_payload: int = 64 * MIB

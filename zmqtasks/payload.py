@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from zmqtasks import errors
 from zmqtasks.errors import PayloadError, RemoteError, RemoteTraceback
-from zmqtasks.wire import Function
+from zmqtasks.wire import BROKEN, Function
 
 ALL_CODECS: Final = frozenset({"msgpack", "json", "pickle", "cloudpickle"})
 MAX_TRACEBACK = 64 * 1024  # characters; of a longer one the middle is left out
@@ -218,7 +218,7 @@ def read_failure(data: bytes) -> Failure:
     """The Failure in these bytes; a broken one is told as such, never raised."""
     try:
         return _failure_decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except BROKEN as error:
         return Failure("RemoteError", f"the failure itself cannot be decoded: {error}")
 
 

@@ -73,16 +73,15 @@ class TaskBase(Generic[P, R]):
             found = getattr(found, part, None)
         if found is self and not self.in_main:
             return self.__qualname__
-        return _remake, (type(self), self.__dict__.copy())
+        return _bare, (type(self),), self.__dict__.copy()
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
 
 
-def _remake(kind: type[TaskBase[..., Any]], state: dict[str, Any]) -> TaskBase[..., Any]:
-    task = kind.__new__(kind)
-    task.__dict__.update(state)
-    return task
+def _bare(kind: type[TaskBase[..., Any]]) -> TaskBase[..., Any]:
+    """An empty task, to be filled by the unpickler."""
+    return kind.__new__(kind)
 
 
 # ------------------------------------------------------------------------------------------------ the running job

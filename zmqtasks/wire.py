@@ -427,6 +427,9 @@ ToOperator = OperatorWelcome | Status | Refused | HelloAgain | Ping
 ToPeer = ToWorker | ToSubmitter | ToOperator
 FromPeer = FromWorker | FromSubmitter | FromOperator
 
+# What msgspec raises for bytes that it cannot decode.
+BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _encoder = msgspec.msgpack.Encoder()
 _any_hello = msgspec.msgpack.Decoder(AnyHello)
 _hello: msgspec.msgpack.Decoder[Hello] = msgspec.msgpack.Decoder(Hello)
@@ -464,10 +467,11 @@ def decode_hello(data: bytes) -> Hello | None:
 
     Raises:
         OtherProtocol: it is a hello of another version.
+        PeerError: it is a hello of ours that cannot be read.
     """
     try:
         start = _any_hello.decode(data)
-    except msgspec.DecodeError:
+    except BROKEN:
         return None
     if start.magic != MAGIC:
         return None
@@ -475,14 +479,14 @@ def decode_hello(data: bytes) -> Hello | None:
         raise OtherProtocol(start.protocol, start.release)
     try:
         return _hello.decode(data)
-    except msgspec.DecodeError:
+    except BROKEN:
         return None
 
 
 def _decode(direction: str, data: bytes) -> Any:
     try:
         return _decoders[direction].decode(data)
-    except msgspec.DecodeError as error:
+    except BROKEN as error:
         message = f"{direction}: {error}"
         raise PeerError(message) from None
 

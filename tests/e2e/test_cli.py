@@ -66,7 +66,6 @@ class Process:
                 stdin=stdin,
                 stdout=out,
                 stderr=err,
-                env=os.environ | {"PYTHONWARNINGS": "error", "PYTHONDEVMODE": ""},
                 start_new_session=True,
                 **keywords,
             )
@@ -257,6 +256,11 @@ def test_a_reader_that_ends_is_no_traceback(folder, url, tmp_path):
     done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=30, check=True)
     assert json.loads(done.stdout)["state"] == "succeeded"
     assert done.stderr == ""
+
+
+def test_local_brings_its_own_cluster(folder):
+    done = run(folder, "submit", "plain:divide", "--args", "[1, 2]", "--wait", "--broker", "local://")
+    assert done.results()[0]["result"] == 0.5
 
 
 def test_no_scheduler_is_exit_code_3(folder):

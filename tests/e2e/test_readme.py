@@ -17,7 +17,7 @@ import pytest
 
 README = Path(__file__).parents[2] / "README.md"
 ADDRESS = "127.0.0.1:5555"
-FENCE = re.compile(r"^```(?P<kind>\w+)(?: (?P<title>.+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(?P<kind>\w+)(?: (?P<title>[^\n]+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 DAEMON = re.compile(r"^zmqtasks (scheduler|worker) ")
 
 
@@ -43,7 +43,7 @@ class Folder:
         self.printed = None
         bin_folder = Path(sys.executable).parent
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("ZMQTASKS_BROKER")}
-        self.env |= {"PATH": f"{bin_folder}:{os.environ['PATH']}", "PYTHONWARNINGS": "error", "LC_ALL": "C.UTF-8"}
+        self.env |= {"PATH": f"{bin_folder}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
 
     def do(self, kind, title, text):
         text = text.replace(ADDRESS, self.address)

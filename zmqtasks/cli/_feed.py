@@ -15,7 +15,7 @@ from zmqtasks.cli._jobs import JobRequest
 from zmqtasks.cli._outcomes import Tally
 from zmqtasks.cli._sources import Source
 from zmqtasks.cli._targets import ByName, Target
-from zmqtasks.submitter.results import Job, Stream, watch
+from zmqtasks.submitter.results import Job, Stream, watch_all
 from zmqtasks.submitter.submitting import Item
 
 WINDOW: Final = 10_000  # jobs submitted and not yet over
@@ -164,7 +164,7 @@ class Feed:
             jobs = self._sender.submit(target, [(tuple(r.args), r.kwargs) for r in group], **options)
             self.submitted += len(jobs)
             self._open.update(zip(jobs, (request.line for request in group), strict=True))
-            watch(jobs, self._over)
+            watch_all(jobs, self._over)
         return len(requests)
 
     def _take_in(self) -> int:

@@ -20,6 +20,7 @@ from zmqtasks.transport import parse_url
 R = TypeVar("R")
 
 BROKER_VARIABLE: Final = "ZMQTASKS_BROKER"
+CONFIG_FILE: Final = "zmqtasks.toml"
 LOCAL: Final = "local://"
 _EXIT_FLUSH = 5.0  # seconds that leaving the interpreter waits for a client that was not closed
 
@@ -31,8 +32,8 @@ class Client(Submitting):
     `zmqtasks.submitter.functions` for when a function is pickled anew.
 
     Args:
-        url: tcp://HOST:PORT, ipc://PATH or local:// (a scheduler and workers of this process's own). None takes
-            the environment's ZMQTASKS_BROKER, else local://.
+        url: tcp://HOST:PORT, ipc://PATH or local:// (a scheduler and workers of this process's own). None: see
+            `broker_url`.
         connect_timeout: seconds until the scheduler must have answered.
         submit_timeout: seconds that `submit` waits for room.
         max_pending: jobs submitted and not accepted, beyond which there is no room.
@@ -57,7 +58,7 @@ class Client(Submitting):
         max_pending: int = 100_000,
         accept: Collection[str] = payload.ALL_CODECS,
     ) -> None:
-        url = url or os.environ.get(BROKER_VARIABLE) or LOCAL
+        url = broker_url(url)
         if url.startswith(LOCAL):
             if open_local is None:
                 raise BadUrl(f"{url}: only zmqtasks.Client and zmqtasks.App know how to start a cluster of their own")
@@ -138,10 +139,38 @@ class Client(Submitting):
         raise TypeError(message)
 
 
+def broker_url(given: str | None = None) -> str:
+    """Where the scheduler is: what was given, else ZMQTASKS_BROKER, else `broker` in ./zmqtasks.toml, else local://.
+
+    Raises:
+        BadUrl: zmqtasks.toml cannot be read.
+    """
+    found = given or os.environ.get(BROKER_VARIABLE)
+    if found:
+        return found
+    try:
+        with open(CONFIG_FILE, "rb") as file:  # noqa: PTH123  (pathlib costs start-up time)
+            import tomllib
+
+            found = tomllib.load(file).get("broker", LOCAL)
+    except FileNotFoundError:
+        return LOCAL
+    except (OSError, ValueError) as error:
+        raise BadUrl(f"{CONFIG_FILE} cannot be read: {error}") from None
+    if not isinstance(found, str):
+        raise BadUrl(f"{CONFIG_FILE}: broker is a URL, not {found!r}")
+    return found
+
+
 # Set by zmqtasks.local, which this module must not import: starts (or finds) the cluster and returns its URL.
 open_local: Callable[[], str] | None = None
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def open_clients() -> list[Client]:
+    """Clients of this process that nobody has closed."""
+    return list(_clients)
 
 
 @atexit.register

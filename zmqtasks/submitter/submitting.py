@@ -218,22 +218,22 @@ class Submitting:
         if len(data) > self.connection.max_payload:
             self._too_large(prepared, len(data), "")
         if "job_id" not in self._given:
-            return self.connection.submit_one(prepared.source, prepared.call, data, timeout)
+            return self.connection.intake.submit_one(prepared.source, prepared.call, data, timeout)
         prefix, counter = given_id(self._given["job_id"])
         source = Source(self.connection, prefix, prepared.call.task)
-        return self.connection.submit_part(source, prepared.call, [data], timeout=timeout, first=counter)[0]
+        return self.connection.intake.submit_part(source, prepared.call, [data], timeout=timeout, first=counter)[0]
 
     def send_batch(self, prepared: Prepared, items: list[Item]) -> list[Job[Any]]:
         """One job per item, as one batch, in parts as large as a message."""
         if "job_id" in self._given:
             raise BadOption("job_id= is for one job; a batch's jobs have ids of their own")
         _check_items(items)
-        first = self.connection.reserve(len(items))
+        first = self.connection.intake.reserve(len(items))
         jobs: list[Job[Any]] = []
         try:
             for start in range(0, len(items), MAX_JOBS_PER_MESSAGE):
                 data = self._encode(prepared, items[start : start + MAX_JOBS_PER_MESSAGE], start)
-                jobs += self.connection.submit_part(
+                jobs += self.connection.intake.submit_part(
                     prepared.source,
                     prepared.call,
                     data,
@@ -312,7 +312,7 @@ class _MapSender:
     def send(self, calls: mapping.Calls, stream: Stream | None) -> Sequence[Job[Any]]:
         submitting, prepared = self._submitting, self._prepared
         data = submitting.encode_part(prepared, calls, self._sent)
-        jobs = submitting.connection.submit_part(
+        jobs = submitting.connection.intake.submit_part(
             prepared.source,
             prepared.call,
             data,

@@ -47,14 +47,14 @@ class Sending(Generic[P, R]):
             QueueFull: no room within the app's submit_timeout.
             TaskNotRegistered: the task is written in the script itself, and the workers are not this script's own.
         """
-        submitting, prepared = self._prepared()
+        submitting, prepared = self.prepared()
         return submitting.send_one(prepared, args, kwargs, submitting.submit_timeout)
 
     async def asubmit(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """As `submit`, without blocking the event loop; await the Job that it returns for the value."""
         import asyncio
 
-        submitting, prepared = self._prepared()
+        submitting, prepared = self.prepared()
         try:
             return submitting.send_one(prepared, args, kwargs, 0.0)
         except QueueFull:
@@ -74,7 +74,7 @@ class Sending(Generic[P, R]):
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """As `submit`, with Celery's kind of result."""
-        submitting, prepared = self._prepared()
+        submitting, prepared = self.prepared()
         return AsyncResult.of(submitting.send_one(prepared, args, kwargs, submitting.submit_timeout))
 
     def apply_async(
@@ -94,21 +94,21 @@ class Sending(Generic[P, R]):
             given: countdown, eta, queue, retries and the other options of `options(...)`.
         """
         sending = self.options(job_id=task_id, **given) if task_id is not None or given else self
-        submitting, prepared = sending._prepared()  # noqa: SLF001  (another Sending)
+        submitting, prepared = sending.prepared()
         job = submitting.send_one(prepared, tuple(args), dict(kwargs or {}), submitting.submit_timeout)
         return AsyncResult.of(job)
 
     def options(self, **given: Any) -> "Sending[P, R]":
         """The same task with these options for its jobs; see `Client.options`."""
         made: Sending[P, R] = Sending()
-        made._start(self._task, options.check({**self._given, **given}))  # noqa: SLF001
+        made._start(self._task, options.check({**self._given, **given}))
         return made
 
     def _many(self, calls: list[Item]) -> list[Job[R]]:
-        submitting, prepared = self._prepared()
+        submitting, prepared = self.prepared()
         return submitting.send_batch(prepared, calls)
 
-    def _prepared(self) -> tuple[Submitting, Prepared]:
+    def prepared(self) -> tuple[Submitting, Prepared]:
         """What all jobs share, made once per connection."""
         task, ready = self._task, self._ready
         client = task.app.client
@@ -153,8 +153,5 @@ class Task(TaskBase[P, R], Sending[P, R]):
     def __reduce__(self) -> Any:
         told = super().__reduce__()
         if isinstance(told, tuple):
-            told[1][1].pop("_ready", None)  # it belongs to a connection
+            told[2]["_ready"] = None  # it belongs to a connection
         return told
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)

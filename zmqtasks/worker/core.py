@@ -128,8 +128,6 @@ class WorkerCore:
     def on_disconnected(self, now: Now, fx: Effects) -> None:
         """The connection broke: jobs go on, outcomes are kept; the next hello tells what was handed back."""
         self._phase = OFF
-        self._drain_told = False
-        self.work.retracted.clear()
 
     def handle(self, message: ToWorker, now: Now, fx: Effects) -> None:
         """One message from the scheduler.
@@ -143,6 +141,8 @@ class WorkerCore:
     def _hello(self, fx: Effects) -> None:
         me, work = self.identity, self.work
         self._phase = HELLO
+        self._drain_told = False
+        work.retracted.clear()  # the hello does not list them
         fx.sends.append(
             wire.WorkerHello(
                 wire.MAGIC,
@@ -178,8 +178,6 @@ class WorkerCore:
 
     def _on_hello_again(self, message: wire.HelloAgain, now: Now, fx: Effects) -> None:
         if self._phase == UP:
-            self._drain_told = False
-            self.work.retracted.clear()
             self._hello(fx)
 
     def _on_ping(self, message: wire.Ping, now: Now, fx: Effects) -> None:

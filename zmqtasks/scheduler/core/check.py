@@ -36,6 +36,8 @@ def check(state: State) -> None:
     assert open_jobs == state.open, f"open: {open_jobs} open jobs, counted {state.open}"
     assert results == state.results, f"results: {results} kept, counted {state.results}"
     assert result_bytes == state.result_bytes, f"results: {result_bytes} bytes kept, counted {state.result_bytes}"
+    args = sum(size(j.args) for s in state.sources.values() for j in s.jobs.values())
+    assert args == state.arg_bytes, f"bytes: {args} of arguments, counted {state.arg_bytes}"
     for job in state.cancels:
         assert job.state in (ASSIGNED, RUNNING), f"cancel: job {job.id} is not leased, yet a cancel waits for it"
 

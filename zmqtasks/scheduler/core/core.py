@@ -82,17 +82,23 @@ class Core:
 
     def _from_stranger(self, route: bytes, data: bytes, now: Now, fx: Effects) -> None:
         try:
-            hello = wire.decode_hello(data)
+            self._greet(route, wire.decode_hello(data), now, fx)
         except wire.OtherProtocol as other:
-            reason = (
+            text = (
                 f"this scheduler (zmqtasks {self.identity.release}) speaks protocol {wire.PROTOCOL}, "
                 f"the peer (zmqtasks {other.release}) speaks protocol {other.protocol}; "
                 "install the same release on both"
             )
-            self.state.count("refused_hellos")
-            fx.logs.append(Log(logging.WARNING, "refused", reason))
-            fx.sends.append(Send(route, wire.Refused("protocol", reason, wire.PROTOCOL, self.identity.release)))
-            return
+            self._refuse(route, "protocol", text, fx)
+        except PeerError as error:
+            self._refuse(route, "hello", str(error), fx)
+
+    def _refuse(self, route: bytes, code: str, text: str, fx: Effects) -> None:
+        self.state.count("refused_hellos")
+        fx.logs.append(Log(logging.WARNING, "refused", text))
+        fx.sends.append(Send(route, wire.Refused(code, text, wire.PROTOCOL, self.identity.release)))
+
+    def _greet(self, route: bytes, hello: wire.Hello | None, now: Now, fx: Effects) -> None:
         if hello is None:
             self.state.count("strangers")
             fx.sends.append(Send(route, wire.HelloAgain()))

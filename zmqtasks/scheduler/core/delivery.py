@@ -93,8 +93,12 @@ def expire(state: State, now: Now, fx: Effects) -> None:
     finished, settings = state.finished, state.settings
     while finished and finished[0][0] <= now.wall:
         lifecycle.forget_job(state, finished.popleft()[1], now, fx)
-    for _, job in state.expiries.due(now.wall):
-        lifecycle.forget_job(state, job, now, fx)
+    for _, job in list(state.expiries.due(now.wall)):
+        owner = job.submission.source.owner
+        if job.out and owner is not None and owner.route is not None:
+            state.expiries.add(now.wall + 1.0, job)  # its submitter is there: it gets it first
+        else:
+            lifecycle.forget_job(state, job, now, fx)
     delivered = state.delivered
     while delivered and delivered[0].outcome is None:  # expired meanwhile
         delivered.popleft()

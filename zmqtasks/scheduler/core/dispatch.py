@@ -9,6 +9,7 @@ from itertools import islice
 
 from zmqtasks.clock import Now
 from zmqtasks.config import MAX_BYTES_PER_MESSAGE, MAX_JOBS_PER_MESSAGE
+from zmqtasks.ids import spans
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.lifecycle import seat
 from zmqtasks.scheduler.core.model import Job, Line, Profile, Ref, Worker
@@ -237,7 +238,7 @@ def _balance(state: State, now: Now, fx: Effects) -> None:
         profile.crowded[victim] = None
         if wanted and victim.route is not None:
             victim.asked.update(wanted)
-            fx.sends.append(Send(victim.route, Retract([(n, 1) for n in reversed(wanted)])))
+            fx.sends.append(Send(victim.route, Retract(spans(reversed(wanted)))))
             state.count("retracts")
         _wake(state, now.mono + STALL)
 

@@ -68,12 +68,15 @@ def settle(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx:
     """Jobs have come to a final state: keep their outcomes for those who ask, and send them to the submitter."""
     default_expiry = now.wall + state.settings.result_ttl
     finished, dirty = state.finished, state.dirty
-    total = 0
+    total = arg_bytes = 0
     for job, outcome in zip(jobs, outcomes, strict=True):
         job.outcome = outcome
         total += len(outcome) if type(outcome) is bytes else size(outcome)
         args = job.args
-        if type(args) is not bytes:
+        if type(args) is bytes:
+            arg_bytes += len(args)
+        else:
+            arg_bytes += size(args)
             if isinstance(args, Ref):
                 state.waiting.pop(args.number, None)
             state.payloads.drop(args, fx)
@@ -86,15 +89,20 @@ def settle(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx:
             state.expiries.add(now.wall + submission.spec.result_ttl, job)
         owner = submission.source.owner
         if owner is not None:
-            job.out = True
+            job.out += 1
             owner.outbox.append(job)
             dirty[owner] = None
     state.open -= len(jobs)
+    state.arg_bytes -= arg_bytes
     state.results += len(jobs)
     state.result_bytes += total
-    if state.evidence or state.cancels:
+    if state.evidence or state.cancels or state.watchers:
         for job in jobs:
             state.evidence.pop(job, None)
+            for watcher in state.watchers.pop(job, ()):
+                job.out += 1
+                watcher.outbox.append(job)
+                dirty[watcher] = None
             answer_cancels(state, job, fx)
 
 

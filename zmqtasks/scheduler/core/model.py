@@ -124,7 +124,7 @@ class Job:
         cost: seconds it was taken for when it was assigned.
         outcome: result, or the encoded failure.
         solo: it was held by a worker that died: it runs alone on a worker until it ends.
-        out: its outcome is on the way to the submitter.
+        out: submitters to which its outcome is on the way.
     """
 
     __slots__ = (
@@ -145,7 +145,7 @@ class Job:
         self.retries = 0
         self.outcome: Payload | None = None
         self.solo = False
-        self.out = False
+        self.out = 0
 
     @property
     def id(self) -> str:

@@ -64,6 +64,8 @@ class State:
         self.results = 0
         self.result_bytes = 0
         self.open = 0
+        self.arg_bytes = 0  # of jobs that are not over
+        self.watchers: dict[Job, list[Submitter]] = {}  # who else wants the outcome of a job
         self.evidence: dict[Job, list[str]] = {}
         self.cancels: dict[Job, list[CancelRequest]] = {}
         self.dirty: dict[Submitter, None] = {}  # have something to send at the end of the turn
@@ -73,6 +75,11 @@ class State:
         self.balance_at: float | None = None
         self.counters: dict[str, int] = {}
         self.warnings: dict[str, None] = {}
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all payloads, here or in the journal."""
+        return self.arg_bytes + self.result_bytes
 
     def count(self, what: str, by: int = 1) -> None:
         """Count something for `status`."""

@@ -84,16 +84,16 @@ def on_submit(state: State, submitter: Submitter, message: Submit, now: Now, fx:
         text = f"the scheduler holds {state.open} unfinished jobs, its limit is {state.settings.max_jobs}"
         _reject(state, submitter, message, "QueueFull", text, fx)
         return
+    if state.held_bytes > state.settings.max_bytes:
+        text = f"the scheduler holds {state.held_bytes:,} bytes of payloads, its limit is {state.settings.max_bytes:,}"
+        _reject(state, submitter, message, "QueueFull", text, fx)
+        return
     target = _target(state, message)
     if target is None:  # its function was forgotten: a new hello brings it again
-        if submitter.route is not None:
-            fx.sends.append(Send(submitter.route, HelloAgain()))
-            state.peers.pop(submitter.route, None)
-            on_gone(state, submitter, now, fx)
+        _ask_for_hello(state, submitter, now, fx)
         return
     if source is None:
         source = state.sources[message.prefix] = Source(message.prefix, submitter)
-    source.owner = submitter
     _accept(
         state,
         source,
@@ -194,6 +194,7 @@ def _accept(state: State, source: Source, submission: Submission, message: Submi
     )  # fmt: skip
     state.story.tell(Entry(now.wall, message.prefix, first, count, entry, "accepted"))
     state.open += count
+    state.arg_bytes += sum(map(len, message.args))
     state.moves.enter(count, entry)
     state.count("submitted", count)
     if delayed:
@@ -208,22 +209,27 @@ def _repeat(state: State, submitter: Submitter, known: Submission, fx: Effects) 
     state.count("repeated_submits")
     source = known.source
     if source.owner is not submitter:
-        source.owner = submitter
         for counter in range(known.first, known.first + known.count):
             job = source.jobs.get(counter)
-            if job is not None and job.final:
-                _push(state, submitter, job)
+            if job is not None:
+                _want(state, submitter, job)
     _note_accepted(state, submitter, source.prefix, (known.first, known.count))
     expired = [c for c in range(known.first, known.first + known.count) if c not in source.jobs]
     if expired:
         state.answer(fx, submitter, Unknown(source.prefix, spans(expired), True))
 
 
-def _push(state: State, submitter: Submitter, job: Job) -> None:
-    """Send the outcome of a job that is over, unless it is on its way."""
-    job.out = True
-    submitter.outbox.append(job)
-    state.dirty[submitter] = None
+def _want(state: State, submitter: Submitter, job: Job) -> None:
+    """This submitter wants the outcome of a job, which may be another's: now if it is over, else when it is."""
+    owns = job.submission.source.owner is submitter
+    if not job.final:
+        watching = state.watchers.setdefault(job, []) if not owns else [submitter]
+        if submitter not in watching:
+            watching.append(submitter)
+    elif not (owns and job.out):  # otherwise it is on its way
+        job.out += 1
+        submitter.outbox.append(job)
+        state.dirty[submitter] = None
 
 
 def _note_accepted(state: State, submitter: Submitter, prefix: bytes, span: Span) -> None:
@@ -258,14 +264,11 @@ def on_ask(state: State, submitter: Submitter, message: Ask, now: Now, fx: Effec
     for counter in expand(_checked(state, message.counters)):
         job = source.jobs.get(counter) if source is not None else None
         if job is not None:
-            if job.final and (not job.out or job.submission.source.owner is not submitter):
-                _push(state, submitter, job)
+            _want(state, submitter, job)
         elif source is not None and _overlaps(source, counter, 1):
             expired.append(counter)
         else:
             unknown.append(counter)
-    if source is not None:
-        source.owner = submitter
     if unknown:
         state.answer(fx, submitter, Unknown(message.prefix, spans(unknown), False))
     if expired:
@@ -280,7 +283,7 @@ def on_result_ack(state: State, submitter: Submitter, message: ResultAck, now: N
         submitter.flying -= len(jobs)
         submitter.flying_bytes -= size
         for job in jobs:
-            job.out = False
+            job.out -= 1
         state.delivered.extend(jobs)
     if submitter.outbox:
         state.dirty[submitter] = None
@@ -317,6 +320,10 @@ def on_gone(state: State, submitter: Submitter, now: Now, fx: Effects) -> None:
     state.dirty.pop(submitter, None)
     if submitter.prefix not in state.sources:
         state.submitters.pop(submitter.prefix, None)
+        for job in [*submitter.outbox, *(job for _, jobs, _ in submitter.unacked for job in jobs)]:
+            job.out -= 1
+        submitter.outbox.clear()
+        submitter.unacked.clear()
 
 
 def flush_accepted(state: State, submitter: Submitter, fx: Effects) -> None:

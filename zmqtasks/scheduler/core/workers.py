@@ -108,7 +108,10 @@ def _adopt(state: State, worker: Worker, held: Held, now: Now) -> bool:
     if job.solo:  # its worker was not dead after all
         job.solo = False
         job.crashes -= 1
-        state.evidence.pop(job, None)
+        texts = state.evidence[job]
+        texts.pop()
+        if not texts:
+            del state.evidence[job]
     job.worker, job.number, job.cost = worker, held.number, 0.0
     worker.held[held.number] = job
     worker.next = max(worker.next, held.number + 1)

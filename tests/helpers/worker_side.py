@@ -1,0 +1,152 @@
+"""A scripted scheduler for one worker, on real sockets, and the worker as a process of its own."""
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from zmqtasks import payload, wire
+from zmqtasks.ids import spans
+from zmqtasks.transport import Context, Router, wait
+
+PREFIX = b"p" * 12
+TIMEOUT = 20.0
+
+
+class ScriptedScheduler:
+    """Welcomes a worker, numbers what it assigns, keeps and acknowledges what comes back.
+
+    Attributes:
+        hello: the last one.
+        results: number → encoded result.
+        ends: number → End.
+        retracted: numbers handed back.
+        messages: everything received, in order.
+    """
+
+    def __init__(self, url: str, *, heartbeat: float = 0.2, max_payload: int = 64 * 1024 * 1024) -> None:
+        self.context = Context()
+        self.router = Router(self.context)
+        self.url = self.router.bind(url)
+        self.heartbeat = heartbeat
+        self.max_payload = max_payload
+        self.route = b""
+        self.hello: wire.WorkerHello | None = None
+        self.next = 1
+        self.results: dict[int, bytes] = {}
+        self.ends: dict[int, wire.End] = {}
+        self.retracted: set[int] = set()
+        self.messages: list[Any] = []
+        self._counters = itertools.count()
+
+    def send(self, message: Any) -> None:
+        self.router.send(self.route, wire.encode(message))
+
+    def assign(
+        self, target: str | wire.Function, calls: Iterable[tuple[tuple, dict]], codec: str = "pickle"
+    ) -> list[int]:
+        """Assign one job per (args, kwargs); returns their numbers."""
+        encode = payload.encoder(codec)
+        return self.assign_encoded(target, [encode(call) for call in calls], codec)
+
+    def assign_encoded(self, target: str | wire.Function, args: list[bytes], codec: str) -> list[int]:
+        first = self.next
+        counters = list(itertools.islice(self._counters, len(args)))
+        if isinstance(target, wire.Function):
+            work, functions = wire.Work(PREFIX, target.name, target.digest, codec, counters, args), [target]
+        else:
+            work, functions = wire.Work(PREFIX, target, b"", codec, counters, args), []
+        self.send(wire.Assign(first, (7 << 32) + first, [work], functions))
+        self.next += len(args)
+        return list(range(first, self.next))
+
+    def pump(self, timeout: float = 0.05) -> None:
+        """Handle what has arrived, waiting a little for it."""
+        wait(self.router.readers(), timeout)
+        self.router.disconnects()
+        while (got := self.router.receive()) is not None:
+            self.route, data = got
+            message = wire.decode_from_worker(data)
+            self.messages.append(message)
+            if isinstance(message, wire.WorkerHello):
+                self.hello = message
+                self.next = max(self.next, message.seen + 1)
+                self.send(wire.WorkerWelcome(1, "0", self.heartbeat, 4.0, self.max_payload, []))
+            elif isinstance(message, wire.Done):
+                self._on_done(message)
+            elif isinstance(message, wire.Retracted):
+                self.retracted.update(n for first, count in message.numbers for n in range(first, first + count))
+        self.router.flush()
+
+    def _on_done(self, message: wire.Done) -> None:
+        numbers = []
+        for run in message.runs:
+            self.results.update(zip(range(run.first, run.first + len(run.results)), run.results, strict=True))
+            numbers += range(run.first, run.first + len(run.results))
+        for end in message.ends:
+            self.ends[end.number] = end
+            numbers.append(end.number)
+        self.send(wire.DoneAck(spans(sorted(numbers))))
+
+    def until(self, condition: Callable[[], Any], what: str, timeout: float = TIMEOUT) -> None:
+        """Pump until it holds; the time-out prints what is known."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                last = [type(m).__name__ for m in self.messages[-10:]]
+                raise AssertionError(
+                    f"not within {timeout} s: {what}; {len(self.results)} results, {len(self.ends)} ends, "
+                    f"{len(self.retracted)} retracted, last messages {last}"
+                )
+            self.pump()
+
+    def until_over(self, numbers: Iterable[int]) -> None:
+        """Until each of these has an outcome or came back."""
+        wanted = set(numbers)
+        self.until(lambda: wanted <= self.over(), f"outcomes of {len(wanted)} jobs")
+
+    def over(self) -> set[int]:
+        return self.results.keys() | self.ends.keys() | self.retracted
+
+    def value(self, number: int, codec: str = "pickle") -> Any:
+        assert number in self.results, payload.read_failure(self.ends[number].payload)
+        return payload.decoder(codec)(self.results[number])
+
+    def failure(self, number: int) -> payload.Failure:
+        return payload.read_failure(self.ends[number].payload)
+
+    def close(self) -> None:
+        self.router.close()
+        self.context.close()
+
+
+def start_worker(
+    url: str, *, cwd: Any = None, pass_fds: tuple[int, ...] = (), process_group: int | None = None, **options: Any
+) -> subprocess.Popen:
+    """A worker's agent as a process of its own; `options` are those of WorkerOptions."""
+    given = ", ".join(f"{name}={value!r}" for name, value in {"broker": url, **options}.items())
+    code = f"""
+import sys
+from zmqtasks import logs
+from zmqtasks.errors import ZmqTasksError
+from zmqtasks.worker.agent import WorkerOptions, run_worker
+logs.setup("info")
+try:
+    sys.exit(run_worker(WorkerOptions({given})))
+except ZmqTasksError as error:
+    print(error, file=sys.stderr)
+    sys.exit(2)
+"""
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        pass_fds=pass_fds,
+        process_group=process_group,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
