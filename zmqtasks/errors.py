@@ -58,7 +58,7 @@ class PayloadTooLarge(PayloadError):
 
 
 class BadOption(ZmqTasksError, TypeError):
-    """An option of a task or a job that does not exist, or a value that it cannot have; the message lists what can be."""
+    """An option of a task or job that does not exist, or a value that it cannot have; the message lists what can be."""
 
 
 class NotAvailable(ZmqTasksError, NotImplementedError):

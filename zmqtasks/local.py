@@ -371,6 +371,10 @@ def _at_exit() -> None:
             named = [f"{job} ({task})" for job, task in client.connection.open_jobs(5)]
             more = f" and {count - len(named)} more" if count > len(named) else ""
             _say(f"local:// drops {count} unfinished jobs with its cluster: {', '.join(named)}{more}")
+        try:
+            client.close(0)
+        except ZmqTasksError:
+            pass  # it ends with the cluster anyhow
     for cluster in list(_clusters):
         cluster.stop()
 

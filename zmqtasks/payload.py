@@ -10,14 +10,13 @@ import traceback as tracebacks
 from collections.abc import Callable, Collection
 from hashlib import blake2b
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from zmqtasks import errors
 from zmqtasks.errors import PayloadError, RemoteError, RemoteTraceback
-from zmqtasks.wire import BROKEN, Function
 
 ALL_CODECS: Final = frozenset({"msgpack", "json", "pickle", "cloudpickle"})
 MAX_TRACEBACK = 64 * 1024  # characters; of a longer one the middle is left out
@@ -151,7 +150,15 @@ def function_digest(blob: bytes) -> bytes:
     return blake2b(blob, digest_size=16).digest()
 
 
-def ship(fn: Callable[..., Any]) -> Function:
+class Shipped(NamedTuple):
+    """A function as it travels: the fields of `zmqtasks.wire.Function`."""
+
+    digest: bytes
+    name: str  # for people: module.qualname
+    blob: bytes
+
+
+def ship(fn: Callable[..., Any]) -> Shipped:
     """A function as bytes that a worker of the same Python version can run.
 
     Raises:
@@ -166,7 +173,7 @@ def ship(fn: Callable[..., Any]) -> Function:
     except Exception as error:
         message = f"function {name} cannot be pickled: {_one_line(error)}"
         raise PayloadError(message) from error
-    return Function(function_digest(blob), name, blob)
+    return Shipped(function_digest(blob), name, blob)
 
 
 def unship(blob: bytes, accept: Collection[str] = ALL_CODECS) -> Callable[..., Any]:
@@ -218,7 +225,7 @@ def read_failure(data: bytes) -> Failure:
     """The Failure in these bytes; a broken one is told as such, never raised."""
     try:
         return _failure_decoder.decode(data)
-    except BROKEN as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return Failure("RemoteError", f"the failure itself cannot be decoded: {error}")
 
 

@@ -15,6 +15,7 @@ import socket
 from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -61,7 +62,8 @@ def parse_url(url: str) -> str:
         message = f"bad URL {url!r}: {error}"
         raise BadUrl(message) from None
     if parts.scheme == "tcp":
-        if not parts.hostname or port is None or parts.path or parts.query or parts.username is not None:
+        more = parts.path or parts.query or parts.fragment or parts.username is not None
+        if not parts.hostname or port is None or more or any(map(str.isspace, url)):
             message = f"bad URL {url!r}: a TCP URL is tcp://HOST:PORT"
             raise BadUrl(message)
         return url
@@ -315,6 +317,7 @@ class Router:
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.setsockopt(zmq.BACKLOG, BACKLOG)
         self._monitor: Socket = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._files: list[Path] = []  # of ipc addresses; zmq leaves them behind
         self._parked: dict[bytes, deque[bytes]] = {}
         self.gone: set[bytes] = set()  # routes found dead by a send; the owner empties it
 
@@ -340,6 +343,8 @@ class Router:
                 raise AddressInUse(message) from None
             message = f"cannot listen on {url}: {error.strerror or error}"
             raise BadUrl(message) from None
+        if url.startswith("ipc://"):
+            self._files.append(Path(url.removeprefix("ipc://")))
         return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def readers(self) -> list[Waitable]:
@@ -403,6 +408,9 @@ class Router:
 
     def close(self, linger: float = 0.0) -> None:
         """Close, giving unsent messages `linger` seconds."""
+        for path in self._files:  # while nobody else can have taken the address
+            path.unlink(missing_ok=True)
+        self._files.clear()
         _end_monitor(self._socket, self._monitor)
         self._socket.close(int(linger * 1000))
 

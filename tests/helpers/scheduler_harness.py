@@ -80,10 +80,11 @@ class Peer:
     def expect(self, *wanted: Any) -> Any:
         """The inbox holds exactly these: messages, or their types. Returns them (one: itself) and empties the inbox."""
         got, self.inbox = self.inbox, []
-        assert len(got) == len(wanted) and all(
+        fits = len(got) == len(wanted) and all(
             type(message) is want if isinstance(want, type) else message == want
             for message, want in zip(got, wanted, strict=True)
-        ), f"{self.name} expected\n  {_list(wanted)}\nand got\n  {_list(got)}"
+        )
+        assert fits, f"{self.name} expected\n  {_list(wanted)}\nand got\n  {_list(got)}"
         return got[0] if len(got) == 1 else got
 
     def take(self, kind: type) -> list[Any]:
@@ -202,9 +203,9 @@ class SubmitterPeer(Peer):
         }  # fmt: skip
         return wire.SubmitterHello(**fields)
 
-    def join(self) -> wire.SubmitterWelcome:
+    def join(self, **changes: Any) -> wire.SubmitterWelcome:
         """Say hello."""
-        self.send(self.hello())
+        self.send(self.hello(**changes))
         welcome = self.inbox.pop(0)
         assert isinstance(welcome, wire.SubmitterWelcome), welcome
         return welcome

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from zmqtasks import payload, wire
@@ -41,6 +42,7 @@ class ScriptedScheduler:
         self.retracted: set[int] = set()
         self.messages: list[Any] = []
         self._counters = itertools.count()
+        self._closed = False
 
     def send(self, message: Any) -> None:
         self.router.send(self.route, wire.encode(message))
@@ -119,8 +121,10 @@ class ScriptedScheduler:
         return payload.read_failure(self.ends[number].payload)
 
     def close(self) -> None:
-        self.router.close()
-        self.context.close()
+        if not self._closed:
+            self._closed = True
+            self.router.close()
+            self.context.close()
 
 
 def start_worker(
@@ -148,5 +152,5 @@ except ZmqTasksError as error:
         cwd=cwd,
         pass_fds=pass_fds,
         process_group=process_group,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
     )

@@ -16,27 +16,11 @@ from zmqtasks import payload, wire
 from zmqtasks.wire import CANCELLED, CRASHED, FAILED, LOST, RETRYABLE, Draining, Goodbye, Heartbeat, Kill, Retract
 
 APP = """
-class Task:
-    bind = False
-    autoretry_for = ()
-    queue = None
-    def __init__(self, name, fn, **options):
-        self.name, self.fn = name, fn
-        self.__dict__.update(options)
+import zmqtasks
 
-class App:
-    include = []
-    def __init__(self): self.tasks = {}
-    def load(self): pass
-    def task(self, **options):
-        def add(fn):
-            self.tasks["t." + fn.__name__] = Task("t." + fn.__name__, fn, **options)
-            return fn
-        return add
+app = zmqtasks.App("t")
 
-app = App()
-
-@app.task()
+@app.task
 def double(x): return 2 * x
 
 @app.task(bind=True, queue="high")
@@ -45,7 +29,7 @@ def whoami(self): return self.name
 @app.task(autoretry_for=(KeyError,))
 def fail(kind): raise {"key": KeyError, "value": ValueError}[kind]("no")
 
-@app.task()
+@app.task
 def unencodable(): return object()
 """
 
@@ -166,18 +150,21 @@ def test_a_large_argument_result_and_function_pass(scheduler, host):
     assert all(scheduler.value(n) == (data[::-1], 300_000) for n in numbers)
 
 
-def test_a_result_does_not_wait_for_its_longer_neighbour(scheduler, host, tmp_path):
+def test_results_older_than_a_millisecond_do_not_wait_for_their_neighbour(scheduler, host, tmp_path):
     host()
     door = str(tmp_path / "door")
 
-    def job(path):
+    def job(path, seconds=0.0):
+        time.sleep(seconds)
         while path and not Path(path).exists():
             time.sleep(0.001)
 
-    numbers = scheduler.assign(payload.ship(job), [(("",), {})] * 200)
-    scheduler.until_over(numbers)
-    numbers = scheduler.assign(payload.ship(job), [((door if i == 100 else "",), {}) for i in range(120)])
-    scheduler.until_over(numbers[:100])
+    fn = payload.ship(job)
+    scheduler.until_over(scheduler.assign(fn, [(("",), {})] * 300))
+    calls = [(("",), {})] * 5 + [(("", 0.002), {}), ((door,), {}), (("",), {})]  # too few for two claims
+    numbers = scheduler.assign(fn, calls)
+    scheduler.until_over(numbers[:6])
+    assert not scheduler.over() & set(numbers[6:])
     Path(door).touch()
     scheduler.until_over(numbers)
 

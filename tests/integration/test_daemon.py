@@ -26,9 +26,7 @@ class Daemon:
 
     def __init__(self, *arguments, code=None, **options):
         command = [sys.executable, *(["-c", code] if code else ["-m", "zmqtasks.scheduler.daemon"]), *arguments]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-        )
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
         self.url = ""
 
     def ready(self):
@@ -222,7 +220,7 @@ def test_a_large_payload_goes_through(start, peers, url):
 
 def test_a_dead_connection_is_known_at_once(start, peers):
     daemon = start("tcp://127.0.0.1:0").ready()
-    w, s = joined(peers, daemon.url)
+    w, _ = joined(peers, daemon.url)
     o = peers(daemon.url, wire.decode_to_operator)
     o.ask(wire.OperatorHello(wire.MAGIC, 1, RELEASE, "h", 1), wire.OperatorWelcome)
     assert o.ask(wire.AskStatus(), wire.Status).workers[0].state == "up"
@@ -369,14 +367,14 @@ def test_an_address_that_it_may_not_or_cannot_take_is_one_clear_line(start, url,
 def test_an_open_address_with_plaintext_lets_this_machine_in(start, peers):
     code = (
         "import sys; from zmqtasks.scheduler.daemon import *;"
-        "sys.exit(run_scheduler(SchedulerOptions(bind=('tcp://0.0.0.0:0',), plaintext=('192.0.2.0/24',))))"
+        "sys.exit(run_scheduler(SchedulerOptions(bind=('tcp://0.0.0.0:0',), plaintext=('198.51.100.0/24',))))"
     )
     daemon = start(code=code).ready()
     w, s = joined(peers, daemon.url.replace("0.0.0.0", "127.0.0.1"))
     round_trip(w, s)
     code, said = daemon.end()
     assert code == 0
-    assert "peers from 192.0.2.0/24 may connect without encryption or keys, as --plaintext says" in said
+    assert "peers from 198.51.100.0/24 may connect without encryption or keys, as --plaintext says" in said
 
 
 def test_a_peer_from_elsewhere_is_refused(start, peers):
@@ -391,7 +389,7 @@ def test_a_peer_from_elsewhere_is_refused(start, peers):
         pytest.skip("this machine has no other address than loopback")
     code = (
         "import sys; from zmqtasks.scheduler.daemon import *;"
-        "sys.exit(run_scheduler(SchedulerOptions(bind=('tcp://0.0.0.0:0',), plaintext=('192.0.2.0/24',))))"
+        "sys.exit(run_scheduler(SchedulerOptions(bind=('tcp://0.0.0.0:0',), plaintext=('198.51.100.0/24',))))"
     )
     daemon = start(code=code).ready()
     port = daemon.url.rsplit(":", 1)[1]

@@ -115,7 +115,7 @@ def test_retries_back_off(context):
 def test_a_scheduler_that_comes_later_is_found(context):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        url = "tcp://127.0.0.1:%d" % probe.getsockname()[1]
+        url = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
     link = Link(context, url, 0.0)
     until(lambda: Change.BROKEN in link.seen, link)
     router = Router(context)
@@ -125,22 +125,23 @@ def test_a_scheduler_that_comes_later_is_found(context):
     router.close()
 
 
-def test_after_a_break_comes_a_fresh_connection(context, router, link):
+def test_after_a_break_comes_a_fresh_connection(context, url):
+    router = Router(context)
+    link = Link(context, router.bind(url), 0.0)
     first = hello(router, link)
-    url = router.url
     router.send(first, b"on its way when the connection breaks")
     router.close()
     until(lambda: Change.BROKEN in link.seen, link)
     link.send(b"lost: there is no connection")
     again = Router(context)
-    again.bind(url)
-    link.seen.clear()
+    again.bind(link.url)
     second = hello(again, link, b"hello again")
     assert second != first
     assert again.receive() is None  # nothing of the first connection came
     assert link.receive() is None
     again.send(first, b"to the old route")
     assert again.gone == {first}
+    link.close()
     again.close()
 
 
@@ -203,7 +204,15 @@ def test_what_is_parked_for_a_dead_route_is_forgotten(context, router, link):
     while not router.parked:
         router.send(route, block)
     link.close()
-    until(lambda: (router.flush(), route in router.gone)[1])
+
+    def found():
+        router.receive()  # zmq learns of it while it reads
+        router.flush()
+        router.send(route, b"one more")
+        return route in router.gone
+
+    until(found)
+    router.drop(route)
     assert not router.parked
 
 

@@ -65,7 +65,7 @@ class History:
         end = self.world.time + LIVENESS
         self._until(end, self._all_over)
         self._settle()
-        survivors = {key for s in self.submitters if s.alive for key in s.wanted}
+        survivors = {(s.name, key) for s in self.submitters if s.alive for key in s.wanted}
         expected = {key for s in self.submitters for key in s.wanted}
         self.laws.finale(expected, survivors)
         self._at_rest()
@@ -95,10 +95,17 @@ class History:
         first = submitter.counter
         submitter.submit(Call("task", None, "msgpack", spec), plans)
         self.jobs += count
+        other = random.choice(self.submitters)
+        if other is not submitter and random.random() < 0.3:  # noqa: PLR2004
+            self.world.after(random.expovariate(1.0), self._ask, other, (submitter.prefix, first))
         if random.random() < 0.2:  # noqa: PLR2004
             force = random.random() < 0.5  # noqa: PLR2004
             for counter in range(first, first + count, 2):
                 self.world.after(random.expovariate(2.0), self._cancel, submitter, counter, force)
+
+    def _ask(self, submitter: SubmitterNode, key: tuple[bytes, int]) -> None:
+        if submitter.alive:
+            submitter.ask(key)
 
     def _cancel(self, submitter: SubmitterNode, counter: int, force: bool) -> None:
         if submitter.alive:

@@ -45,7 +45,7 @@ class Laws:
         self.plans: dict[JobKey, Plan] = {}
         self.holders: dict[tuple[bytes, int], JobKey] = {}  # (worker, number)
         self.outcome_seq: dict[tuple[bytes, int], int] = {}
-        self.results: dict[JobKey, int] = {}
+        self.results: dict[tuple[str, JobKey], int] = {}  # (submitter, job)
         self.seq = 0
         self.faultless = True  # nothing has died or been cut off yet
         self.dropped: set[tuple[bytes, int]] = set()  # (worker, number) that must not begin any more
@@ -161,11 +161,11 @@ class Laws:
 
     # ------------------------------------------------------------------------------------------ submitters
 
-    def finished(self, key: JobKey, state: int, payload: bytes) -> None:
+    def finished(self, submitter: str, key: JobKey, state: int, payload: bytes) -> None:
         """A submitter's job is over."""
-        if key in self.results:
-            raise Broken("final", f"the submitter got the end of job {key[1]} twice")
-        self.results[key] = state
+        if (submitter, key) in self.results:
+            raise Broken("final", f"{submitter} got the end of job {key[1]} twice")
+        self.results[submitter, key] = state
         life = self.lives.get(key)
         if life is None or state != life.state:
             raise Broken("result", f"the submitter got state {state} of job {key[1]}, the journal says {life}")
@@ -181,11 +181,13 @@ class Laws:
             elif plan.fails_times <= plan.retries and plan.kind == "fail":
                 raise Broken("retries", f"job {key[1]} failed with retries left")
 
-    def finale(self, expected: set[JobKey], survivors: set[JobKey]) -> None:
-        """The end of the liveness phase. `survivors`: jobs of submitters that live."""
-        for key in sorted(survivors):
-            if key not in self.results:
-                raise Broken("liveness", f"job {key[1]} never came back: {self.lives.get(key)}, {self.plans[key]}")
+    def finale(self, expected: set[JobKey], survivors: set[tuple[str, JobKey]]) -> None:
+        """The end of the liveness phase. `survivors`: what submitters that live wait for."""
+        for submitter, key in sorted(survivors):
+            if (submitter, key) not in self.results:
+                raise Broken(
+                    "liveness", f"job {key[1]} never came back to {submitter}: {self.lives.get(key)}, {self.plans[key]}"
+                )
         for key in sorted(expected):
             life = self.lives.get(key)
             if life is not None and not life.final:

@@ -86,7 +86,15 @@ MUTANTS = (
            "            self._send(parcel, fx)\n        for prefix", "            pass\n        for prefix", "liveness", 0),
     Mutant("the submitter takes a repeated result as new", "submitter.core",
            "            handles[counter - first] = None\n", "", "final", 0),
-    Mutant("the submitter never acknowledges results", "submitter.core", "ACK", "ACK", "liveness", 0),
+    Mutant("the submitter never acknowledges results", "submitter.core",
+           "            fx.sends.append(wire.ResultAck(self._delivery))\n", "", "liveness", 0),
+    Mutant("a late hello of an old connection is taken", "scheduler.core.submitters",
+           "hello.connection < submitter.connection", "False", "liveness", 3883),
+    Mutant("a repeated hello voids what is in flight", "scheduler.core.core",
+           '            self.state.count("repeated_hellos")\n        else:\n            verb(self.state, worker, message, now, fx)',
+           '            workers.on_hello(self.state, route, message, now, fx, "")\n        else:\n            verb(self.state, worker, message, now, fx)', "attempt", 0),
+    Mutant("watchers are forgotten", "scheduler.core.lifecycle",
+           "                watcher.outbox.append(job)\n", "", "liveness", 0),
 )  # fmt: skip
 
 

@@ -407,6 +407,12 @@ class SubmitterNode(Node):
         submission = Submission(self.prefix, first, call, [plan.encode() for plan in plans], list(keys), first)
         self.event(lambda fx: self.core.submit(submission, self.world.now(), fx))
 
+    def ask(self, key: tuple[bytes, int]) -> None:
+        """Want the outcome of somebody else's job."""
+        if key not in self.wanted:
+            self.wanted.add(key)
+            self.event(lambda fx: self.core.ask(*key, key, self.world.now(), fx))
+
     def cancel(self, counter: int, *, force: bool) -> None:
         """Ask to cancel one job."""
         self.event(lambda fx: self.core.cancel(self.prefix, [(counter, 1)], force, object(), self.world.now(), fx))
@@ -416,13 +422,15 @@ class SubmitterNode(Node):
         self.send(fx.sends)
         for finished in fx.finished:
             for handle, value in zip(finished.handles, finished.values, strict=True):
-                self.laws.finished(handle, SUCCEEDED, value)
+                self.laws.finished(self.name, handle, SUCCEEDED, value)
         for ended in fx.ended:
             if ended.cause in ("result", "cancelled"):
                 if ended.cause == "cancelled":  # it never left: nobody else knows of it
                     self.wanted.discard(ended.handle)
                     continue
-                self.laws.finished(ended.handle, ended.state, ended.payload)
+                self.laws.finished(self.name, ended.handle, ended.state, ended.payload)
+            elif ended.cause == "unknown" and ended.handle[0] != self.prefix:
+                self.wanted.discard(ended.handle)  # its owner had not got it through yet
             else:
                 raise Broken(
                     "result", f"job {ended.counter} ended as {ended.cause}: {payload.read_failure(ended.payload)}"

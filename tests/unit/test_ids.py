@@ -1,5 +1,7 @@
 """Job ids and spans."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +40,7 @@ def test_spans_and_back(wanted):
     told = ids.spans(wanted)
     assert list(ids.expand(told)) == wanted
     assert ids.total(told) == len(wanted)
-    assert all(a[0] + a[1] < b[0] for a, b in zip(told, told[1:], strict=False))
+    assert all(first + count < after for (first, count), (after, _) in pairwise(told))
 
 
 @given(numbers, numbers)

@@ -28,10 +28,13 @@ class Unpicklable:
 
 
 def caught(make):
-    try:
-        raise make()
-    except BaseException as error:
-        return error
+    with pytest.raises(Exception) as one:  # noqa: PT011  (whatever it is)
+        fail(make())
+    return one.value
+
+
+def fail(error):
+    raise error
 
 
 @pytest.mark.parametrize("codec", sorted(payload.ALL_CODECS))
@@ -57,7 +60,9 @@ def test_a_function_of_main_goes_by_value(monkeypatch):
 
 
 def test_plain_data_codecs_refuse_objects_and_name_the_argument():
-    with pytest.raises(PayloadError, match=r"^photos.resize: argument 2 \(object\) cannot be encoded as msgpack") as one:
+    with pytest.raises(
+        PayloadError, match=r"^photos.resize: argument 2 \(object\) cannot be encoded as msgpack"
+    ) as one:
         payload.encode_call("msgpack", (1, object()), {}, "photos.resize")
     assert 'serializer="pickle"' in str(one.value)
     with pytest.raises(PayloadError, match=r"photos.resize: size \(complex\) cannot be encoded as json"):
@@ -73,7 +78,7 @@ def test_a_pickle_that_fails_names_the_argument_in_one_line():
 
 def test_arguments_that_fail_only_together(monkeypatch):
     def fails_for_tuples(value):
-        if isinstance(value, tuple):
+        if value == ((1,), {"a": 2}):
             raise ValueError
         return b""
 
@@ -89,7 +94,9 @@ def test_a_result_that_is_refused_names_the_task():
 
 def test_unknown_codecs_are_named():
     for ask in (payload.encoder, payload.decoder):
-        with pytest.raises(PayloadError, match=r"no codec is called 'yaml' \(there are: cloudpickle, json, msgpack, pickle\)"):
+        with pytest.raises(
+            PayloadError, match=r"no codec is called 'yaml' \(there are: cloudpickle, json, msgpack, pickle\)"
+        ):
             ask("yaml")
 
 
@@ -119,7 +126,7 @@ def test_ship_refuses_what_cannot_be_called_or_pickled():
     with pytest.raises(PayloadError, match="'text' cannot be called"):
         payload.ship("text")
     holder = Unpicklable()
-    with pytest.raises(PayloadError, match="function .*<lambda> cannot be pickled: this object holds a socket"):
+    with pytest.raises(PayloadError, match=r"function .*<lambda> cannot be pickled: this object holds a socket"):
         payload.ship(lambda: holder)
 
 
@@ -128,7 +135,7 @@ def test_an_exception_comes_back_as_itself_with_the_remote_traceback():
     assert isinstance(error, KeyError)
     assert error.args == ("missing",)
     assert isinstance(error.__cause__, RemoteTraceback)
-    assert "raise make()" in str(error.__cause__)
+    assert "raise error" in str(error.__cause__)
     assert "KeyError: 'missing'" in str(error.__cause__)
 
 

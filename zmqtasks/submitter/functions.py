@@ -29,7 +29,7 @@ class Shipped:
         self._cells: list[tuple[CellType, Any]] = []
         self._names: list[tuple[dict[str, Any], str, Any]] = []
         self.lasting = by_name(fn) or self._capture(fn, set())
-        self.function: Function = payload.ship(fn)
+        self.function = Function(*payload.ship(fn))
 
     def fresh(self) -> bool:
         """Whether the bytes still say what the function does."""

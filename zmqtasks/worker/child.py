@@ -3,26 +3,27 @@
 It is forked by the fork server (`run`), or started by itself where the app's import starts threads (`main`).
 """
 
+import ctypes
 import difflib
 import gc
 import os
 import signal
 import socket
 import sys
-import ctypes
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from time import perf_counter
 from typing import Any, Final
 
 from zmqtasks import payload
 from zmqtasks.errors import PayloadError
+from zmqtasks.task import Running, TaskBase, set_current
 from zmqtasks.wire import FAILED, RETRYABLE, End, Run
 from zmqtasks.worker import hostinfo
 from zmqtasks.worker.cells import Cells
 from zmqtasks.worker.claims import INLINE_BYTES, Claim, Report, decode_claim, encode
-from zmqtasks.worker.loading import innermost, load_app
+from zmqtasks.worker.loading import Tasks, innermost, load_app
 from zmqtasks.worker.packets import BLOB_FILE, BODY_FILE, HEADER, files_in
 
 FLUSH_AFTER: Final = 0.001  # seconds: results older than this are reported before the next job begins
@@ -51,13 +52,13 @@ class Child:
         worker: name of the worker.
     """
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         index: int,
         cells: Cells,
         claims: socket.socket,
         reports: socket.socket,
-        tasks: Mapping[str, Any],
+        tasks: Tasks,
         worker: str,
     ) -> None:
         self._words = cells.words
@@ -97,8 +98,8 @@ class Child:
             words[number_cell] = 0
             words[claim_cell] = 0
 
-    def current(self) -> "tuple[bytes, int, int, str, str] | None":
-        """What runs now: (prefix, counter, attempt, task, worker). Looked up when asked for, not kept per job."""
+    def current(self) -> Running | None:
+        """What runs now; looked up when a job asks for it, not kept per job."""
         number, claim = self._words[self._number_cell], self._claim
         for piece in claim.pieces if claim else ():
             place = number - piece.first
@@ -123,7 +124,7 @@ class Child:
         self._report(finished=True)
         self._claim = None
 
-    def _run_jobs(  # noqa: PLR0917
+    def _run_jobs(
         self,
         claim: Claim,
         call: Call,
@@ -191,7 +192,7 @@ class Child:
                 text = f"{claim.name}: the result has {len(data)} bytes, the scheduler takes {claim.max_payload}"
                 self._ends.append(End(number, FAILED, payload.failure("PayloadTooLarge", text), share))
 
-    def _failure(  # noqa: PLR0917
+    def _failure(
         self,
         claim: Claim,
         error: BaseException,
@@ -230,14 +231,17 @@ class Child:
 
     def _callable(self, claim: Claim) -> tuple[Call, tuple[type[BaseException], ...], tuple[type[BaseException], ...]]:
         """What to call, which exceptions may be tried again, and which never."""
+        task: TaskBase[..., Any] | Call | None
         if claim.digest:
-            return self._shipped(claim), (Exception,), ()
-        task = self._tasks.get(claim.name)
-        if task is None:
-            raise _Unrunnable(payload.failure("TaskNotRegistered", self._not_registered(claim.name)))
+            task = self._shipped(claim)
+            if not isinstance(task, TaskBase):
+                return task, (Exception,), ()
+        else:
+            task = self._tasks.get(claim.name)
+            if task is None:
+                raise _Unrunnable(payload.failure("TaskNotRegistered", self._not_registered(claim.name)))
         call = partial(task.fn, task) if task.bind else task.fn
-        retry = tuple(getattr(task, "autoretry_for", ())) or (Exception,)
-        return call, retry, tuple(getattr(task, "dont_autoretry_for", ()))
+        return call, task.autoretry_for or (Exception,), task.dont_autoretry_for
 
     def _not_registered(self, name: str) -> str:
         near = difflib.get_close_matches(name, self._tasks, n=3)
@@ -292,9 +296,7 @@ def quiet_signals() -> None:
         signal.signal(number, let_pass)
 
 
-def run(  # noqa: PLR0917
-    index: int, slots: int, claims_fd: int, cells_fd: int, report_fd: int, tasks: Mapping[str, Any], worker: str
-) -> None:
+def run(index: int, slots: int, claims_fd: int, cells_fd: int, report_fd: int, tasks: Tasks, worker: str) -> None:
     """The life of a child, in its process. Ends when the agent is gone; never returns."""
     code = 1
     try:
@@ -303,7 +305,7 @@ def run(  # noqa: PLR0917
         gc.enable()
         claims, reports = socket.socket(fileno=claims_fd), socket.socket(fileno=report_fd)
         child = Child(index, Cells(slots, cells_fd), claims, reports, tasks, worker)
-        _tell_current(child)
+        set_current(child.current)
         child.loop()
         code = 0
     except (BrokenPipeError, ConnectionResetError):
@@ -319,10 +321,6 @@ def run(  # noqa: PLR0917
         os._exit(code)
 
 
-def _tell_current(child: Child) -> None:
-    """Have `zmqtasks.current_job()` ask this child."""
-
-
 def _reseed() -> None:
     """Forked children would all draw the same numbers from numpy's global generator; Python's reseeds itself."""
     numpy_random = sys.modules.get("numpy.random")
@@ -335,7 +333,7 @@ def main() -> None:
     index, slots, claims_fd, cells_fd, report_fd, parent = map(int, sys.argv[1:7])
     worker, app, directory = sys.argv[7:10]
     hostinfo.die_with_parent(parent)
-    tasks = load_app(app, directory).tasks if app else {}
+    tasks: Tasks = load_app(app, directory).tasks if app else {}
     run(index, slots, claims_fd, cells_fd, report_fd, tasks, worker)
 
 

@@ -145,22 +145,21 @@ class WorkerCore:
         work.retracted.clear()  # the hello does not list them
         fx.sends.append(
             wire.WorkerHello(
-                wire.MAGIC,
-                wire.PROTOCOL,
-                me.release,
-                me.python,
-                me.host,
-                me.pid,
-                me.name,
-                me.nonce,
-                self.settings.slots,
-                self.settings.credit,
-                list(me.queues),
-                list(me.tasks),
-                work.ledger.seen,
-                work.ledger.held(),
-                self._connection,
-            )  # fmt: skip
+                magic=wire.MAGIC,
+                protocol=wire.PROTOCOL,
+                release=me.release,
+                python=me.python,
+                host=me.host,
+                pid=me.pid,
+                name=me.name,
+                nonce=me.nonce,
+                slots=self.settings.slots,
+                credit=self.settings.credit,
+                queues=list(me.queues),
+                tasks=list(me.tasks),
+                seen=work.ledger.seen,
+                held=work.ledger.held(),
+            )
         )
 
     def _on_welcome(self, message: wire.WorkerWelcome, now: Now, fx: Effects) -> None:
@@ -210,7 +209,7 @@ class WorkerCore:
 
     # -------------------------------------------------------------------------------------------- children
 
-    def on_report(  # noqa: PLR0917
+    def on_report(
         self,
         child: int,
         claim: int,
@@ -223,7 +222,7 @@ class WorkerCore:
         """A child's outcomes, in the order in which it sent them. `finished`: nothing more comes of this claim."""
         self.work.on_report(claim, runs, ends, finished=finished)
 
-    def on_child_exit(self, child: int, claim: int, number: int, evidence: str, now: Now, fx: Effects) -> None:  # noqa: PLR0917
+    def on_child_exit(self, child: int, claim: int, number: int, evidence: str, now: Now, fx: Effects) -> None:
         """A child is dead and its reports are read to the end.
 
         Args:

@@ -13,15 +13,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from zmqtasks import logs
 from zmqtasks.errors import ZmqTasksError
 from zmqtasks.worker import child, hostinfo
 from zmqtasks.worker.claims import Boot, Exited, Fork, Forked, FromForkServer, Ready, Slay, decode_to_forkserver, encode
-from zmqtasks.worker.loading import AppLike, load_app, queues_of
+from zmqtasks.worker.loading import AppLike, Tasks, load_app, queues_of
 from zmqtasks.worker.packets import files_in
 
 log = logging.getLogger(__name__)
@@ -46,7 +45,7 @@ class ForkServer:
         self._claims_fd = claims_fd
         self._cells_fd = cells_fd
         self._children: dict[int, Offspring] = {}  # by slot
-        self._tasks: Mapping[str, Any] = {}
+        self._tasks: Tasks = {}
         self._boot = Boot("", "", 0, "", "info")
         self._by_exec = False
 

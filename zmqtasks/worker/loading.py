@@ -5,30 +5,26 @@ import importlib.util
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any, Protocol, TypeGuard
 
 from zmqtasks.config import DEFAULT_QUEUE
 from zmqtasks.errors import AppNotLoaded
+from zmqtasks.task import TaskBase
 from zmqtasks.worker import hostinfo
 
 log = logging.getLogger(__name__)
 
+Tasks = Mapping[str, TaskBase[..., Any]]
+
 USUAL_NAMES = ("app", "celery", "application")  # of the App in its module, or of the module in its package
-
-
-class TaskLike(Protocol):
-    """What a child needs of a `zmqtasks.task.Task`."""
-
-    fn: Callable[..., Any]
-    bind: bool
 
 
 class AppLike(Protocol):
     """What a child needs of a `zmqtasks.app.App`."""
 
-    tasks: Mapping[str, Any]
+    tasks: Tasks
     include: Iterable[str]
 
     def load(self) -> object:
@@ -113,7 +109,7 @@ def _is_app(value: object) -> TypeGuard[AppLike]:
 
 def queues_of(app: AppLike | None) -> list[str]:
     """The queues that an app's tasks name, `default` first."""
-    named = {queue for task in (app.tasks.values() if app else ()) if (queue := getattr(task, "queue", None))}
+    named = {queue for task in (app.tasks.values() if app else ()) if (queue := task.queue)}
     return [DEFAULT_QUEUE, *sorted(named - {DEFAULT_QUEUE})]
 
 

@@ -66,11 +66,13 @@ def test_functions_without_jobs_are_forgotten_the_oldest_first(make):
     one, two, three = function("one"), function("two"), function("three")
     for fn in (one, two, three):
         s.send(shipped(s, fn, result_ttl=0.0))
-        w.take(wire.Assign)
+        s.expect(wire.Accepted)
+        w.expect(wire.Assign)
         w.done()
-    s.expect(*[wire.Accepted, wire.Results] * 3)
+        s.results()
+    h.pass_time(1)
     h.turn()
-    assert w.take(wire.Forget) == [wire.Forget([one.digest]), wire.Forget([two.digest])]
+    w.expect(wire.Forget([one.digest, two.digest]))
     assert set(h.core.state.targets) == {three.digest}
     s.send(shipped(s, one, bring=False))
     s.expect(wire.HelloAgain())
@@ -82,7 +84,9 @@ def test_names_of_tasks_are_forgotten_too(make):
     for i in range(50):
         s.submit(task=f"task {i}", result_ttl=0.0)
         s.send(wire.Cancel(i, s.prefix, [(i, 1)], force=False))
-    s.inbox.clear()
+        s.take(wire.CancelAck)
+        s.results()
+    h.pass_time(1)
     h.turn()
     assert len(h.core.state.targets) == 3
 

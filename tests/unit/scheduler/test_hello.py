@@ -72,14 +72,15 @@ def test_a_message_of_another_direction_is_malformed(h):
 def test_a_worker_that_offers_nonsense_is_not_let_in(h, nonsense):
     w = WorkerPeer(h, "w")
     w.send(w.hello(**nonsense))
-    assert h.counters == {"malformed_messages": 1}
+    assert w.expect(wire.Refused).code == "hello"
+    assert h.counters == {"refused_hellos": 1}
     assert not h.core.state.workers
 
 
 def test_a_session_needs_a_proper_prefix(h):
     s = SubmitterPeer(h, "s")
     s.send(s.hello(prefix=b"short"))
-    assert h.counters == {"malformed_messages": 1}
+    s.expect(wire.Refused("hello", "a session's prefix has 12 bytes, not 5", wire.PROTOCOL, RELEASE))
     assert not h.core.state.submitters
 
 
@@ -91,6 +92,19 @@ def test_hello_on_a_new_connection_ends_the_old_one(h):
         peer.join()
         assert h.fx.forget == [old]
         assert old not in h.core.state.peers
+
+
+@pytest.mark.parametrize("kind", ["worker", "submitter"])
+def test_a_hello_that_comes_late_does_not_end_the_connection_after_it(h, kind):
+    peer = getattr(h, kind)()
+    late = peer.hello(connection=1)
+    peer.connect()
+    peer.join(connection=2)
+    current = peer.route
+    peer.connect()
+    assert peer.send(late) == Effects()
+    assert list(h.core.state.peers) == [current]
+    assert h.counters == {"late_hellos": 1}
 
 
 @pytest.mark.parametrize("kind", ["worker", "submitter"])

@@ -179,7 +179,19 @@ def test_a_job_may_have_a_time_of_its_own(make):
 
 def test_a_result_that_nobody_wants_kept_is_sent_before_it_goes(h):
     _, s = finished(h, 1, result_ttl=0.0)
+    h.jump(30, caught_up=False)
+    assert h.core.state.results == 1  # its submitter is there and has not acknowledged it
     assert s.results() == {0: b"result 1"}
+    h.jump(1, caught_up=False)
+    assert h.core.state.results == 0
+
+
+def test_a_result_that_nobody_wants_kept_does_not_wait_for_one_who_left(h):
+    w, s = h.worker(), h.submitter()
+    s.submit(result_ttl=0.0)
+    w.assigned()
+    s.disconnect()
+    w.done()
     assert h.core.state.results == 0
 
 

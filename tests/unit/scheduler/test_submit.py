@@ -124,14 +124,15 @@ def test_the_last_counter_there_is(h):
     s.submit(first=MAX_COUNTER)
 
 
-def test_another_session_may_submit_the_same_id_and_becomes_its_owner(h):
+def test_another_session_may_submit_the_same_id_and_both_get_its_outcome(h):
     w, s, t = h.worker(), h.submitter("s"), h.submitter("t")
     message = s.submit(prefix=b"given by use")
     t.send(message)
     t.expect(wire.Accepted(message.prefix, [(0, 1)]))
     assert w.assigned() == [0]
     w.done()
-    assert (s.results(), t.results()) == ({}, {0: b"result 1"})
+    assert (s.results(), t.results()) == ({0: b"result 1"}, {0: b"result 1"})
+    assert h.job(0, message.prefix).out == 0
 
 
 def test_a_repeat_from_another_session_gets_the_outcome_that_is_there(h):
@@ -144,6 +145,18 @@ def test_a_repeat_from_another_session_gets_the_outcome_that_is_there(h):
     t.send(message)
     assert t.results() == {0: b"result 1"}
     t.expect(wire.Accepted(message.prefix, [(0, 1)]))
+
+
+def test_one_who_asks_for_the_job_of_another_gets_its_outcome(h):
+    w, s, t = h.worker(), h.submitter("s"), h.submitter("t")
+    s.submit()
+    w.assigned()
+    t.send(wire.Ask(s.prefix, [(0, 1)]), wire.Ask(s.prefix, [(0, 1)]))
+    t.expect()
+    w.done()
+    assert (s.results(), t.results()) == ({0: b"result 1"}, {0: b"result 1"})
+    t.send(wire.Ask(s.prefix, [(0, 1)]))
+    assert (s.results(), t.results()) == ({}, {0: b"result 1"})
 
 
 def test_ask_tells_what_is_unknown(h):

@@ -84,6 +84,9 @@ def _results(state: State, delivery: int, jobs: list[Job]) -> Results:
             values.append(data)
         else:
             ends.append(JobEnd(job.counter, job.state, data))
+    if state.payloads.spilled:
+        for job in jobs:  # only now: a job may stand here twice, for somebody who asked twice
+            state.payloads.sent(job.outcome)
     submission = jobs[0].submission
     return Results(delivery, submission.source.prefix, submission.codec, counters, values, ends)
 

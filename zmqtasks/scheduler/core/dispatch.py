@@ -210,7 +210,11 @@ def _send_assign(state: State, worker: Worker, jobs: list[Job], fx: Effects) -> 
                 )
         counters.append(job.counter)
         args = job.args
-        arguments.append(args if type(args) is bytes else take(args))  # type: ignore[arg-type]  # a leased job has them
+        if type(args) is bytes:
+            arguments.append(args)
+        else:
+            arguments.append(take(args))  # type: ignore[arg-type]  # a leased job has them
+            state.payloads.sent(args)
     state.record(
         fx, Assigned(worker.nonce, jobs[0].number, first_attempt, [(work.prefix, work.counters) for work in works])
     )

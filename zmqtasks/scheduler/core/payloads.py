@@ -45,12 +45,15 @@ class Payloads:
         return data if data is not None else self._pinned.get(payload.number)
 
     def take(self, payload: Payload) -> bytes:
-        """The bytes, which must be at hand, to be sent now."""
+        """The bytes, which must be at hand, to be sent now; tell `sent` then."""
         data = self.at_hand(payload)
         assert data is not None, "a payload was to be sent before it was loaded"  # noqa: S101
+        return data
+
+    def sent(self, payload: Payload | None) -> None:
+        """A payload that was loaded has been sent: it need not stay at hand."""
         if isinstance(payload, Ref):
             self._pinned.pop(payload.number, None)
-        return data
 
     def load(self, ref: Ref, fx: Effects) -> None:
         """Ask for the bytes, once."""

@@ -1,0 +1,51 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from zmqtasks.errors import BadOption, NotAvailable
+from zmqtasks.submitter import options
+from zmqtasks.wire import Spec
+
+
+def spec(**given: object) -> Spec:
+    return options.spec(options.check(given), python="3.11", wall=1000.0)
+
+
+def test_defaults_are_those_of_the_wire() -> None:
+    assert spec() == Spec(python="3.11")
+
+
+def test_every_option_reaches_the_spec() -> None:
+    made = spec(
+        queue="high", retries=2, backoff=1, backoff_max=9, crash_budget=0, result_ttl=60, countdown=5, on_unknown="fail"
+    )
+    assert made == Spec("high", "3.11", 2, 1.0, 9.0, 0, 60.0, 1005.0, True)
+    assert spec(eta=1234).not_before == 1234.0
+    assert spec(eta=datetime(2030, 1, 1, tzinfo=UTC)).not_before == 1893456000.0
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"quue": "x"}, "quue.*did you mean queue"),
+        ({"zzz": 1}, "there are: backoff"),
+        ({"retries": "2"}, "retries= is a number of attempts.*'2'"),
+        ({"retries": True}, "retries="),
+        ({"retries": -1}, "retries="),
+        ({"queue": 1}, "queue= is the name"),
+        ({"eta": "tomorrow"}, "eta= is a datetime"),
+        ({"eta": 1, "countdown": 1}, "not both"),
+        ({"on_unknown": "explode"}, 'on_unknown= is "wait" or "fail"'),
+    ],
+)
+def test_wrong_options_are_named(given: dict[str, object], told: str) -> None:
+    with pytest.raises(BadOption, match=told):
+        options.check(given)
+    with pytest.raises(TypeError):
+        options.check(given)
+
+
+def test_options_that_come_later_are_refused_rather_than_ignored() -> None:
+    with pytest.raises(NotAvailable, match="priority= is not available yet"):
+        options.check({"priority": 3})
+    assert options.check({"priority": None, "queue": None}) == {}
