@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import zmq
 
-from zmqtasks.errors import NotAuthorized
+from zmqtasks.errors import BadUrl
 
 logger = logging.getLogger("zmqtasks.scheduler")
 
@@ -27,7 +27,7 @@ class AddressRule:
         networks: in CIDR notation.
 
     Raises:
-        NotAuthorized: one of them is none.
+        BadUrl: one of them is none.
     """
 
     def __init__(self, networks: tuple[str, ...]) -> None:
@@ -37,7 +37,7 @@ class AddressRule:
                 self._networks.append(ipaddress.ip_network(text))
             except ValueError as error:
                 message = f"--plaintext {text}: {error}; it takes a network such as 10.0.0.0/8"
-                raise NotAuthorized(message) from None
+                raise BadUrl(message) from None
 
     def allows(self, address: str) -> bool:
         """Whether a peer at this address may connect."""
@@ -56,7 +56,7 @@ def check_bind(url: str, plaintext: tuple[str, ...]) -> None:
     """Refuse an address that others can reach, unless --plaintext names somebody.
 
     Raises:
-        NotAuthorized: says what to do instead.
+        BadUrl: says what to do instead.
     """
     if not url.startswith("tcp://") or plaintext:
         return
@@ -70,7 +70,7 @@ def check_bind(url: str, plaintext: tuple[str, ...]) -> None:
             f"{url} can be reached from other machines, and this version has no keys yet; "
             "bind tcp://127.0.0.1:5555, or name the networks that you trust: --plaintext 10.0.0.0/8"
         )
-        raise NotAuthorized(message)
+        raise BadUrl(message)
 
 
 class Doorkeeper:

@@ -23,8 +23,9 @@ def work(ledger: str, number: int, seconds: float) -> tuple[int, int]:
     """One line in the ledger, then the answer: (number squared, pid)."""
     import os
     import time
+    from pathlib import Path
 
-    with open(ledger, "a") as file:
+    with Path(ledger).open("a") as file:
         file.write(f"{number} {os.getpid()}\n")
     if seconds:
         time.sleep(seconds)
@@ -35,8 +36,9 @@ def die_at_once(ledger: str, number: int) -> None:
     """Takes its process with it."""
     import os
     import signal
+    from pathlib import Path
 
-    with open(ledger, "a") as file:
+    with Path(ledger).open("a") as file:
         file.write(f"{number} {os.getpid()}\n")
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from zmqtasks import payload, wire
 from zmqtasks.ids import spans
@@ -45,6 +45,7 @@ class FakeScheduler:
         self.epoch = 1
         self.max_payload = 64 * 1024 * 1024
         self.greeting: wire.ToSubmitter | None = None
+        self.routes: list[bytes] = []
         self._functions: dict[bytes, bytes] = {}
         self._jobs: dict[tuple[bytes, int], bytes | BaseException] = {}
         self._codecs: dict[tuple[bytes, int], str] = {}
@@ -90,13 +91,21 @@ class FakeScheduler:
 
         self.do(command)
 
+    def release_one(self) -> None:
+        """Send what was held longest."""
+
+        def command() -> None:
+            self._held.pop(0)()
+
+        self.do(command)
+
     def close(self) -> None:
         self._stop = True
         self._wakeup.set()
         self._thread.join(5)
         self._wakeup.close()
 
-    def __enter__(self) -> "FakeScheduler":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -128,6 +137,7 @@ class FakeScheduler:
 
     def _answer(self, route: bytes, message: wire.FromSubmitter) -> None:
         if isinstance(message, wire.SubmitterHello):
+            self.routes.append(route)
             welcome = wire.SubmitterWelcome(self.epoch, "fake", self.durable, self.max_payload)
             self.send(route, self.greeting or welcome)
         elif isinstance(message, wire.Submit):

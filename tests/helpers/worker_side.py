@@ -48,19 +48,20 @@ class ScriptedScheduler:
         self.router.send(self.route, wire.encode(message))
 
     def assign(
-        self, target: str | wire.Function, calls: Iterable[tuple[tuple, dict]], codec: str = "pickle"
+        self, target: str | payload.Shipped, calls: Iterable[tuple[tuple, dict]], codec: str = "pickle"
     ) -> list[int]:
         """Assign one job per (args, kwargs); returns their numbers."""
         encode = payload.encoder(codec)
         return self.assign_encoded(target, [encode(call) for call in calls], codec)
 
-    def assign_encoded(self, target: str | wire.Function, args: list[bytes], codec: str) -> list[int]:
+    def assign_encoded(self, target: str | payload.Shipped, args: list[bytes], codec: str) -> list[int]:
         first = self.next
         counters = list(itertools.islice(self._counters, len(args)))
-        if isinstance(target, wire.Function):
-            work, functions = wire.Work(PREFIX, target.name, target.digest, codec, counters, args), [target]
-        else:
+        if isinstance(target, str):
             work, functions = wire.Work(PREFIX, target, b"", codec, counters, args), []
+        else:
+            work = wire.Work(PREFIX, target.name, target.digest, codec, counters, args)
+            functions = [wire.Function(*target)]
         self.send(wire.Assign(first, (7 << 32) + first, [work], functions))
         self.next += len(args)
         return list(range(first, self.next))

@@ -11,8 +11,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.helpers.worker_side import ScriptedScheduler, start_worker
-from zmqtasks import payload, wire
+from tests.helpers.worker_side import PREFIX, ScriptedScheduler, start_worker
+from zmqtasks import payload
+from zmqtasks.ids import job_id
 from zmqtasks.wire import CANCELLED, CRASHED, FAILED, LOST, RETRYABLE, Draining, Goodbye, Heartbeat, Kill, Retract
 
 APP = """
@@ -141,6 +142,22 @@ def test_tasks_of_the_app_run(scheduler, host, tmp_path):
     assert [scheduler.value(n, "msgpack") for n in numbers] == [0, 2, 4, "t.whoami"]
 
 
+def test_a_job_can_ask_who_it_is(scheduler, host):
+    host(name="w1")
+
+    def job():
+        import zmqtasks
+
+        return zmqtasks.current_job()
+
+    numbers = scheduler.assign(payload.ship(job), [((), {})] * 50)
+    scheduler.until_over(numbers)
+    told = [scheduler.value(n) for n in numbers]
+    assert [t.id for t in told] == [job_id(PREFIX, i) for i in range(50)]
+    assert [t.attempt for t in told] == [(7 << 32) + n for n in numbers]
+    assert {(t.task.rpartition(".")[2], t.worker) for t in told} == {("job", "w1")}
+
+
 def test_a_large_argument_result_and_function_pass(scheduler, host):
     host(concurrency=2)
     ballast = os.urandom(300_000)
@@ -219,7 +236,7 @@ def test_what_cannot_be_decoded_fails_alone(scheduler, host):
     host(name="w1")
     fn = payload.ship(len)
     numbers = scheduler.assign_encoded(fn, [b"garbage", payload.encoder("pickle")((("abc",), {}))], "pickle")
-    broken = wire.Function(b"b" * 16, "m.f", b"cno_such_module\nf\n.")
+    broken = payload.Shipped(b"b" * 16, "m.f", b"cno_such_module\nf\n.")
     numbers += scheduler.assign_encoded(broken, [b"x"], "pickle")
     scheduler.until_over(numbers)
     assert scheduler.value(numbers[1]) == 3
@@ -460,7 +477,7 @@ def test_a_worker_without_a_scheduler_stops_at_once(host, scheduler):
         ),
         ({"t.py": APP}, "t:nothing", "module 't' has no attribute 'nothing'"),
         ({"t.py": APP}, "t:APP", "module 't' has no attribute 'APP'"),
-        ({"t.py": APP}, "t:App", "t:App is a type, not an App"),
+        ({"t.py": APP}, "t:double", "t:double is a Task, not an App"),
         (
             {"t.py": APP + "app.include = ['t_more']\n", "t_more.py": "import t_deep", "t_deep.py": "nope"},
             "t",

@@ -38,7 +38,7 @@ class History:
             spill=SPILL, results_window=random.choice((3, 50)), results_window_bytes=100_000, max_functions=2
         )
         self.scheduler = Scheduler(self.world, self.laws, self.settings)
-        self.network = Network(self.world, self.scheduler, random.choice((0.0, 0.02)))
+        self.network = Network(self.world, self.scheduler, random.choice((0.0, 0.02, 0.3)))
         self.lonely = random.random() < 0.2  # one worker and partitions only: it is given up and comes back
         self.workers = [self._worker(i) for i in range(1 if self.lonely else random.randint(1, 4))]
         self.submitters = [
@@ -96,20 +96,16 @@ class History:
         submitter.submit(Call("task", None, "msgpack", spec), plans)
         self.jobs += count
         other = random.choice(self.submitters)
-        if other is not submitter and random.random() < 0.3:  # noqa: PLR2004
+        if other is not submitter and random.random() < 0.3:
             self.world.after(random.expovariate(1.0), self._ask, other, (submitter.prefix, first))
-        if random.random() < 0.2:  # noqa: PLR2004
-            force = random.random() < 0.5  # noqa: PLR2004
+        if random.random() < 0.2:
+            force = random.random() < 0.5
             for counter in range(first, first + count, 2):
-                self.world.after(random.expovariate(2.0), self._cancel, submitter, counter, force)
+                self.world.after(random.expovariate(2.0), submitter.cancel, counter, force)
 
     def _ask(self, submitter: SubmitterNode, key: tuple[bytes, int]) -> None:
         if submitter.alive:
             submitter.ask(key)
-
-    def _cancel(self, submitter: SubmitterNode, counter: int, force: bool) -> None:
-        if submitter.alive:
-            submitter.cancel(counter, force=force)
 
     # ------------------------------------------------------------------------------------------ what goes wrong
 
@@ -144,7 +140,7 @@ class History:
         link.stall(up=up, down=down)
         self.network.isolated.add(node.name)
         length = random.uniform(4.5 if self.lonely else 0.2, 9.0)
-        if length > 4.0:  # noqa: PLR2004
+        if length > 4.0:
             self.world.after(4.0, self.network.cut, link, node)
         self.world.after(length, self._rejoin, link, node)
 

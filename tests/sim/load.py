@@ -45,5 +45,5 @@ def draw(random: Random, kinds: tuple[str, ...], serial: int, retries: int, cras
     kind = random.choice(kinds)
     times = random.choice((1, 1, 2, 5)) if kind in ("fail", "crash") else 0
     seconds = random.choice((1e-5, 1e-5, 1e-3, 0.05, 1.0, 4.0))
-    size = spill + 10 if random.random() < 0.1 else random.choice((0, 10))  # noqa: PLR2004
+    size = spill + 10 if random.random() < 0.1 else random.choice((0, 10))
     return Plan(serial, kind, times, seconds, size, retries, crash_budget)

@@ -4,6 +4,8 @@
 each on its recorded seed. A mutant that no seed kills means that the simulation does not see.
 """
 
+# ruff: noqa: E501  (quoted production lines are as long as they are)
+
 import argparse
 import importlib
 import importlib.abc
@@ -13,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 _PREFIX = "zmqtasks."
@@ -50,51 +53,51 @@ MUTANTS = (
     Mutant("DoneAck before the record is durable", _CORE + "workers",
            "DoneAck(spans(sorted(set(numbers)))), state.seq)", "DoneAck(spans(sorted(set(numbers)))), 0)", "durable", 0),
     Mutant("a hello does not take back lost assignments", _CORE + "workers",
-           "if attempts.get(number) != job.attempt]", "if False]", "liveness", 0),
+           "if attempts.get(number) != job.attempt]", "if False]", "liveness", 51),
     Mutant("adoption does not compare attempts", _CORE + "workers",
-           "job.attempt != held.attempt or job.state != READY", "job.state != READY", "fence", 0),
-    Mutant("adoption takes no credit", _CORE + "workers", "    worker.credit -= 1\n", "", "credit", 0),
+           "job.attempt != held.attempt or job.state != READY", "job.state != READY", "fence", 94),
+    Mutant("adoption takes no credit", _CORE + "workers", "    worker.credit -= 1\n", "", "credit", 4),
     Mutant("credit is not returned", _CORE + "lifecycle", "    worker.credit += 1\n", "", "credit", 0),
     Mutant("a lost worker's jobs are forgotten", _CORE + "workers",
-           "lifecycle.lose(state, worker,", "lifecycle.remove_worker(state, worker, fx) or (lambda *a: None)(", "place", 0),
+           "lifecycle.lose(state, worker,", "lifecycle.remove_worker(state, worker, fx) or (lambda *a: None)(", "place", 2),
     Mutant("a repeated Submit is taken as new", _CORE + "submitters",
-           "known.count == count and known.digest == digest", "False", "result", 0),
+           "known.count == count and known.digest == digest", "False", "result", 5),
     Mutant("an outcome leaves its job leased", _CORE + "workers", "job = held.pop(number, None)",
-           "job = held.get(number)", "place", 0),
-    Mutant("a crash is not charged", _CORE + "lifecycle", "    job.crashes += 1\n", "", "liveness", 0),
-    Mutant("a retry is not counted", _CORE + "lifecycle", "    job.retries += 1\n", "", "liveness", 0),
+           "job = held.get(number)", "credit", 0),
+    Mutant("a crash is not charged", _CORE + "lifecycle", "    job.crashes += 1\n", "", "budget", 0),
+    Mutant("a retry is not counted", _CORE + "lifecycle", "    job.retries += 1\n", "", "retries", 3),
     Mutant("an acknowledgement does not open the window", _CORE + "submitters",
-           "        submitter.flying -= len(jobs)\n", "", "liveness", 0),
+           "        submitter.flying -= len(jobs)\n", "", "liveness", 1),
     Mutant("results are not sent again after a hello", _CORE + "submitters",
-           "submitter.outbox.extendleft(reversed(jobs))", "pass", "liveness", 0),
+           "submitter.outbox.extendleft(reversed(jobs))", "pass", "liveness", 13),
     Mutant("loaded bytes wake nobody", _CORE + "core", "        job = state.waiting.pop(number, None)\n",
            "        job = None\n", "liveness", 0),
     Mutant("a job that was cancelled while it was loaded stays behind", _CORE + "lifecycle",
-           "                state.waiting.pop(args.number, None)\n", "                pass\n", "rest", 0),
+           "                state.waiting.pop(args.number, None)\n", "                pass\n", "rest", 4),
     Mutant("the worker does not send outcomes again", "worker.core",
            "fx.sends.extend(dones(list(work.outcomes.runs.values()), list(work.outcomes.ends.values())))", "pass",
-           "liveness", 0),
+           "liveness", 4),
     Mutant("the worker takes a repeated Assign as new", "worker.workload",
-           "skip = min(count, max(0, self.ledger.seen + 1 - number))", "skip = 0", "attempt", 0),
+           "skip = min(count, max(0, self.ledger.seen + 1 - number))", "skip = 0", "worker", 0),
     Mutant("the worker forgets outcomes when it sends them", "worker.ledger", "if state <= ENDED", "if state < ENDED",
-           "attempt", 0),
+           "budget", 85),
     Mutant("the worker keeps what it was told to drop", "worker.core",
-           "fx.reclaim |= work.drop(message.dropped)", "pass", "rest", 0),
+           "fx.reclaim |= work.drop(message.dropped)", "pass", "worker", 1404),
     Mutant("a dead child's job counts as never started", "worker.workload",
-           "self._victim(number, pushed.target.name, evidence, ours=ours)", "pass", "place", 0),
+           "self._victim(number, pushed.target.name, evidence, ours=ours)", "pass", "worker", 0),
     Mutant("the submitter does not submit again after a hello", "submitter.core",
-           "            self._send(parcel, fx)\n        for prefix", "            pass\n        for prefix", "liveness", 0),
+           "            self._send(parcel, fx)\n        for prefix", "            pass\n        for prefix", "liveness", 9),
     Mutant("the submitter takes a repeated result as new", "submitter.core",
-           "            handles[counter - first] = None\n", "", "final", 0),
+           "            handles[counter - first] = None\n", "", "submitter", 0),
     Mutant("the submitter never acknowledges results", "submitter.core",
-           "            fx.sends.append(wire.ResultAck(self._delivery))\n", "", "liveness", 0),
+           "            fx.sends.append(wire.ResultAck(self._delivery))\n", "", "liveness", 1),
     Mutant("a late hello of an old connection is taken", "scheduler.core.submitters",
-           "hello.connection < submitter.connection", "False", "liveness", 3883),
+           "hello.connection < submitter.connection", "False", "liveness", 1372),
     Mutant("a repeated hello voids what is in flight", "scheduler.core.core",
            '            self.state.count("repeated_hellos")\n        else:\n            verb(self.state, worker, message, now, fx)',
-           '            workers.on_hello(self.state, route, message, now, fx, "")\n        else:\n            verb(self.state, worker, message, now, fx)', "attempt", 0),
+           '            workers.on_hello(self.state, route, message, now, fx, "")\n        else:\n            verb(self.state, worker, message, now, fx)', "budget", 1),
     Mutant("watchers are forgotten", "scheduler.core.lifecycle",
-           "                watcher.outbox.append(job)\n", "", "liveness", 0),
+           "                watcher.outbox.append(job)\n", "", "liveness", 6),
 )  # fmt: skip
 
 
@@ -119,9 +122,8 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self.used = True
-        with open(self.origin, encoding="utf-8") as file:
-            source = file.read()
-        exec(compile(patched(self.mutant, source), self.origin, "exec"), module.__dict__)  # noqa: S102
+        source = Path(self.origin).read_text(encoding="utf-8")
+        exec(compile(patched(self.mutant, source), self.origin, "exec"), module.__dict__)
 
 
 def patched(mutant: Mutant, source: str) -> str:
@@ -159,7 +161,7 @@ def kill(mutant: Mutant, seeds: Sequence[int], timeout: float) -> tuple[int, str
     """The first of these seeds that kills it, and the law's name; None if it lives."""
     index = MUTANTS.index(mutant)
     command = [sys.executable, "-m", "tests.sim.mutants", "--run", str(index), *map(str, seeds)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     if done.returncode == 1 and not done.stderr:
         return None
     if done.returncode != 0:
@@ -168,12 +170,21 @@ def kill(mutant: Mutant, seeds: Sequence[int], timeout: float) -> tuple[int, str
     return int(seed), rest
 
 
+def _record(mutant: Mutant, seed: int, law: str) -> None:
+    """Put a seed and a law into the table above."""
+    file = Path(__file__)
+    head, quote, rest = file.read_text(encoding="utf-8").partition(f'"{mutant.name}"')
+    old = f'"{mutant.law}", {mutant.seed}),'
+    file.write_text(head + quote + rest.replace(old, f'"{law}", {seed}),', 1), encoding="utf-8")
+
+
 def main() -> int:
     """Returns 1 if a mutant lives."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--seeds", type=int, default=500, help="how many seeds are tried")
     parser.add_argument("--only", type=int, help="one mutant by its index")
+    parser.add_argument("--record", action="store_true", help="write the seeds and laws found into this file")
     parser.add_argument("numbers", nargs="*", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run is not None:
@@ -188,6 +199,8 @@ def main() -> int:
             found = (-1, str(error).strip().splitlines()[-1])
         living += found is None
         print(f"{index:3} {mutant.name}: {found or 'LIVES'}", flush=True)
+        if options.record and found is not None and found[0] >= 0:
+            _record(mutant, found[0], found[1].partition(":")[0])
     return 1 if living else 0
 
 

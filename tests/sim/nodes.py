@@ -8,13 +8,14 @@ from tests.sim.laws import Broken, Laws
 from tests.sim.load import Plan, decode
 from tests.sim.world import Link, World
 from zmqtasks import payload, wire
-from zmqtasks.ids import Span, expand
 from zmqtasks.config import SchedulerSettings, SubmitterSettings, WorkerSettings
+from zmqtasks.ids import Span, expand
 from zmqtasks.scheduler.core.core import Core
 from zmqtasks.scheduler.core.core import Identity as SchedulerIdentity
 from zmqtasks.scheduler.core.effects import Effects as SchedulerEffects
 from zmqtasks.scheduler.core.model import Worker
 from zmqtasks.scheduler.core.payloads import Payloads
+from zmqtasks.scheduler.core.transitions import IllegalMoveError
 from zmqtasks.scheduler.gate import Gate
 from zmqtasks.states import SUCCEEDED
 from zmqtasks.submitter.core import SubmitterCore
@@ -67,6 +68,12 @@ class Scheduler:
             self.world.after(self.world.random.uniform(0, 0.0005), self._turn)
 
     def _turn(self) -> None:
+        try:
+            self._take_turn()
+        except IllegalMoveError as error:
+            raise Broken("moves", str(error)) from error
+
+    def _take_turn(self) -> None:
         self._turn_due = False
         now, fx = self.world.now(), SchedulerEffects()
         workers = dict(self.core.state.workers)
@@ -182,6 +189,14 @@ class Node:
         self._turn_due = False
         if not self.alive:
             return
+        try:
+            self._take_turn()
+        except Broken:
+            raise
+        except AssertionError as error:  # of the core itself
+            raise Broken(self.law, str(error)) from error
+
+    def _take_turn(self) -> None:
         fx = self.effects()
         while self.inbox:
             self.inbox.popleft()(fx)
@@ -207,6 +222,7 @@ class Node:
             self.network.cut(self.link, self)
             self.link = None
 
+    law: str  # that its core's own checks keep
     core: Any
     effects: Callable[[], Any]
     decode: Callable[[bytes], Any]
@@ -306,7 +322,7 @@ class WorkerNode(Node):
     """A worker: agent core, shared queue, children."""
 
     def __init__(self, world: World, network: "Network", laws: Laws, name: str, slots: int) -> None:
-        self.laws = laws
+        self.laws, self.law = laws, "worker"
         self.nonce = name.encode().ljust(16, b"-")
         identity = WorkerIdentity("sim", "3.11", "host", 1, name, self.nonce, ("default",), ("task",))
         self.core = WorkerCore(WorkerSettings(slots=slots, credit=slots * 20), identity)
@@ -363,7 +379,7 @@ class WorkerNode(Node):
         if number:
             self._charge(child, number)
         while child.stream:
-            child._flush()  # noqa: SLF001  (the agent reads the stream to its end first)
+            child._flush()
         index = child.index
         self.children[index] = Child(self, index)
         evidence = f"{why} (child {index})"
@@ -386,7 +402,7 @@ class SubmitterNode(Node):
     """A script: submits, waits, cancels."""
 
     def __init__(self, world: World, network: "Network", laws: Laws, name: str) -> None:
-        self.laws = laws
+        self.laws, self.law = laws, "submitter"
         self.prefix = name.encode().ljust(12, b"-")
         self.core = SubmitterCore(
             SubmitterSettings(unaccepted=60), SubmitterIdentity(self.prefix, "sim", "3.11", "host", 2, "user")
@@ -413,9 +429,11 @@ class SubmitterNode(Node):
             self.wanted.add(key)
             self.event(lambda fx: self.core.ask(*key, key, self.world.now(), fx))
 
-    def cancel(self, counter: int, *, force: bool) -> None:
+    def cancel(self, counter: int, force: object) -> None:
         """Ask to cancel one job."""
-        self.event(lambda fx: self.core.cancel(self.prefix, [(counter, 1)], force, object(), self.world.now(), fx))
+        self.event(
+            lambda fx: self.core.cancel(self.prefix, [(counter, 1)], bool(force), object(), self.world.now(), fx)
+        )
 
     def carry_out(self, fx: SubmitterEffects) -> None:
         """As the client's I/O thread does."""
@@ -453,7 +471,7 @@ class Network:
             return None
         self._routes += 1
         route = self._routes.to_bytes(5, "big")
-        delay = self.world.random.choice((0.0001, 0.001, 0.02))
+        delay = self.world.random.choice((0.0001, 0.001, 0.02, 0.3))
         link = Link(self.world, route, self.scheduler.arrive, node.arrive, delay, self.duplicates)
         self.scheduler.links[route] = link
         self.links[link] = node

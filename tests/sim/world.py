@@ -16,7 +16,7 @@ class World:
     """Virtual time: events run in order of time, then of creation, so a seed always gives the same history."""
 
     def __init__(self, seed: int) -> None:
-        self.random = Random(seed)  # noqa: S311  (reproducible on purpose)
+        self.random = Random(seed)
         self.time = 0.0
         self.steps = 0
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []

@@ -3,7 +3,7 @@
 import pytest
 import zmq
 
-from zmqtasks.errors import NotAuthorized
+from zmqtasks.errors import BadUrl
 from zmqtasks.security import AddressRule, Doorkeeper, check_bind
 
 
@@ -27,7 +27,7 @@ def test_networks_that_are_named():
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "10.0.0.0/33", "everybody", ""])
 def test_what_is_no_network_is_named(text):
-    with pytest.raises(NotAuthorized, match=f"--plaintext {text}"):
+    with pytest.raises(BadUrl, match=f"--plaintext {text}"):
         AddressRule((text,))
 
 
@@ -42,7 +42,7 @@ def test_loopback_and_ipc_may_be_bound(url):
     "url", ["tcp://0.0.0.0:5555", "tcp://*:5555", "tcp://10.0.0.1:5555", "tcp://[::]:1", "tcp://head:1"]
 )
 def test_other_addresses_need_plaintext(url):
-    with pytest.raises(NotAuthorized, match=r"--plaintext 10\.0\.0\.0/8"):
+    with pytest.raises(BadUrl, match=r"--plaintext 10\.0\.0\.0/8"):
         check_bind(url, ())
     check_bind(url, ("10.0.0.0/8",))
 

@@ -31,6 +31,7 @@ IDLE = 1.0  # seconds; the loop wakes at least so often, to notice a gap
 PARKED = 0.005  # seconds between tries of messages that found no room
 PROBES = (0.0, 0.002, 0.01, 0.05)  # seconds after a disconnect at which every peer is tried; zmq needs a moment
 SWEEP = 30.0  # seconds between garbage collections of what an error path may have left; steady work makes no cycles
+SWEPT = 10_000  # jobs known at most when one is made: with a million it would stop everybody for a second
 FAREWELL = 0.5  # seconds for messages that are still on their way at the end
 
 
@@ -84,7 +85,7 @@ class Daemon:
 
         Raises:
             AddressInUse, BadUrl: one of them cannot be taken.
-            NotAuthorized: one of them may be reached from elsewhere, and --plaintext does not allow it.
+            BadUrl: one of them may be reached from elsewhere, and --plaintext does not allow it.
         """
         for url in self.options.bind:
             check_bind(url, self.options.plaintext)
@@ -127,7 +128,7 @@ class Daemon:
                 self.wakeup.clear()
             self.doorkeeper.service()
             caught_up = self._turn(now)
-            if now.mono > next_sweep:
+            if now.mono > next_sweep and sum(self.core.state.moves.counts) < SWEPT:
                 gc.collect()
                 next_sweep = now.mono + SWEEP
 
@@ -230,7 +231,11 @@ def _pidfile(path: str | None) -> Iterator[None]:
         yield
         return
     file = Path(path)
-    file.write_text(f"{os.getpid()}\n", encoding="ascii")
+    try:
+        file.write_text(f"{os.getpid()}\n", encoding="ascii")
+    except OSError as error:
+        message = f"cannot write the pidfile {path}: {error.strerror}"
+        raise ZmqTasksError(message) from None
     try:
         yield
     finally:
@@ -243,7 +248,7 @@ def run_scheduler(options: SchedulerOptions) -> int:
     Prints ``zmqtasks scheduler ready on URL`` once it listens.
 
     Raises:
-        AddressInUse, BadUrl, NotAuthorized: it cannot listen as told.
+        AddressInUse, BadUrl: it cannot listen as told.
     """
     gc.disable()  # the steady state makes no cycles; a collection of a million jobs would stop everybody for a second
     daemon = Daemon(options, MemoryJournal())

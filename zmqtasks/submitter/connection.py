@@ -62,7 +62,7 @@ class Connection:
         self._waiters: list[Waiter] = []
         self._restarted = -_RESTART_PAUSE
         self._answered = threading.Event()
-        self._refused = False
+        self._refused: bytes | None = None  # a Failure
         self._thread = threading.Thread(target=self._run, name=f"zmqtasks {url}", daemon=True)
         _connections.add(self)
 
@@ -79,12 +79,12 @@ class Connection:
         self._thread.start()
         welcome = False
         try:
-            welcome = self._answered.wait(timeout) and not self._refused
+            welcome = self._answered.wait(timeout) and self._refused is None
         finally:
             if not welcome:
                 self.close(0)
-        if self._refused:
-            raise payload.decode_exception(self._core.refusal)
+        if self._refused is not None:
+            raise payload.decode_exception(self._refused)
         if not welcome:
             raise SchedulerUnreachable(
                 f"no scheduler answered at {self.url} within {timeout:g} s; "
@@ -296,7 +296,7 @@ class Connection:
             self.max_payload = fx.welcome.max_payload
             self._answered.set()
         if fx.refused is not None:
-            self._refused = True
+            self._refused = self._core.refusal
             self._answered.set()
         self.intake.publish(self._core.pending)
         if self._waiters:

@@ -9,13 +9,13 @@ A class is taken as immutable: change one after its first use, and workers do no
 
 import sys
 from collections.abc import Callable
-from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
+from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
 from zmqtasks import payload
 from zmqtasks.wire import Function
 
-_ATOMS: Final = (int, float, complex, str, bytes, bool, type(None), ModuleType, type, BuiltinFunctionType)
+_ATOMS: Final = (int, float, complex, str, bytes, bool, type(None), ModuleType, type)
 _MISSING: Final = object()
 
 
@@ -44,10 +44,10 @@ class Shipped:
             return True
         if isinstance(value, tuple):
             return all(self._capture(one, seen) for one in value)
-        if not isinstance(value, FunctionType) or value.__dict__:
-            return False
         if by_name(value):
             return True
+        if not isinstance(value, FunctionType) or value.__dict__:
+            return False
         seen.add(id(value))
         cells = [(cell, _content(cell)) for cell in value.__closure__ or ()]
         names = [

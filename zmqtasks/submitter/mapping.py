@@ -11,14 +11,14 @@ from zmqtasks import payload
 from zmqtasks.config import MAX_JOBS_PER_MESSAGE
 from zmqtasks.submitter.results import Job, Stream
 
-_PULL: Final = 0.001  # seconds that one piece of a slow input may take to gather: what is there goes out
+_SLOW: Final = 0.001  # seconds; an input that takes longer for its next items is slow
 
 Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
 _NO_KWARGS: Final[dict[str, Any]] = {}
 
 
 class Sender(Protocol):
-    """What `run` needs: how one piece is submitted, and how what is not wanted any more is cancelled."""
+    """What `run` needs: how some jobs are submitted, and how what is not wanted any more is cancelled."""
 
     def send(self, calls: Calls, stream: Stream | None) -> Sequence[Job[Any]]: ...
 
@@ -26,12 +26,7 @@ class Sender(Protocol):
 
 
 def run(
-    sender: Sender,
-    arguments: Iterator[tuple[Any, ...]],
-    *,
-    window: int,
-    ordered: bool,
-    advance: Callable[[], object] | None = None,
+    sender: Sender, arguments: Iterator[tuple[Any, ...]], *, window: int, ordered: bool, lively: bool
 ) -> Generator[Any, None, None]:
     """Submit one job per tuple of arguments and yield the values.
 
@@ -40,29 +35,33 @@ def run(
         arguments: pulled only as far as the window reaches.
         window: jobs submitted and not yet yielded, at most.
         ordered: yield in the order of the arguments, else in the order in which the jobs end.
-        advance: called for each value, for a progress bar.
+        lively: the input may make us wait: each item is submitted before the next one is pulled.
 
     Raises:
         Exception: what a job raised, at its place. The generator then ends and cancels what has not started.
     """
     flow = _Ordered() if ordered else _AsTheyEnd()
-    exhausted = False
+    most = 1 if lively else MAX_JOBS_PER_MESSAGE
+    exhausted = slow = False
     try:
         while True:
-            # Fill up in pieces, so that the first value can leave while a slow input is still being read.
-            while not exhausted and flow.count < window and (not flow.count or not flow.ready() or flow.low(window)):
-                calls = _piece(arguments, min(MAX_JOBS_PER_MESSAGE, window - flow.count))
-                if calls is None:
-                    exhausted = True
+            # A value that is there leaves at once where the input is slow, else after one more piece of it.
+            ready = False
+            while not (exhausted or ready or flow.count >= window):
+                ready = flow.count > 0 and flow.ready()
+                if ready and (slow or flow.count + most > window):
                     break
-                flow.add(sender.send(calls, flow.stream))
+                begin = time.monotonic()
+                calls: Calls = [(args, _NO_KWARGS) for args in islice(arguments, min(most, window - flow.count))]
+                slow = time.monotonic() - begin > _SLOW
+                exhausted = not calls
+                if calls:
+                    flow.add(sender.send(calls, flow.stream))
             if not flow.count:
                 return
             job = flow.pop()
             value = job.result()
             del job  # only the caller keeps what it keeps
-            if advance is not None:
-                advance()
             yield value
             del value
     finally:
@@ -80,9 +79,6 @@ class _Ordered:
     @property
     def count(self) -> int:
         return len(self._jobs)
-
-    def low(self, window: int) -> bool:
-        return len(self._jobs) + MAX_JOBS_PER_MESSAGE <= window
 
     def ready(self) -> bool:
         return self._jobs[0].done()
@@ -108,9 +104,6 @@ class _AsTheyEnd:
     def count(self) -> int:
         return len(self._jobs)
 
-    def low(self, window: int) -> bool:
-        return len(self._jobs) + MAX_JOBS_PER_MESSAGE <= window
-
     def ready(self) -> bool:
         return bool(self.stream.ready)
 
@@ -125,20 +118,6 @@ class _AsTheyEnd:
 
     def rest(self) -> Iterable[Job[Any]]:
         return self._jobs
-
-
-def _piece(arguments: Iterator[tuple[Any, ...]], size: int) -> Calls | None:
-    """The next calls, at most `size`, fewer where the input is slow; None at its end."""
-    calls: Calls = [(args, _NO_KWARGS) for args in islice(arguments, 1)]
-    if not calls:
-        return None
-    until = time.monotonic() + _PULL
-    while len(calls) < size and time.monotonic() < until:
-        more = [(args, _NO_KWARGS) for args in islice(arguments, min(16, size - len(calls)))]
-        if not more:
-            break
-        calls += more
-    return calls
 
 
 # ------------------------------------------------------------------------------------------------ chunks

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass
 from typing import Any, Final, ParamSpec, TypeVar
 
 from zmqtasks import payload
@@ -12,7 +13,7 @@ from zmqtasks.submitter import mapping, options
 from zmqtasks.submitter.connection import Connection
 from zmqtasks.submitter.functions import Shipped
 from zmqtasks.submitter.ledger import Call
-from zmqtasks.submitter.results import Job, Source, Stream
+from zmqtasks.submitter.results import Job, Source, Stream, watch
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -140,8 +141,10 @@ class Submitting:
             PayloadError: as soon as it is called, if the function cannot be pickled.
             Exception: what the function raised, at its place.
         """
-        total = min((len(i) for i in iterables if isinstance(i, Sized)), default=None) if progress else None
-        return self._mapped(fn, zip(*iterables, strict=False), chunksize, ordered, progress, total, window)
+        sized = [len(each) for each in iterables if isinstance(each, Sized)]
+        how = _Map(chunksize, ordered, window, lively=len(sized) < len(iterables))
+        values = self._mapped(fn, zip(*iterables, strict=False), how)
+        return _with_progress(values, payload.function_name(fn), min(sized, default=None)) if progress else values
 
     def starmap(
         self,
@@ -154,32 +157,22 @@ class Submitting:
         window: int = 10_000,
     ) -> Generator[R, None, None]:
         """As `map`, for an iterable of tuples of arguments."""
-        total = len(iterable) if progress and isinstance(iterable, Sequence) else None
-        return self._mapped(fn, map(tuple, iterable), chunksize, ordered, progress, total, window)
+        total = len(iterable) if isinstance(iterable, Sized) else None
+        values = self._mapped(fn, map(tuple, iterable), _Map(chunksize, ordered, window, lively=total is None))
+        return _with_progress(values, payload.function_name(fn), total) if progress else values
 
     def _mapped(
-        self,
-        fn: Callable[..., Any],
-        arguments: Iterator[tuple[Any, ...]],
-        chunksize: int | str,
-        ordered: bool,  # noqa: FBT001
-        progress: bool,  # noqa: FBT001
-        total: int | None,
-        window: int,
+        self, fn: Callable[..., Any], arguments: Iterator[tuple[Any, ...]], how: "_Map"
     ) -> Generator[Any, None, None]:
-        if chunksize != "auto" and (not isinstance(chunksize, int) or chunksize < 1):
-            raise BadOption(f'chunksize= is "auto" or a number of items, 1 or more, not {chunksize!r}')
-        if window < 1:
-            raise BadOption(f"window= is a number of items, 1 or more, not {window!r}")
-        size = 1 if chunksize == "auto" else int(chunksize)
+        how.check()
+        size = 1 if how.chunksize == "auto" else int(how.chunksize)
         if size == 1:
             sender = _MapSender(self, self._prepare(fn))
-            values = mapping.run(sender, arguments, window=window, ordered=ordered)
-        else:
-            sender = _MapSender(self, self._prepare(mapping.chunked(fn)))
-            pieces = mapping.chunks(arguments, size)
-            values = mapping.items_of(mapping.run(sender, pieces, window=max(1, window // size), ordered=ordered))
-        return _with_progress(values, payload.function_name(fn), total) if progress else values
+            return mapping.run(sender, arguments, window=how.window, ordered=how.ordered, lively=how.lively)
+        sender = _MapSender(self, self._prepare(mapping.chunked(fn)))
+        pieces = mapping.chunks(arguments, size)
+        window = max(1, how.window // size)
+        return mapping.items_of(mapping.run(sender, pieces, window=window, ordered=how.ordered, lively=how.lively))
 
     def send_task(
         self, name: str, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None, *, serializer: str = "msgpack"
@@ -300,8 +293,26 @@ class Submitting:
         return prepared
 
 
+@dataclass(slots=True, frozen=True)
+class _Map:
+    """How a map runs; `lively`: the input is no finished collection, and may make us wait for its items."""
+
+    chunksize: int | str
+    ordered: bool
+    window: int
+    lively: bool
+
+    def check(self) -> None:
+        """Raise BadOption for what cannot be."""
+        size = self.chunksize
+        if size != "auto" and (not isinstance(size, int) or size < 1):
+            raise BadOption(f'chunksize= is "auto" or a number of items, 1 or more, not {size!r}')
+        if self.window < 1:
+            raise BadOption(f"window= is a number of items, 1 or more, not {self.window!r}")
+
+
 class _MapSender:
-    """Submits the pieces of one `map` as one batch."""
+    """Submits the items of one `map`: pieces of a collection as one batch, those of a lively input one by one."""
 
     def __init__(self, submitting: Submitting, prepared: Prepared) -> None:
         self._submitting = submitting
@@ -310,9 +321,17 @@ class _MapSender:
         self._sent = 0
 
     def send(self, calls: mapping.Calls, stream: Stream | None) -> Sequence[Job[Any]]:
+        """Some calls that follow those before."""
         submitting, prepared = self._submitting, self._prepared
         data = submitting.encode_part(prepared, calls, self._sent)
-        jobs = submitting.connection.intake.submit_part(
+        self._sent += len(calls)
+        intake = submitting.connection.intake
+        if len(data) == 1 and self._batch is None:
+            job = intake.submit_one(prepared.source, prepared.call, data[0], submitting.submit_timeout)
+            if stream is not None:
+                watch(job, stream)
+            return (job,)
+        jobs = intake.submit_part(
             prepared.source,
             prepared.call,
             data,
@@ -322,10 +341,10 @@ class _MapSender:
         )
         if self._batch is None:
             self._batch = jobs[0].pair[1]
-        self._sent += len(calls)
         return jobs
 
     def drop(self, jobs: Iterable[Job[Any]]) -> None:
+        """Nobody wants these any more."""
         left = [job.pair for job in jobs if not job.done()]
         if left:
             try:

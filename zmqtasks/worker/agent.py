@@ -75,21 +75,25 @@ def run_worker(options: WorkerOptions) -> int:
     """
     parse_url(options.broker)
     hostinfo.allow_many_files()
-    return Agent(options).run()
+    hostinfo.keep_freed_memory()
+    wakeup = Wakeup()
+    received: list[int] = []
+    with _signals(wakeup, received):  # before the first process exists: from now on an end is an orderly one
+        return Agent(options, wakeup, received).run()
 
 
 class Agent:
-    """One worker's loop."""
+    """One worker's loop. `received`: numbers of signals, filled by their handlers, which also set `wakeup`."""
 
-    def __init__(self, options: WorkerOptions) -> None:
+    def __init__(self, options: WorkerOptions, wakeup: Wakeup, received: list[int]) -> None:
         self._options = options
         self._name = options.name or f"worker@{hostinfo.host()}"
-        self._wakeup = Wakeup()
+        self._wakeup = wakeup
         self._context: Context | None = None
         self._link: Link | None = None
         self._core: WorkerCore | None = None
         self._pool = Pool(options.concurrency, options.app or "", self._name, options.loglevel)
-        self._signals: list[int] = []
+        self._signals = received
         self._stop_at: float | None = None  # monotonic time at which patience ends
         self._abandoned = False
         self._exit_code = 0
@@ -101,9 +105,8 @@ class Agent:
     def run(self) -> int:
         """Work until the end; leaves no process, socket, memory or file."""
         try:
-            with _signals(self._wakeup, self._signals):
-                while not self._over():
-                    self._turn()
+            while not self._over():
+                self._turn()
         finally:
             self._close()
         return self._exit_code

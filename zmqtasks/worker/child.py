@@ -301,6 +301,7 @@ def run(index: int, slots: int, claims_fd: int, cells_fd: int, report_fd: int, t
     code = 1
     try:
         quiet_signals()
+        hostinfo.keep_freed_memory()
         _reseed()
         gc.enable()
         claims, reports = socket.socket(fileno=claims_fd), socket.socket(fileno=report_fd)

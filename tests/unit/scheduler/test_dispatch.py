@@ -121,6 +121,19 @@ def test_shipped_functions_share_a_line_but_not_their_measured_time(h):
     s.results()
 
 
+def test_a_cancelled_function_in_front_does_not_lend_its_time_to_the_next(h):
+    fast, slow = (wire.Function(h_digest(blob), "mod." + blob.decode(), blob) for blob in (b"fast", b"slow"))
+    s = h.submitter()
+    h.turn(
+        (s, s.message(3, task="mod.fast", function=fast.digest, functions=[fast], python="3.11")),
+        (s, s.message(9, task="mod.slow", function=slow.digest, functions=[slow], python="3.11")),
+    )
+    h.job().submission.target.measured(1, 0.0001, 0.0001)
+    s.send(wire.Cancel(1, s.prefix, [(0, 3)], force=False))
+    s.expect(wire.Accepted, wire.CancelAck, wire.Results)
+    assert h.worker(credit=1000).assigned() == [3]
+
+
 def h_digest(blob: bytes) -> bytes:
     from zmqtasks.payload import function_digest
 

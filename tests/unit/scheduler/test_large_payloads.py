@@ -158,5 +158,6 @@ def test_each_load_is_asked_for_once():
     assert fx.loads == [1]
     payloads.loaded(1, b"1234")
     assert payloads.take(ref) == b"1234"
+    payloads.sent(ref)
     with pytest.raises(AssertionError):
         payloads.take(ref)

@@ -85,6 +85,25 @@ def test_queue_full_refuses_the_whole_message(make):
     s.submit(2, first=3)
 
 
+def test_queue_full_by_the_bytes_that_are_held(make):
+    h = make(max_bytes=100)
+    w, s = h.worker(), h.submitter()
+    s.submit(1, args=[b"x" * 101])
+    code, reason = rejection_beside_work(w, s)
+    assert code == "QueueFull"
+    assert "101 bytes of payloads" in reason
+    assert "limit is 100" in reason
+    w.done()
+    s.results()
+    s.submit(1, first=1)
+    w.assigned()
+
+
+def rejection_beside_work(w, s):
+    w.assigned()
+    return rejection(s, s.message(1))
+
+
 def test_room_returns_when_jobs_end(make):
     h = make(max_jobs=1)
     w, s = h.worker(), h.submitter()
@@ -181,6 +200,20 @@ def test_a_session_without_jobs_is_forgotten_with_its_connection(h):
     s = h.submitter()
     s.disconnect()
     assert not h.core.state.submitters
+
+
+def test_one_who_only_watched_leaves_nothing_behind(h):
+    w, s, t = h.worker(), h.submitter("s"), h.submitter("t")
+    s.submit()
+    w.assigned()
+    t.send(wire.Ask(s.prefix, [(0, 1)]))
+    w.done()
+    assert h.job().out == 2
+    t.inbox.clear()
+    t.disconnect()
+    assert h.job().out == 1
+    s.results()
+    assert h.job().out == 0
 
 
 def test_a_session_with_jobs_waits_for_its_return(h):

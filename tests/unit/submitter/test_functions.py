@@ -10,7 +10,7 @@ from zmqtasks.submitter.functions import Shipped, by_name
 def main_function(source: str, name: str = "f", **names: object):
     """A function as it looks in a script: its module is __main__, its globals are its own."""
     space: dict[str, object] = {"__name__": "__main__", **names}
-    exec(source, space)  # noqa: S102
+    exec(source, space)
     fn = space[name]
     assert isinstance(fn, types.FunctionType)
     return fn
@@ -95,5 +95,5 @@ def test_what_cannot_be_pickled_is_named() -> None:
     def locked() -> object:
         return lock
 
-    with pytest.raises(PayloadError, match="locked.*lock"):
+    with pytest.raises(PayloadError, match=r"locked.*lock"):
         Shipped(locked)

@@ -233,7 +233,7 @@ def test_as_completed_yields_each_job_once_in_the_order_of_their_ends() -> None:
         finish([jobs[1]], [value(0)], "pickle")
 
     threading.Timer(0.02, later).start()
-    assert [one for one in as_completed([*jobs, jobs[3]], timeout=10)] == [jobs[i] for i in (3, 4, 0, 2, 1)]
+    assert list(as_completed([*jobs, jobs[3]], timeout=10)) == [jobs[i] for i in (3, 4, 0, 2, 1)]
 
 
 def test_as_completed_and_result_may_wait_for_the_same_job() -> None:

@@ -20,7 +20,7 @@ from zmqtasks.wire import Assign, Function, Retract, Work
 
 CHEAPEST = 1e-6  # seconds; no job is taken for less
 STALL = 0.005  # seconds without an outcome after which a crowded worker's waiting jobs may be taken back
-_LOOK_AHEAD = 8  # lines tried for one that may be given in advance
+_LOOK_AHEAD = 8  # lines tried for one that may be given in advance, workers tried for one to take back from
 
 _Plan = dict[Worker, list[Job]]
 
@@ -72,7 +72,7 @@ def _fill_roomy(state: State, profile: Profile, plan: _Plan, fx: Effects) -> Non
     roomy = profile.roomy
     horizon = state.settings.horizon
     while profile.ready and roomy:
-        line = _pick_short(profile, horizon)
+        line = _pick_short(state, profile, horizon)
         if line is None:
             return
         target = state.lines.head(line).submission.target
@@ -93,13 +93,13 @@ def _fill_roomy(state: State, profile: Profile, plan: _Plan, fx: Effects) -> Non
             return
 
 
-def _pick_short(profile: Profile, horizon: float) -> Line | None:
+def _pick_short(state: State, profile: Profile, horizon: float) -> Line | None:
     """The first line in turn whose jobs are known to be short enough to be held in advance."""
     tried = 0
     for flows in profile.ready.values():
         for lines in flows.values():
             line = next(iter(lines)) if len(lines) == 1 else min(lines, key=lambda one: one.jobs[0].submission.order)
-            if 0.0 <= line.jobs[0].submission.target.cost <= horizon:
+            if 0.0 <= state.lines.head(line).submission.target.cost <= horizon:
                 return line
             tried += 1
             if tried >= _LOOK_AHEAD:
@@ -231,20 +231,27 @@ def _balance(state: State, now: Now, fx: Effects) -> None:
     for profile in state.lines.profiles():
         if not profile.hungry or not profile.crowded or profile.ready:
             continue
-        victim = next(iter(profile.crowded))
-        ripe = victim.moved + STALL
-        if now.mono < ripe:
-            _wake(state, ripe)
-            continue
-        excess = [n for n in islice(reversed(victim.held), len(victim.held) - victim.slots) if n not in victim.asked]
-        wanted = excess[: max(1, len(excess) // 2)]
-        del profile.crowded[victim]  # the next in turn is another
-        profile.crowded[victim] = None
-        if wanted and victim.route is not None:
-            victim.asked.update(wanted)
-            fx.sends.append(Send(victim.route, Retract(spans(reversed(wanted)))))
-            state.count("retracts")
-        _wake(state, now.mono + STALL)
+        for victim in list(islice(profile.crowded, _LOOK_AHEAD)):
+            ripe = victim.moved + STALL
+            if now.mono < ripe:
+                _wake(state, ripe)
+            elif _retract_half(state, victim, fx):
+                del profile.crowded[victim]  # the next in turn is another
+                profile.crowded[victim] = None
+                _wake(state, now.mono + STALL)
+                break
+
+
+def _retract_half(state: State, victim: Worker, fx: Effects) -> bool:
+    """Ask for half of what it cannot be running and was not asked for yet; whether there was any."""
+    excess = [n for n in islice(reversed(victim.held), len(victim.held) - victim.slots) if n not in victim.asked]
+    wanted = excess[: (len(excess) + 1) // 2]
+    if not wanted or victim.route is None:
+        return False
+    victim.asked.update(wanted)
+    fx.sends.append(Send(victim.route, Retract(spans(reversed(wanted)))))
+    state.count("retracts")
+    return True
 
 
 def _wake(state: State, mono: float) -> None:

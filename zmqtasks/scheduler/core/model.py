@@ -238,8 +238,9 @@ class Worker:
     """
 
     __slots__ = (
-        "asked", "connection", "credit", "done", "draining", "functions", "heard", "held", "host", "load", "moved", "name",
-        "next", "nonce", "offered", "pid", "profile", "quarantine", "queues", "route", "running", "slots", "tasks",
+        "asked", "connection", "credit", "done", "draining", "functions", "heard", "held", "host", "load", "moved",
+        "name", "next", "nonce", "offered", "pid", "profile", "quarantine", "queues", "route", "running", "slots",
+        "tasks",
     )  # fmt: skip
 
     def __init__(self, nonce: bytes) -> None:
@@ -277,8 +278,8 @@ class Submitter:
     """
 
     __slots__ = (
-        "accepted", "connection", "flying", "flying_bytes", "host", "next_delivery", "outbox", "pid", "prefix", "python",
-        "route", "unacked", "user",
+        "accepted", "connection", "flying", "flying_bytes", "host", "next_delivery", "outbox", "pid", "prefix",
+        "python", "route", "unacked", "user",
     )  # fmt: skip
 
     def __init__(self, prefix: bytes) -> None:

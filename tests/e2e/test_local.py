@@ -1,0 +1,288 @@
+"""LocalCluster and local://: real processes, and what is left of them."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import zmqtasks
+from zmqtasks import errors
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[zmqtasks.LocalCluster]:
+    with zmqtasks.LocalCluster(workers=2) as made:
+        yield made
+
+
+@pytest.fixture
+def client(cluster: zmqtasks.LocalCluster) -> Iterator[zmqtasks.Client]:
+    with cluster.client() as made:
+        yield made
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 10) -> None:
+    end_time = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end_time, f"in {seconds} s it was never true that {what}"
+        time.sleep(0.01)
+
+
+def script(folder: Path, text: str, name: str = "script.py") -> list[str]:
+    path = folder / name
+    path.write_text(textwrap.dedent(text), encoding="utf-8")
+    return [sys.executable, str(path)]
+
+
+def run(folder: Path, text: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if name != "ZMQTASKS_BROKER"}
+    env["TMPDIR"] = str(folder)
+    return subprocess.run(
+        script(folder, text), cwd=folder, env=env, capture_output=True, text=True, timeout=seconds, check=False
+    )
+
+
+# ------------------------------------------------------------------------------------------------ the cluster
+
+
+def test_functions_run_on_the_workers(cluster: zmqtasks.LocalCluster, client: zmqtasks.Client) -> None:
+    assert client.submit(pow, 2, 10).result(timeout=10) == 1024
+    assert client.submit(lambda: os.getppid() != 0).result(10)
+    assert list(client.map(abs, range(-2000, 0))) == list(range(2000, 0, -1))
+    worker = psutil.Process(cluster.worker_pids[0])
+    pid = client.submit(os.getpid).result(10)
+    assert pid in [child.pid for child in worker.children(recursive=True)]
+
+
+def test_two_slots_run_two_jobs_at_once(client: zmqtasks.Client, tmp_path: Path) -> None:
+    def meet(mine: str, other: str) -> bool:
+        Path(mine).touch()
+        end_time = time.monotonic() + 10
+        while not Path(other).exists():
+            if time.monotonic() > end_time:
+                return False
+            time.sleep(0.005)
+        return True
+
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    assert client.gather(client.submit_many(meet, [((a, b), {}), ((b, a), {})]), 20) == [True, True]
+
+
+def test_exceptions_carry_the_remote_traceback(client: zmqtasks.Client) -> None:
+    def fails() -> None:
+        message = "on purpose"
+        raise LookupError(message)
+
+    with pytest.raises(LookupError, match="on purpose") as caught:
+        client.submit(fails).result(10)
+    assert "in fails" in str(caught.value.__cause__)
+
+
+def test_a_queued_job_can_be_cancelled_and_a_running_one_with_force(client: zmqtasks.Client) -> None:
+    running = [client.submit(time.sleep, 60) for _ in range(2)]
+    queued = client.submit(time.sleep, 60)
+    client.flush(10)
+    time.sleep(0.3)
+    assert queued.cancel()
+    assert not running[0].cancel()
+    assert client.cancel(running, force=True) == [True, True]
+    with pytest.raises(errors.JobCancelled):
+        running[0].result(10)
+    assert client.submit(pow, 2, 3).result(10) == 8
+
+
+def test_several_agents_share_the_slots_over_tcp() -> None:
+    with zmqtasks.LocalCluster(workers=3, agents=2, transport="tcp") as cluster, cluster.client() as client:
+        assert cluster.url.startswith("tcp://127.0.0.1:")
+        assert len(cluster.worker_pids) == 2
+        assert client.gather(client.submit_many(pow, [((2, i), {}) for i in range(100)]), 10)[-1] == 2**99
+
+
+def test_stopping_leaves_nothing() -> None:
+    cluster = zmqtasks.LocalCluster(workers=2)
+    client = cluster.client()
+    client.submit(time.sleep, 60)
+    client.flush(10)
+    processes = [psutil.Process(cluster.scheduler_pid), *map(psutil.Process, cluster.worker_pids)]
+    processes += [child for process in processes for child in process.children(recursive=True)]
+    folder = Path(cluster.url.removeprefix("ipc://")).parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+    cluster.stop()
+    cluster.stop()
+    assert not folder.exists()
+    wait_until(lambda: not [p for p in processes if p.is_running()], "all processes are gone", 3)
+    with pytest.raises(errors.ClientClosed):
+        client.submit(pow, 2, 2)
+
+
+def test_wrong_use_is_told() -> None:
+    for given in ({"workers": 0}, {"workers": 1, "agents": 2}, {"transport": "pigeon"}):
+        with pytest.raises(errors.BadOption):
+            zmqtasks.LocalCluster(**given)  # type: ignore[arg-type]
+
+
+def test_an_app_that_does_not_import_is_told() -> None:
+    with pytest.raises(errors.AppNotLoaded, match="no_such_app_anywhere"):
+        zmqtasks.LocalCluster(workers=1, app="no_such_app_anywhere")
+
+
+def test_a_cluster_that_does_not_come_up_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(errors.SchedulerUnreachable, match="local (scheduler|worker 1) was not ready within 0 s"):
+        zmqtasks.LocalCluster(workers=1, start_timeout=0)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(errors.SchedulerUnreachable, match="ended with exit code 1"):
+        zmqtasks.LocalCluster(workers=1)
+
+
+def test_kill_9_of_the_script_leaves_nothing(tmp_path: Path) -> None:
+    text = """
+        import time, zmqtasks
+        cluster = zmqtasks.LocalCluster(workers=2)
+        cluster.client().submit(time.sleep, 60).accepted(10)
+        print(cluster.scheduler_pid, *cluster.worker_pids, cluster.url, flush=True)
+        time.sleep(60)
+    """
+    with subprocess.Popen(script(tmp_path, text), stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        *pids, url = process.stdout.readline().split()
+        started = [psutil.Process(int(pid)) for pid in pids]
+        started += [child for one in started for child in one.children(recursive=True)]
+        assert len(started) >= 4
+        process.kill()
+    folder = Path(url.removeprefix("ipc://")).parent
+    wait_until(lambda: not [p for p in started if _lives(p)], "all processes are gone", 3)
+    wait_until(lambda: not folder.exists(), "the folder is gone", 3)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+# ------------------------------------------------------------------------------------------------ local://
+
+
+def test_an_app_without_a_broker_brings_its_own_cluster(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        """
+        import os
+        import zmqtasks
+
+        app = zmqtasks.App("script")
+        FACTOR = 3
+
+        @app.task
+        def triple(x):
+            print("in the job")
+            return [FACTOR * x, os.getpid(), zmqtasks.current_job() is not None]
+
+        @app.task(bind=True, autoretry_for=(LookupError,), max_retries=3)
+        def third_time(self, path):
+            with open(path, "a") as file:
+                file.write("x")
+            if os.path.getsize(path) < 3:
+                raise LookupError
+            return self.name
+
+        if __name__ == "__main__":
+            value, pid, known = triple.submit(4).result(20)
+            assert pid != os.getpid()
+            print(value, third_time.delay("tries").get(20), list(app.client.map(abs, [-1])))
+            assert zmqtasks.Client("local://").submit(pow, 2, 3).result(10) == 8
+        """,
+    )
+    assert done.stderr.splitlines() == ["in the job"]
+    assert done.stdout.splitlines() == ["12 __main__.third_time [1]"]
+    assert done.returncode == 0
+    assert not list(tmp_path.glob("zmqtasks-*"))
+
+
+def test_workers_of_local_know_the_app_of_a_module(tmp_path: Path) -> None:
+    (tmp_path / "conf.py").write_text(
+        'import zmqtasks\napp = zmqtasks.App("a", include=["more.tasks"])\n', encoding="utf-8"
+    )
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "tasks.py").write_text(
+        "from conf import app\nimport os\n@app.task(queue='high')\ndef who(n):\n    return [n, os.getppid()]\n"
+        "@app.task\ndef nested(n):\n    return who.submit(n).result(10)\n",
+        encoding="utf-8",
+    )
+    done = run(
+        tmp_path,
+        """
+        from more.tasks import nested, who
+        if __name__ == "__main__":
+            print(who.submit(1).result(20)[0], nested.delay(2).get(20)[0])
+        """,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("1 2\n", "", 0)
+
+
+def test_leaving_the_script_waits_for_unfinished_jobs(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        """
+        import time, zmqtasks
+        app = zmqtasks.App("script")
+
+        @app.task
+        def late(path):
+            time.sleep(1.5)
+            open(path, "w").close()
+
+        if __name__ == "__main__":
+            late.delay("done")
+        """,
+    )
+    assert (tmp_path / "done").exists()
+    assert done.stderr == "zmqtasks: local:// waits up to 30 s for 1 unfinished jobs\n"
+
+
+def test_a_script_that_fails_does_not_wait_and_names_what_it_drops(tmp_path: Path) -> None:
+    begin = time.monotonic()
+    done = run(
+        tmp_path,
+        """
+        import time, zmqtasks
+        client = zmqtasks.Client("local://")
+        jobs = [client.submit(time.sleep, 60) for _ in range(7)]
+        raise SystemExit("over") if False else KeyError("over")
+        """,
+    )
+    assert "KeyError" in done.stderr
+    assert "local:// drops 7 unfinished jobs with its cluster: " in done.stderr
+    assert "(time.sleep)" in done.stderr
+    assert "and 2 more" in done.stderr
+    assert time.monotonic() - begin < 15
+    assert not list(tmp_path.glob("zmqtasks-*"))
+
+
+def test_ctrl_c_ends_script_and_cluster(tmp_path: Path) -> None:
+    text = """
+        import time, zmqtasks
+        client = zmqtasks.Client("local://")
+        job = client.submit(time.sleep, 60)
+        job.accepted(10)
+        print(client.url, flush=True)
+        job.result()
+    """
+    with subprocess.Popen(
+        script(tmp_path, text), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert "KeyboardInterrupt" in err
+    assert "drops 1 unfinished jobs" in err
+    assert not Path(url.removeprefix("ipc://")).parent.exists()
