@@ -134,7 +134,7 @@ def test_an_app_that_does_not_import_is_told() -> None:
 
 
 def test_a_cluster_that_does_not_come_up_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(errors.SchedulerUnreachable, match="local (scheduler|worker 1) was not ready within 0 s"):
+    with pytest.raises(errors.SchedulerUnreachable, match=r"local (scheduler|worker 1) was not ready within 0 s"):
         zmqtasks.LocalCluster(workers=1, start_timeout=0)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(errors.SchedulerUnreachable, match="ended with exit code 1"):

@@ -129,8 +129,8 @@ def test_bind_passes_the_task(app: App) -> None:
     def who(self: Task, x: int) -> list[object]:
         return [self.name, x]
 
-    assert who(1) == ["who", 1]  # type: ignore[call-arg, arg-type]
-    assert who.delay(2).get(10) == ["who", 2]  # type: ignore[call-arg, arg-type]
+    assert who(1) == ["who", 1]
+    assert who.delay(2).get(10) == ["who", 2]
 
 
 def test_wrong_declarations_are_named(app: App) -> None:
@@ -162,7 +162,7 @@ def test_two_tasks_of_one_name(app: App) -> None:
     def one() -> None:
         pass
 
-    with pytest.raises(errors.ZmqTasksError, match="two tasks are called 'same'.*one and .*two"):
+    with pytest.raises(errors.ZmqTasksError, match=r"two tasks are called 'same'.*one and .*two"):
 
         @app.task(name="same")
         def two() -> None:
@@ -219,7 +219,7 @@ def test_includes_are_loaded_and_a_broken_one_is_named(tmp_path: Path, monkeypat
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "included_one.py").write_text("import included_two", encoding="utf-8")
     (tmp_path / "included_two.py").write_text("raise KeyError('the innermost')", encoding="utf-8")
-    with pytest.raises(errors.AppNotLoaded, match="included_one.*KeyError: 'the innermost'"):
+    with pytest.raises(errors.AppNotLoaded, match=r"included_one.*KeyError: 'the innermost'"):
         App("x", include=["included_one"]).load()
     (tmp_path / "included_two.py").write_text("", encoding="utf-8")
     App("x", include=["included_one"]).load()

@@ -388,7 +388,7 @@ def test_as_completed_streams(client: Client) -> None:
     assert sum(job.result() for job in as_completed(jobs, timeout=10)) == 999_000
 
 
-# ------------------------------------------------------------------------------------------------ breaks
+# ------------------------------------------------------------------------------------------------ when it breaks
 
 
 def test_jobs_survive_a_connection_that_breaks(scheduler: FakeScheduler, client: Client) -> None:

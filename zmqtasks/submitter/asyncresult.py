@@ -1,7 +1,7 @@
 """AsyncResult: a job with Celery's names and meanings."""
 
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar, overload
 
 from zmqtasks.errors import JobExpired, RemoteTraceback
 from zmqtasks.submitter.results import Job
@@ -42,6 +42,11 @@ class AsyncResult(Generic[R]):
         if self._job is None:
             self._job = self._find()
         return self._job
+
+    @overload
+    def get(self, timeout: float | None = None, *, propagate: Literal[True] = True) -> R: ...
+    @overload
+    def get(self, timeout: float | None = None, *, propagate: bool) -> R | BaseException: ...
 
     def get(self, timeout: float | None = None, *, propagate: bool = True) -> R | BaseException:
         """Wait for the result.

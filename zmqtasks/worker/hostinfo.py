@@ -73,7 +73,8 @@ def keep_freed_memory() -> None:
     """Have glibc keep some freed memory instead of giving it back at once.
 
     It begins by mapping each block above 128 KiB anew, and the page faults of that cost more than all the copies of a
-    1 MB payload (an echo ran at 167 MB/s, with this at 415). These are values that it reaches by itself where larger blocks are freed.
+    1 MB payload (an echo ran at 167 MB/s, with this at 415). These are values that it reaches by itself where larger
+    blocks are freed.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,0 +1,22 @@
+"""The steady state of the core makes no reference cycles: automatic garbage collection is off in the daemon."""
+
+import gc
+
+from tests.sim.history import History
+
+
+def test_a_history_leaves_no_cycles_behind_in_the_core() -> None:
+    history = History(2)
+    gc.collect()
+    gc.disable()
+    try:
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        history.run()
+        gc.collect()
+        ours = [o for o in gc.garbage if type(o).__module__.startswith("zmqtasks.scheduler")]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert history.scheduler.core.state.counters["succeeded"] > 0
+    assert not ours, f"unreachable, but not freed: {ours[:5]}"
