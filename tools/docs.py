@@ -93,7 +93,6 @@ MEANINGS = {
     "Results.ends": "jobs that did not succeed",
     "Run.first": "number of the first",
     "Run.results": "encoded results of consecutive numbers, all of one target",
-    "Run.codec": "of the results; must be that of the Work",
     "Spec.backoff_max": "no wait before a retry is longer",
     "Spec.queue": "name of the queue",
     "Status.counters": "name → count of events since the start",
@@ -432,9 +431,7 @@ def example() -> list[Frame]:
     reason = payload.failure("builtins.TypeError", "unsupported operand")
     told.say(
         WORKER,
-        wire.Done(
-            [wire.Run(1, [msgspec.msgpack.encode(3)], "msgpack", 0.5, 0.5)], [wire.End(2, wire.FAILED, reason, 0.25)]
-        ),
+        wire.Done([wire.Run(1, [msgspec.msgpack.encode(3)], 0.5, 0.5)], [wire.End(2, wire.FAILED, reason, 0.25)]),
         "Number 1 returned 3 after half a second, number 2 raised.",
         {
             "Results": "The first delivery: a value for job 0, a failure (state 6) for job 1.",

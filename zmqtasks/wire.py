@@ -196,11 +196,10 @@ LOST: Final = 5  # it ran, or may have, and its outcome died with the child: not
 
 
 class Run(Struct, array_like=True, gc=False):
-    """Consecutive numbers that all succeeded."""
+    """Consecutive numbers of one target that all succeeded; their results are in the codec of their Work."""
 
     first: int
     results: list[bytes]
-    codec: str
     total: float  # seconds that they ran, together
     longest: float  # seconds of the longest
 

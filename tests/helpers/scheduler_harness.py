@@ -158,7 +158,7 @@ class WorkerPeer(Peer):
         values = results or [b"result %d" % number for number in told]
         runs, at = [], 0
         for first, count in spans(told):
-            runs.append(wire.Run(first, values[at : at + count], "msgpack", took * count, took))
+            runs.append(wire.Run(first, values[at : at + count], took * count, took))
             at += count
         self.report(runs=runs)
 

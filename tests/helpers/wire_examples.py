@@ -38,7 +38,7 @@ _MESSAGES: list[Any] = [
     wire.Kill([(78, 1)]),
     wire.Forget([DIGEST]),
     wire.Heartbeat(79, [(78, 2)], [78]),
-    wire.Done([wire.Run(1, [b"r1", b"r2"], "msgpack", 0.5, 0.25)], [wire.End(3, wire.CRASHED, b"failure", 0.125)]),
+    wire.Done([wire.Run(1, [b"r1", b"r2"], 0.5, 0.25)], [wire.End(3, wire.CRASHED, b"failure", 0.125)]),
     wire.Retracted([(79, 1)], [(78, 1)]),
     wire.Draining(),
     wire.Goodbye(),

@@ -147,7 +147,7 @@ def round_trip(w, s, first=0):
     """One job through the daemon."""
     assert s.ask(submit(first, 1)) == wire.Accepted(PREFIX, [(first, 1)])
     assign = w.next(wire.Assign)
-    w.send(wire.Done([wire.Run(assign.number, [b"result"], "msgpack", 0.1, 0.1)], []))
+    w.send(wire.Done([wire.Run(assign.number, [b"result"], 0.1, 0.1)], []))
     results = s.next(wire.Results)
     assert (results.counters, results.values) == ([first], [b"result"])
     s.send(wire.ResultAck(results.delivery))
@@ -196,7 +196,7 @@ def test_thousands_of_jobs(start, peers, url):
                 message = peer.decode(data)
                 if isinstance(message, wire.Assign):
                     args = [a for work in message.works for a in work.args]
-                    run = wire.Run(message.number, args, "msgpack", 1e-6 * len(args), 1e-6)
+                    run = wire.Run(message.number, args, 1e-6 * len(args), 1e-6)
                     peer.send(wire.Done([run], []))
                 elif isinstance(message, wire.Accepted):
                     accepted += sum(n for _, n in message.counters)
@@ -214,7 +214,7 @@ def test_a_large_payload_goes_through(start, peers, url):
     s.next(wire.Accepted)
     assign = w.next(wire.Assign)
     assert assign.works[0].args == [data]
-    w.send(wire.Done([wire.Run(1, [data], "msgpack", 0.1, 0.1)], []))
+    w.send(wire.Done([wire.Run(1, [data], 0.1, 0.1)], []))
     assert s.next(wire.Results).values == [data]
 
 
@@ -236,7 +236,7 @@ def test_results_come_again_over_the_next_connection(start, peers, url):
     s.ask(submit(0, 1), wire.Accepted)
     s.link.close()
     w.next(wire.Assign)
-    w.send(wire.Done([wire.Run(1, [b"late"], "msgpack", 0.1, 0.1)], []))
+    w.send(wire.Done([wire.Run(1, [b"late"], 0.1, 0.1)], []))
     w.next(wire.DoneAck)
     again = peers(daemon.url, wire.decode_to_submitter)
     again.ask(submitter_hello(), wire.SubmitterWelcome)
@@ -421,7 +421,7 @@ def test_a_stop_of_the_daemon_costs_no_worker_its_lease(start, peers):
     time.sleep(2.0)
     os.kill(daemon.process.pid, signal.SIGCONT)
     w.send(wire.Heartbeat(assign.number, spans([assign.number]), [assign.number]))
-    w.send(wire.Done([wire.Run(assign.number, [b"r"], "msgpack", 0.1, 0.1)], []))
+    w.send(wire.Done([wire.Run(assign.number, [b"r"], 0.1, 0.1)], []))
     assert w.next() == wire.DoneAck([(1, 1)])
     assert s.next(wire.Results).values == [b"r"]
     assert "stood still" in daemon.end()[1]

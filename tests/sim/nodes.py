@@ -295,7 +295,7 @@ class Child:
             self.runs[-1].total += plan.seconds
             self.runs[-1].longest = max(self.runs[-1].longest, plan.seconds)
         else:
-            self.runs.append(Run(number, [plan.value(attempt)], "msgpack", plan.seconds, plan.seconds))
+            self.runs.append(Run(number, [plan.value(attempt)], plan.seconds, plan.seconds))
         if self.jobs and self.owner.world.chance(0.3):
             self._report(finished=False)
         self._next()

@@ -27,7 +27,7 @@ logger = logging.getLogger("zmqtasks.scheduler")
 
 TURN_SECONDS = 0.002  # turns are short: input is drained for so long at most
 TURN_MESSAGES = 1_000
-IDLE = 1.0  # seconds; the loop wakes at least so often, to notice a gap
+IDLE = 0.25  # seconds; the loop wakes at least so often: a gap is measured to this accuracy
 PARKED = 0.005  # seconds between tries of messages that found no room
 PROBES = (0.0, 0.002, 0.01, 0.05)  # seconds after a disconnect at which every peer is tried; zmq needs a moment
 SWEEP = 30.0  # seconds between garbage collections of what an error path may have left; steady work makes no cycles

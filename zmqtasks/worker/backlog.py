@@ -196,7 +196,7 @@ class Outcomes:
 def part_of(run: Run, low: int, high: int) -> Run:
     """The numbers low … high - 1 of a run; its time is shared out evenly."""
     results = run.results[low - run.first : high - run.first]
-    return Run(low, results, run.codec, run.total * len(results) / len(run.results), run.longest)
+    return Run(low, results, run.total * len(results) / len(run.results), run.longest)
 
 
 def dones(runs: list[Run], ends: list[End]) -> Iterator[Done]:

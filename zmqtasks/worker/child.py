@@ -182,12 +182,12 @@ class Child:
         claim = self._claim
         assert claim is not None  # noqa: S101  (called while one runs)
         if max(map(len, results)) <= claim.max_payload:
-            self._runs.append(Run(first, results, claim.codec, total, longest))
+            self._runs.append(Run(first, results, total, longest))
             return
         share = total / len(results)
         for number, data in enumerate(results, first):
             if len(data) <= claim.max_payload:
-                self._runs.append(Run(number, [data], claim.codec, share, longest))
+                self._runs.append(Run(number, [data], share, longest))
             else:
                 text = f"{claim.name}: the result has {len(data)} bytes, the scheduler takes {claim.max_payload}"
                 self._ends.append(End(number, FAILED, payload.failure("PayloadTooLarge", text), share))

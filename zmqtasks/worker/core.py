@@ -143,6 +143,8 @@ class WorkerCore:
         self._phase = HELLO
         self._drain_told = False
         work.retracted.clear()  # the hello does not list them
+        work.started.clear()
+        work.asked.clear()
         fx.sends.append(
             wire.WorkerHello(
                 magic=wire.MAGIC,
@@ -199,7 +201,7 @@ class WorkerCore:
         self.work.release(message.numbers)
 
     def _on_retract(self, message: wire.Retract, now: Now, fx: Effects) -> None:
-        fx.reclaim |= self.work.retract(message.numbers)
+        fx.reclaim |= self.work.retract(message.numbers, answer=True)
 
     def _on_kill(self, message: wire.Kill, now: Now, fx: Effects) -> None:
         fx.reclaim |= self.work.retract(message.numbers, kill=True)
@@ -250,6 +252,7 @@ class WorkerCore:
         """These claims stood in the shared queue and were read back: nobody has started them."""
         self._reclaiming = False
         self.work.take_back(claims)
+        self.work.tell_started()
         if self._seeking or self.work.doomed:
             fx.look = True
         self._end_turn(fx)
@@ -328,10 +331,11 @@ class WorkerCore:
         work = self.work
         if self._phase == UP:
             self._tell_drain(fx)
-            if work.retracted:
+            if work.retracted or work.started:
                 numbers = sorted(n for first, count in work.retracted for n in range(first, first + count))
-                fx.sends.append(wire.Retracted(spans(numbers)))
+                fx.sends.append(wire.Retracted(spans(numbers), spans(work.started)))
                 work.retracted.clear()
+                work.started.clear()
             if work.fresh_runs or work.fresh_ends:
                 fx.sends.extend(dones(work.fresh_runs, work.fresh_ends))
         work.fresh_runs.clear()  # what could not be sent now is sent after the next Welcome: it is kept

@@ -33,6 +33,8 @@ class Workload:
     Attributes:
         fresh_runs, fresh_ends: outcomes since the last turn; the core sends and empties them.
         retracted: spans handed back since then; the same.
+        started: numbers that were asked for since then, but are in a child's hands; the same.
+        asked: pushed numbers of which the scheduler wants to know whether they have started.
         wanted: pushed numbers that somebody wants back; handed back if they return unstarted.
         doomed: those of them whose child is to be killed if it runs them.
         max_payload: bytes that a result may have.
@@ -49,6 +51,8 @@ class Workload:
         self.fresh_runs: list[Run] = []
         self.fresh_ends: list[End] = []
         self.retracted: list[Span] = []
+        self.asked: set[int] = set()
+        self.started: list[int] = []
         self.wanted: set[int] = set()
         self.doomed: set[int] = set()
         self.max_payload = 64 * 1024 * 1024
@@ -145,8 +149,11 @@ class Workload:
                     pushed = True
         return pushed
 
-    def retract(self, spans: list[Span], *, kill: bool = False) -> bool:
-        """Hand back what has not started. Whether some may stand unstarted in the shared queue."""
+    def retract(self, spans: list[Span], *, kill: bool = False, answer: bool = False) -> bool:
+        """Hand back what has not started. Whether some may stand unstarted in the shared queue.
+
+        `kill`: end also what has started. `answer`: tell what has started.
+        """
         pushed = False
         for first, count in spans:
             for state, start, n in self.ledger.segments(first, count):
@@ -156,10 +163,17 @@ class Workload:
                     self.retracted.append((start, n))
                 elif state == PUSHED:
                     self.wanted.update(range(start, start + n))
+                    if answer:
+                        self.asked.update(range(start, start + n))
                     if kill:
                         self.doomed.update(range(start, start + n))
                     pushed = True
         return pushed
+
+    def tell_started(self) -> None:
+        """The shared queue was read to its end: what was asked for and did not come back is with a child."""
+        self.started += sorted(number for number in self.asked if number in self.wanted)
+        self.asked.clear()
 
     def retract_all(self) -> bool:
         """Hand back everything that has not started. Whether some may stand unstarted in the shared queue."""

@@ -94,10 +94,10 @@ def test_a_task_whose_time_varies_is_taken_for_its_longest(h):
     w, s = h.worker(credit=1000), h.submitter()
     s.submit(101)
     w.assigned()
-    w.report(runs=[wire.Run(1, [b""], "msgpack", 0.00001, 0.00001)])
+    w.report(runs=[wire.Run(1, [b""], 0.00001, 0.00001)])
     held = len(w.assigned())
     assert held == 100
-    w.report(runs=[wire.Run(2, [b""] * 100, "msgpack", 0.1001, 0.1)])
+    w.report(runs=[wire.Run(2, [b""] * 100, 0.1001, 0.1)])
     s.results()
     s.submit(10)
     assert len(w.assigned()) == 1  # 1 ms on average, but it may be 100 ms

@@ -61,7 +61,7 @@ def test_nothing_is_seen_before_it_is_durable_but_work_goes_out(h):
     s.send(s.message(2))
     s.expect()
     assert w.assigned() == [0]  # a lost Assign is a second run, never a loss
-    w.send(wire.Done([wire.Run(1, [b"r"], "msgpack", 0.5, 0.5)], []))
+    w.send(wire.Done([wire.Run(1, [b"r"], 0.5, 0.5)], []))
     assert w.assigned() == [1]
     s.expect()
     h.sync()

@@ -26,7 +26,7 @@ def test_arguments_are_stored_before_their_record_and_loaded_before_they_are_sen
     assert (h.job().state, w.inbox) == (WAITING, [])
     h.turn()
     assert w.expect(wire.Assign).works[0].args == [BIG]
-    fx = w.send(wire.Done([wire.Run(1, [b"small"], "msgpack", 0.1, 0.1)], []))
+    fx = w.send(wire.Done([wire.Run(1, [b"small"], 0.1, 0.1)], []))
     assert fx.drops == [1]
     assert h.journal.stored == {}
     w.expect(wire.DoneAck)
@@ -37,7 +37,7 @@ def test_results_are_stored_and_loaded_in_order(h):
     w, s = h.worker(slots=3), h.submitter()
     s.submit(3)
     w.assigned()
-    fx = w.send(wire.Done([wire.Run(1, [b"one", ANSWER, b"three"], "msgpack", 0.1, 0.1)], []))
+    fx = w.send(wire.Done([wire.Run(1, [b"one", ANSWER, b"three"], 0.1, 0.1)], []))
     assert fx.records == [Succeeded(s.prefix, [0, 1, 2], [b"one", 1, b"three"])]
     assert list(s.results(ack=False)) == [0]
     h.turn()

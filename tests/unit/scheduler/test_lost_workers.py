@@ -200,7 +200,7 @@ def test_a_returning_worker_is_told_to_drop_what_is_over(h):
     a, s = h.worker("a", slots=2), h.submitter()
     s.submit(2)
     a.assigned()
-    a.send(wire.Done([wire.Run(1, [b"x"], "msgpack", 0.1, 0.1)], []))
+    a.send(wire.Done([wire.Run(1, [b"x"], 0.1, 0.1)], []))
     a.inbox.clear()
     a.held[1] = wire.Held(1, s.prefix, 0, 12345)  # as if the acknowledgement had been lost
     a.connect()
@@ -262,7 +262,7 @@ def test_a_heartbeat_may_list_more_than_was_ever_assigned(h):
 def test_numbers_at_the_edge_of_64_bits_do_no_harm(h):
     a = h.worker("a")
     top = 2**64 - 1
-    a.send(wire.Done([wire.Run(top, [b"", b""], "msgpack", 0.1, 0.1)] * 2, [wire.End(top, 1, b"", 0.1)] * 2))
+    a.send(wire.Done([wire.Run(top, [b"", b""], 0.1, 0.1)] * 2, [wire.End(top, 1, b"", 0.1)] * 2))
     a.expect(wire.DoneAck)
 
 

@@ -21,7 +21,7 @@ def test_a_run_of_results_is_one_record_and_one_message(h):
     w, s = h.worker(slots=3), h.submitter()
     s.submit(3)
     w.assigned()
-    fx = w.send(wire.Done([wire.Run(1, [b"a", b"b", b"c"], "msgpack", 0.3, 0.1)], []))
+    fx = w.send(wire.Done([wire.Run(1, [b"a", b"b", b"c"], 0.3, 0.1)], []))
     assert fx.records == [Succeeded(s.prefix, [0, 1, 2], [b"a", b"b", b"c"])]
     results = wire.Results(1, s.prefix, "msgpack", [0, 1, 2], [b"a", b"b", b"c"], [])
     assert fx.sends == [Send(s.route, results, 3), Send(w.route, wire.DoneAck([(1, 3)]), 3)]
@@ -34,7 +34,7 @@ def test_failures_travel_with_their_payload(h):
     s.submit(2)
     w.assigned()
     w.report(
-        runs=[wire.Run(1, [b"fine"], "msgpack", 0.1, 0.1)],
+        runs=[wire.Run(1, [b"fine"], 0.1, 0.1)],
         ends=[wire.End(2, wire.FAILED, payload.failure("builtins.ValueError", "no"), 0.1)],
     )
     failure = wire.JobEnd(1, FAILED, payload.failure("builtins.ValueError", "no"))
@@ -285,7 +285,7 @@ def test_two_runs_in_one_message_with_a_failure_between(h):
     w, s = h.worker(slots=5), h.submitter()
     s.submit(5)
     w.assigned()
-    runs = [wire.Run(4, [b"d", b"e"], "msgpack", 0.2, 0.1), wire.Run(1, [b"a", b"b"], "msgpack", 0.2, 0.1)]
+    runs = [wire.Run(4, [b"d", b"e"], 0.2, 0.1), wire.Run(1, [b"a", b"b"], 0.2, 0.1)]
     w.report(runs=runs, ends=[wire.End(3, wire.FAILED, b"not MessagePack \xc1", 0.1)])
     assert list(s.results()) == [3, 4, 0, 1, 2]
 
@@ -295,7 +295,7 @@ def test_impossible_run_times_are_not_believed(h, times):
     w, s = h.worker(), h.submitter()
     s.submit(3)
     w.assigned()
-    w.report(runs=[wire.Run(1, [b""], "msgpack", *times)])
+    w.report(runs=[wire.Run(1, [b""], *times)])
     assert w.assigned() == [1]  # still of unknown time: one per slot
     w.done()
     assert w.assigned() == [2]

@@ -127,4 +127,4 @@ def work(first: int, count: int, task: str = "add", args: bytes = b"x") -> Work:
 
 
 def run(first: int, count: int, each: float = 1e-5) -> Run:
-    return Run(first, [b"r"] * count, "msgpack", each * count, each)
+    return Run(first, [b"r"] * count, each * count, each)

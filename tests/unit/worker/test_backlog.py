@@ -55,18 +55,18 @@ def test_a_slow_first_call_is_soon_forgotten():
 
 def test_outcomes_are_discarded_in_any_pieces():
     outcomes = Outcomes()
-    outcomes.runs[1] = Run(1, [b"1", b"2", b"3", b"4"], "json", 4.0, 1.0)
+    outcomes.runs[1] = Run(1, [b"1", b"2", b"3", b"4"], 4.0, 1.0)
     outcomes.ends[5] = End(5, 1, b"", 0.0)
     outcomes.discard(2, 2)
     assert list(outcomes.numbers()) == [5, 1, 4]
-    assert outcomes.runs[4] == Run(4, [b"4"], "json", 1.0, 1.0)
+    assert outcomes.runs[4] == Run(4, [b"4"], 1.0, 1.0)
     outcomes.discard(4, 2)
     outcomes.discard(1, 1)
     assert list(outcomes.numbers()) == []
 
 
 def test_a_run_too_large_for_a_message_is_cut():
-    run = Run(1, [b"x" * 30_000] * 5, "json", 5.0, 1.0)
+    run = Run(1, [b"x" * 30_000] * 5, 5.0, 1.0)
     ends = [End(9, 1, b"e" * 40_000, 0.0)]
     assert [[(r.first, len(r.results)) for r in d.runs] for d in dones([run], ends)] == [
         [(1, 2)],
@@ -75,6 +75,4 @@ def test_a_run_too_large_for_a_message_is_cut():
         [],
     ]
     assert list(dones([], [])) == []
-    assert list(dones([Run(1, [b"x" * 99_999], "json", 1.0, 1.0)], [])) == [
-        Done([Run(1, [b"x" * 99_999], "json", 1.0, 1.0)], [])
-    ]
+    assert list(dones([Run(1, [b"x" * 99_999], 1.0, 1.0)], [])) == [Done([Run(1, [b"x" * 99_999], 1.0, 1.0)], [])]

@@ -199,10 +199,10 @@ def test_outcomes_go_in_messages_of_bounded_size(worker):
     worker.up()
     worker.assign(3)
     worker.numbers()
-    large = wire.Run(1, [b"r" * 60_000], "msgpack", 1.0, 1.0)
+    large = wire.Run(1, [b"r" * 60_000], 1.0, 1.0)
     worker.report(1, [large])
     worker.disconnect()
-    second = wire.Run(2, [b"r" * 60_000], "msgpack", 1.0, 1.0)
+    second = wire.Run(2, [b"r" * 60_000], 1.0, 1.0)
     worker.report(2, [second])
     worker.numbers()
     worker.all_sent()
@@ -301,7 +301,7 @@ def test_retract_gives_back_what_waits_and_what_no_child_has_taken(worker):
     worker.handle(Retract([(1, 3)]))  # 1 is with a child, 2 in the queue, 3 waits
     assert worker.sent_one(Retracted) == Retracted([(3, 1)])
     worker.reclaimed(2)
-    assert worker.sent_one(Retracted) == Retracted([(2, 1)])
+    assert worker.sent_one(Retracted) == Retracted([(2, 1)], started=[(1, 1)])
     assert worker.numbers() == [[4]]
     worker.report(1, [run(1, 1)])
     worker.sent_one(Done)

@@ -139,7 +139,7 @@ class World:
             if self.random.random() < 0.2:
                 ends += [End(n, 1, b"no", 1e-5) for n in range(first, first + count)]
             else:
-                runs.append(Run(first, [b"r"] * count, "json", 1e-5 * count, self.random.choice([1e-5, 0.1])))
+                runs.append(Run(first, [b"r"] * count, 1e-5 * count, self.random.choice([1e-5, 0.1])))
         self.unreported[child].clear()
         if finished:
             del self.claims[child]
