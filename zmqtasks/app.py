@@ -105,8 +105,8 @@ class App:
             declared: name (else module.function), bind (pass the task as first argument), queue, serializer ("msgpack",
                 "json", "pickle", "cloudpickle"), autoretry_for (exceptions), dont_autoretry_for, max_retries (attempts
                 after these exceptions, 3), retry_backoff (seconds before the first, doubling; True is 1 s),
-                retry_backoff_max (600 s), crash_budget (3), result_ttl (seconds), ignore_result (the scheduler keeps
-                no result once it is delivered).
+                retry_backoff_max (600 s), retry_jitter (True: wait for a random share of it), crash_budget (3),
+                result_ttl (seconds), ignore_result (the scheduler keeps no result once it is delivered).
 
         Raises:
             BadOption: there is no such option, or it cannot have that value.
@@ -150,6 +150,7 @@ class App:
             "retries": given.get("max_retries", 3) if given.get("autoretry_for") else None,
             "backoff": _FIRST_BACKOFF if backoff is True else backoff or None,
             "backoff_max": given.get("retry_backoff_max"),
+            "jitter": bool(given.get("retry_jitter", True)) if backoff else None,
             "crash_budget": given.get("crash_budget"),
             "result_ttl": 0.0 if given.get("ignore_result") else given.get("result_ttl"),
         })  # fmt: skip

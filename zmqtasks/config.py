@@ -7,6 +7,7 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 DEFAULT_PORT = 5555
+DEFAULT_BROKER = f"tcp://127.0.0.1:{DEFAULT_PORT}"
 DEFAULT_QUEUE = "default"
 
 # A control message holds at most so many jobs and, unless a single payload is larger, so many bytes: short turns,

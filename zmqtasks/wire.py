@@ -43,6 +43,7 @@ class Spec(Struct, array_like=True, gc=False, frozen=True):
     result_ttl: float = -1.0  # below 0: the scheduler's default
     not_before: float = 0.0  # Unix time
     fail_unknown: bool = False  # end the job at once if no worker of the queue knows the task
+    jitter: bool = False  # wait for a random share of the back-off, so that retries do not come in waves
 
 
 class Held(Struct, array_like=True, gc=False, frozen=True):

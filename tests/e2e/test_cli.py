@@ -374,3 +374,13 @@ def test_the_module_and_the_command_are_the_same():
     for start in ([sys.executable, "-m", "zmqtasks"], [str(command)]):
         done = subprocess.run([*start, "--version"], capture_output=True, text=True, check=True)
         assert re.fullmatch(r"zmqtasks \d+\.\d+\.\d+\S*\n", done.stdout)
+
+
+def test_a_worker_takes_the_broker_that_its_app_names(folder, url):
+    """As in Celery: `zmqtasks -A app worker` needs no --broker where the app says it."""
+    (folder / "named.py").write_text(f"from zmqtasks import App\napp = App('named', broker={url!r})\n")
+    worker = Process(folder, ["-A", "named", "worker", "-c", "1", "-n", "named"])
+    try:
+        worker.line("^zmqtasks worker named ready")
+    finally:
+        assert worker.stop() == 0

@@ -105,7 +105,7 @@ def test_what_a_task_declares_reaches_the_scheduler(app: App, scheduler: FakeSch
     assert task.options(queue="low", retries=1, countdown=0).submit(2).result(10) == 2
     assert task.apply_async([3], queue="low", task_id="mine").get(10) == 3
     first, second, third = scheduler.of(wire.Submit)
-    assert first.spec == wire.Spec("high", "", 5, 1.0, 60.0, 0, 9.0)
+    assert first.spec == wire.Spec("high", "", 5, 1.0, 60.0, 0, 9.0, jitter=True)
     assert (second.spec.queue, second.spec.retries) == ("low", 1)
     assert second.spec.not_before > 0
     assert first.codec == "json"

@@ -55,7 +55,7 @@ MUTANTS = (
     Mutant("a hello does not take back lost assignments", _CORE + "workers",
            "if attempts.get(number) != job.attempt]", "if False]", "liveness", 51),
     Mutant("adoption does not compare attempts", _CORE + "workers",
-           "job.attempt != held.attempt or job.state != READY", "job.state != READY", "fence", 94),
+           "job.attempt != held.attempt or job.state != READY", "job.state != READY", "fence", 127),
     Mutant("adoption takes no credit", _CORE + "workers", "    worker.credit -= 1\n", "", "credit", 4),
     Mutant("credit is not returned", _CORE + "lifecycle", "    worker.credit += 1\n", "", "credit", 0),
     Mutant("a lost worker's jobs are forgotten", _CORE + "workers",
@@ -69,7 +69,7 @@ MUTANTS = (
     Mutant("an acknowledgement does not open the window", _CORE + "submitters",
            "        submitter.flying -= len(jobs)\n", "", "liveness", 1),
     Mutant("results are not sent again after a hello", _CORE + "submitters",
-           "submitter.outbox.extendleft(reversed(jobs))", "pass", "liveness", 13),
+           "submitter.outbox.extendleft(reversed(jobs))", "pass", "liveness", 30),
     Mutant("loaded bytes wake nobody", _CORE + "core", "        job = state.waiting.pop(number, None)\n",
            "        job = None\n", "liveness", 0),
     Mutant("a job that was cancelled while it was loaded stays behind", _CORE + "lifecycle",
@@ -97,7 +97,7 @@ MUTANTS = (
            '            self.state.count("repeated_hellos")\n        else:\n            verb(self.state, worker, message, now, fx)',
            '            workers.on_hello(self.state, route, message, now, fx, "")\n        else:\n            verb(self.state, worker, message, now, fx)', "budget", 1),
     Mutant("watchers are forgotten", "scheduler.core.lifecycle",
-           "                watcher.outbox.append(job)\n", "", "liveness", 6),
+           "                watcher.outbox.append(job)\n", "", "liveness", 3),
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ OPTIONS: Final = (  # the job id has its own field
     "retries",
     "backoff",
     "backoff_max",
+    "jitter",
     "crash_budget",
     "result_ttl",
     "eta",
@@ -43,6 +44,7 @@ class JobLine(Struct, forbid_unknown_fields=True):
     retries: Count | UnsetType = UNSET
     backoff: Seconds | UnsetType = UNSET
     backoff_max: Seconds | UnsetType = UNSET
+    jitter: bool | UnsetType = UNSET
     crash_budget: Count | UnsetType = UNSET
     result_ttl: Seconds | UnsetType = UNSET
     eta: Seconds | datetime | UnsetType = UNSET

@@ -11,11 +11,10 @@ from typing import Any, Final, TypeVar
 import click
 
 from zmqtasks import logs
-from zmqtasks.config import DEFAULT_PORT
+from zmqtasks.config import DEFAULT_BROKER
 from zmqtasks.logs import LEVELS
 
 BROKER_VARIABLE: Final = "ZMQTASKS_BROKER"
-DEFAULT_BROKER: Final = f"tcp://127.0.0.1:{DEFAULT_PORT}"
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -2,7 +2,8 @@
 
 import click
 
-from zmqtasks.cli._shared import DEFAULT_BROKER, Example, daemon_options
+from zmqtasks.cli._shared import Example, daemon_options
+from zmqtasks.config import DEFAULT_BROKER
 
 
 def _networks(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:

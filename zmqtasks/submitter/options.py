@@ -10,7 +10,7 @@ from zmqtasks.errors import BadOption, NotAvailable
 from zmqtasks.wire import Spec
 
 KNOWN: Final = frozenset({
-    "queue", "retries", "backoff", "backoff_max", "crash_budget", "result_ttl", "eta", "countdown", "job_id",
+    "queue", "retries", "backoff", "backoff_max", "jitter", "crash_budget", "result_ttl", "eta", "countdown", "job_id",
     "on_unknown",
 })  # fmt: skip
 LATER: Final = frozenset({
@@ -45,6 +45,8 @@ def check(options: Options, known: frozenset[str] = KNOWN, what: str = "option")
         value = found[name]
         if isinstance(value, bool) or not isinstance(value, kinds) or (positive and value < 0):
             raise BadOption(f"{what} {name}= is {said}, not {value!r}")
+    if not isinstance(found.get("jitter", False), bool):
+        raise BadOption(f"{what} jitter= is True or False, not {found['jitter']!r}")
     if found.get("on_unknown") not in {None, "wait", "fail"}:
         raise BadOption(f'{what} on_unknown= is "wait" or "fail", not {found["on_unknown"]!r}')
     if "eta" in found and "countdown" in found:
@@ -96,4 +98,5 @@ def spec(options: Options, *, python: str, wall: float) -> Spec:
         result_ttl=float(options.get("result_ttl", -1.0)),
         not_before=not_before,
         fail_unknown=options.get("on_unknown") == "fail",
+        jitter=bool(options.get("jitter", False)),
     )

@@ -87,6 +87,7 @@ class Submitting:
 
         Args:
             given: queue (name), retries (attempts after an exception), backoff and backoff_max (seconds before them),
+                jitter (wait for a random share of these),
                 crash_budget (deaths of its process that a job may be running in), result_ttl (seconds that the result
                 is kept), eta (datetime or Unix time) or countdown (seconds) before which it does not start, job_id
                 (an id of your own, for one job), on_unknown ("wait" or "fail" if no worker knows the task).

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from zmqtasks import clock, wire
 from zmqtasks.clock import Now
-from zmqtasks.config import WorkerSettings
+from zmqtasks.config import DEFAULT_BROKER, WorkerSettings
 from zmqtasks.errors import PeerError
 from zmqtasks.payload import python_version
 from zmqtasks.transport import Change, Context, Link, Waitable, Wakeup, parse_url, wait
@@ -39,7 +39,7 @@ class WorkerOptions:
     """What `run_worker` is told.
 
     Attributes:
-        broker: the scheduler, tcp://HOST:PORT or ipc://PATH.
+        broker: the scheduler, tcp://HOST:PORT or ipc://PATH; empty: the one that the app names, else this machine's.
         name: for people; empty: worker@HOST.
         concurrency: how many jobs run at once.
         queues: those it takes; empty: `default` and those that the app's tasks name.
@@ -73,7 +73,8 @@ def run_worker(options: WorkerOptions) -> int:
         BadUrl: the broker's URL is wrong.
         ProtocolMismatch, NotAuthorized: the scheduler refused this worker.
     """
-    parse_url(options.broker)
+    if options.broker:
+        parse_url(options.broker)
     hostinfo.allow_many_files()
     hostinfo.keep_freed_memory()
     wakeup = Wakeup()
@@ -91,6 +92,7 @@ class Agent:
         self._wakeup = wakeup
         self._context: Context | None = None
         self._link: Link | None = None
+        self._url = ""
         self._core: WorkerCore | None = None
         self._pool = Pool(options.concurrency, options.app or "", self._name, options.loglevel)
         self._signals = received
@@ -237,7 +239,8 @@ class Agent:
         )
         self._core = WorkerCore(WorkerSettings(slots, credit), identity)
         self._context = Context()
-        self._link = Link(self._context, options.broker, random.random())
+        self._url = options.broker or loaded.broker or DEFAULT_BROKER
+        self._link = Link(self._context, self._url, random.random())
         self._more = True  # the connection is opened in the next turn
 
     def _tell_state(self, core: WorkerCore, now: Now) -> None:
@@ -255,7 +258,7 @@ class Agent:
         elif now.mono >= self._say_silent_at:
             self._say_silent_at = now.mono + 60.0
             silent = now.mono - self._silent_since
-            log.warning("no scheduler has answered at %s for %.0f s; it is tried again", self._options.broker, silent)
+            log.warning("no scheduler has answered at %s for %.0f s; it is tried again", self._url, silent)
 
     def _on_signals(self, now: Now, fx: Effects) -> None:
         while self._signals:

@@ -82,6 +82,7 @@ class Ready(Struct, array_like=True, gc=False, tag=1):
     tasks: list[str]
     queues: list[str]
     error: str
+    broker: str = ""  # the app's own, if it names one that others can reach
 
 
 class Forked(Struct, array_like=True, gc=False, tag=2):

@@ -20,7 +20,7 @@ from zmqtasks import logs
 from zmqtasks.errors import ZmqTasksError
 from zmqtasks.worker import child, hostinfo
 from zmqtasks.worker.claims import Boot, Exited, Fork, Forked, FromForkServer, Ready, Slay, decode_to_forkserver, encode
-from zmqtasks.worker.loading import AppLike, Tasks, load_app, queues_of
+from zmqtasks.worker.loading import AppLike, Tasks, broker_of, load_app, queues_of
 from zmqtasks.worker.packets import files_in
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class ForkServer:
         self._by_exec = hostinfo.threads() > 1
         gc.collect()
         gc.freeze()
-        return self._tell(Ready(sorted(self._tasks), queues_of(app), ""))
+        return self._tell(Ready(sorted(self._tasks), queues_of(app), "", broker_of(app)))
 
     # -------------------------------------------------------------------------------------------- the agent
 

@@ -113,6 +113,12 @@ def queues_of(app: AppLike | None) -> list[str]:
     return [DEFAULT_QUEUE, *sorted(named - {DEFAULT_QUEUE})]
 
 
+def broker_of(app: AppLike | None) -> str:
+    """The scheduler that the app names; empty if it names none, or only local://."""
+    url = getattr(getattr(app, "conf", None), "broker_url", None) or ""
+    return "" if url.startswith("local://") else str(url)
+
+
 def innermost(error: BaseException) -> str:
     """The root of a chain of exceptions in one line, with the place in the user's code."""
     seen = {id(error)}

@@ -64,6 +64,7 @@ class Loaded:
 
     tasks: list[str]
     queues: list[str]
+    broker: str
 
 
 @dataclass(slots=True)
@@ -193,7 +194,7 @@ class Pool:
                     raise AppNotLoaded(message.error)
                 self._ready = True
                 self._to_fork = deque(i for i in range(self._boot.slots) if i not in self._slots)
-                yield Loaded(message.tasks, message.queues)
+                yield Loaded(message.tasks, message.queues, message.broker)
             elif isinstance(message, Forked):
                 self._forking -= 1
                 if message.index in self._slots:

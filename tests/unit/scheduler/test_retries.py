@@ -144,3 +144,14 @@ def test_an_unreadable_evidence_is_told_as_such(h):
     w, s = one(h, crash_budget=0)
     w.report(ends=[wire.End(1, wire.CRASHED, b"\xc1", 0.0)])
     assert "cannot be decoded" in s.ends()[0][2]
+
+
+def test_jitter_waits_for_a_share_of_the_backoff_that_differs_from_job_to_job(h):
+    w, s = h.worker(slots=8), h.submitter()
+    s.submit(8, retries=1, backoff=100.0, jitter=True)
+    w.assigned()
+    fx = w.send(wire.Done([], [wire.End(number, wire.RETRYABLE, b"", 0.01) for number in range(1, 9)]))
+    w.expect(wire.DoneAck)
+    shares = [record.due - h.wall for record in fx.records]
+    assert all(0.0 <= share < 100.0 for share in shares)
+    assert len(set(shares)) == 8

@@ -1,6 +1,7 @@
 """How a job moves on: into a line, off a worker, to its end, out of memory. Called by the verbs."""
 
 import logging
+from zlib import crc32
 
 from zmqtasks import payload
 from zmqtasks.clock import Now
@@ -133,9 +134,16 @@ def retry(state: State, job: Job, failure: bytes, now: Now, fx: Effects) -> None
         end(state, job, FAILED, failure, now, fx)
         return
     delay = min(spec.backoff_max, spec.backoff * 2.0 ** min(job.retries, _LATEST_BACKOFF))
+    if spec.jitter:
+        delay *= _share(job)
     job.retries += 1
     state.count("retried")
     requeue(state, job, f"retry {job.retries} of {spec.retries}", now, fx, delay)
+
+
+def _share(job: Job) -> float:
+    """0…1, different from job to job and from retry to retry, but the same in every run of the same history."""
+    return crc32(job.submission.source.prefix + job.counter.to_bytes(4, "big") + bytes([job.retries & 255])) / 2**32
 
 
 def crash(state: State, job: Job, evidence: str, now: Now, fx: Effects) -> None:
