@@ -294,7 +294,7 @@ def failure_section() -> str:
 
 def limits_section() -> str:
     """Numbers that a peer must keep to, with the values that the code has."""
-    scheduler = config.SchedulerSettings()
+    scheduler = config.SchedulerSettings(ack_delay=0.0)
     mib = config.MIB
     rows = [
         ["jobs in one message", f"{config.MAX_JOBS_PER_MESSAGE}", "the scheduler refuses a Submit with more"],
@@ -372,7 +372,7 @@ class Example:
     """Two peers whose words are written here, and the real core of the scheduler, which answers."""
 
     def __init__(self) -> None:
-        self.core = Core(config.SchedulerSettings(), Identity(EPOCH, "0.1.0"))
+        self.core = Core(config.SchedulerSettings(ack_delay=0.0), Identity(EPOCH, "0.1.0"))
         self.now = Now(0.0, EPOCH / 1000)
         self.frames: list[Frame] = []
 

@@ -33,6 +33,7 @@ class SchedulerSettings:
     spill: int = 256 * KIB  # payloads above this are kept by the journal, the core holds a reference
     results_window: int = 10_000  # outcomes sent to one submitter and not yet acknowledged
     results_window_bytes: int = 8 * MIB
+    ack_delay: float = 0.02  # a DoneAck waits so long for company, at most; nobody waits for it
     horizon: float = 0.010  # measured work, in seconds, that one slot may hold in advance
     gap: float = 0.5  # a pause between two turns beyond this (SIGSTOP, a suspended VM) is added to every lease
     unknown_task_after: float = 5.0  # a task that no worker knows is said after so long
@@ -55,4 +56,5 @@ class SubmitterSettings:
 
     unaccepted: int = 20_000  # jobs sent and not yet accepted
     unaccepted_bytes: int = 16 * MIB
+    ack_delay: float = 0.02  # a ResultAck waits so long for company, at most
     held_bytes: int = 256 * MIB  # payloads kept for a scheduler without a journal; accepted ones beyond are let go

@@ -33,6 +33,10 @@ HEARTBEAT_TIMEOUT_MS = 4_000
 RETRY_FIRST = 0.05  # seconds until the first reconnect
 RETRY_MAX = 1.0
 
+# As plain integers: zmq's own are enums, and or-ing two of them costs as much as a send.
+_DONTWAIT: Final = int(zmq.DONTWAIT)
+_SEND_MORE: Final = int(zmq.DONTWAIT) | int(zmq.SNDMORE)
+
 _CONNECTED: Final = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 _BROKEN: Final = frozenset(
     int(event)
@@ -222,7 +226,7 @@ class Link:
             self._open()
         while self._monitor is not None:
             try:
-                event = parse_monitor_message(self._monitor.recv_multipart(zmq.DONTWAIT))["event"]
+                event = parse_monitor_message(self._monitor.recv_multipart(_DONTWAIT))["event"]
             except zmq.Again:
                 break
             if event == _CONNECTED:
@@ -249,7 +253,7 @@ class Link:
             self._outbox.append(data)
             return
         try:
-            self._socket.send(data, zmq.DONTWAIT)
+            self._socket.send(data, _DONTWAIT)
         except zmq.Again:
             self._outbox.append(data)
 
@@ -257,7 +261,7 @@ class Link:
         """Send what was parked; whether nothing is left."""
         while self._outbox and self._socket is not None:
             try:
-                self._socket.send(self._outbox[0], zmq.DONTWAIT)
+                self._socket.send(self._outbox[0], _DONTWAIT)
             except zmq.Again:
                 return False
             self._outbox.popleft()
@@ -267,13 +271,13 @@ class Link:
         """The next message, or None. Anything but one frame is dropped: it cannot be ours."""
         while self._socket is not None:
             try:
-                data = self._socket.recv(zmq.DONTWAIT)
+                data = self._socket.recv(_DONTWAIT)
             except zmq.Again:
                 return None
             if not self._socket.getsockopt(zmq.RCVMORE):
                 return data
             while self._socket.getsockopt(zmq.RCVMORE):
-                self._socket.recv(zmq.DONTWAIT)
+                self._socket.recv(_DONTWAIT)
         return None
 
     def _open(self) -> None:
@@ -359,7 +363,7 @@ class Router:
     def receive(self) -> tuple[bytes, bytes] | None:
         """The next (route, data), or None. Messages of any other shape come as (route, b""), to be counted."""
         try:
-            frames = self._socket.recv_multipart(zmq.DONTWAIT)
+            frames = self._socket.recv_multipart(_DONTWAIT)
         except zmq.Again:
             return None
         return (frames[0], frames[1]) if len(frames) == 2 else (frames[0], b"")
@@ -390,14 +394,15 @@ class Router:
         count = 0
         while True:
             try:
-                self._monitor.recv_multipart(zmq.DONTWAIT)
+                self._monitor.recv_multipart(_DONTWAIT)
             except zmq.Again:
                 return count
             count += 1
 
     def _try(self, route: bytes, data: bytes) -> bool:
         try:
-            self._socket.send_multipart((route, data), zmq.DONTWAIT)
+            self._socket.send(route, _SEND_MORE)
+            self._socket.send(data, _DONTWAIT)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:

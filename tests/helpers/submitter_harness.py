@@ -34,7 +34,7 @@ class Harness:
 
     def __init__(self, **settings: int) -> None:
         identity = Identity(PREFIX, "0.1.0", "3.11", "host", 7, "user")
-        self.core = SubmitterCore(SubmitterSettings(**settings), identity)
+        self.core = SubmitterCore(SubmitterSettings(**{"ack_delay": 0.0, **settings}), identity)
         self.time = 100.0
         self.next = 0
         self.connections = 0

@@ -35,7 +35,11 @@ class History:
         random = self.world.random
         self.laws = Laws()
         self.settings = SchedulerSettings(
-            spill=SPILL, results_window=random.choice((3, 50)), results_window_bytes=100_000, max_functions=2
+            spill=SPILL,
+            ack_delay=random.choice((0.0, 0.02)),
+            results_window=random.choice((3, 50)),
+            results_window_bytes=100_000,
+            max_functions=2,
         )
         self.scheduler = Scheduler(self.world, self.laws, self.settings)
         self.network = Network(self.world, self.scheduler, random.choice((0.0, 0.02, 0.3)))

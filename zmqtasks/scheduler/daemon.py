@@ -104,7 +104,9 @@ class Daemon:
     def run(self) -> None:
         """Turn until stopped."""
         lifeline = self.options.lifeline_fd
-        readers: list[Waitable] = [*self.router.readers(), *self.doorkeeper.readers(), self.wakeup.fileno()]
+        router, monitor = self.router.readers()
+        (door,) = self.doorkeeper.readers()
+        readers: list[Waitable] = [router, monitor, door, self.wakeup.fileno()]
         if lifeline is not None:
             readers.append(lifeline)
         next_sweep = time.monotonic() + SWEEP
@@ -126,7 +128,10 @@ class Daemon:
                 return
             if self.wakeup.fileno() in ready:
                 self.wakeup.clear()
-            self.doorkeeper.service()
+            if door in ready:
+                self.doorkeeper.service()
+            if monitor in ready and self.router.disconnects():
+                self._probes = [now.mono + delay for delay in PROBES]
             caught_up = self._turn(now)
             if now.mono > next_sweep and sum(self.core.state.moves.counts) < SWEPT:
                 gc.collect()
@@ -181,8 +186,6 @@ class Daemon:
 
     def _probe(self, now: Now) -> None:
         """After a disconnect, find out whose it was: a send to a dead route says so."""
-        if self.router.disconnects():
-            self._probes = [now.mono + delay for delay in PROBES]
         if self._probes and now.mono >= self._probes[0]:
             self._probes.pop(0)
             ping = wire.encode(wire.Ping())

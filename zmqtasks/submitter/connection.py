@@ -258,7 +258,7 @@ class Connection:
         self._core.tick(now, fx)
         self._carry_out(fx)
         self._link.flush()
-        if not more and self._core.next_deadline() is None:
+        if not more:
             self._sleep(now)
 
     def _receive(self, now: Now, fx: Effects) -> bool:
@@ -303,8 +303,10 @@ class Connection:
             self._waiters = [waiter for waiter in self._waiters if not waiter.over()]
 
     def _sleep(self, now: Now) -> None:
-        deadline = self._link.next_deadline()
-        timeout = None if deadline is None else max(0.0, deadline - now.mono)
+        deadlines = [due for due in (self._link.next_deadline(), self._core.next_deadline()) if due is not None]
+        timeout = min(deadlines) - now.mono if deadlines else None
+        if timeout is not None and timeout <= 0:
+            return
         if self.intake.may_sleep():
             wait([*self._link.readers(), self._wakeup.fileno()], timeout, self._link.writers())
             self.intake.awake()

@@ -24,6 +24,7 @@ IN: Final = "in"
 REFUSED: Final = "refused"
 
 _SPANS_PER_MESSAGE = 2_000
+MANY_ACKS: Final = 500  # outcomes whose acknowledgement does not wait for company
 _MAX_NOTICES = 1_000  # different texts that are remembered
 _REFUSALS: Final = {"protocol": "ProtocolMismatch", "authorization": "NotAuthorized"}
 _FORGOTTEN: Final = "the scheduler knows nothing of it; it may have been restarted without a journal"
@@ -54,6 +55,9 @@ class SubmitterCore:
         self._carried: set[bytes] = set()  # digests of the functions that this connection has carried
         self._delivery = 0  # highest of this connection
         self._acked = 0
+        self._ack_delay = settings.ack_delay
+        self._unacked = 0  # outcomes
+        self._ack_at = 0.0
         self._notices: set[str] = set()
         self._verbs: dict[type, Callable[[Any, Now, Effects], None]] = {
             wire.SubmitterWelcome: self.on_welcome,
@@ -188,16 +192,20 @@ class SubmitterCore:
         """Send what this turn gathered: call it once per turn, after the verbs."""
         if self.phase != IN:
             return
-        if self._delivery > self._acked:
-            self._acked = self._delivery
-            fx.sends.append(wire.ResultAck(self._delivery))
         while (parcel := self._book.next_to_send()) is not None:
             self._send(parcel, fx)
+        if self._delivery > self._acked and (fx.sends or self._unacked >= MANY_ACKS or now.mono >= self._ack_at):
+            self._acked = self._delivery
+            self._unacked = 0
+            fx.sends.append(wire.ResultAck(self._delivery))
 
     def next_deadline(self) -> float | None:
         """Monotonic time when `tick` has something to do: 0.0 is at once, None is not before another verb."""
-        due = self._delivery > self._acked or (self._book.queue and self._book.room())
-        return 0.0 if self.phase == IN and due else None
+        if self.phase != IN:
+            return None
+        if self._book.queue and self._book.room():
+            return 0.0
+        return self._ack_at if self._delivery > self._acked else None
 
     def check(self) -> None:
         """Raise AssertionError if an invariant is broken."""
@@ -232,7 +240,10 @@ class SubmitterCore:
         if len(message.counters) != len(message.values) or any(end.state not in FINAL for end in message.ends):
             error = f"Results {message.delivery} contradicts itself"
             raise PeerError(error)
+        if self._delivery == self._acked:
+            self._ack_at = now.mono + self._ack_delay
         self._delivery = max(self._delivery, message.delivery)
+        self._unacked += len(message.counters) + len(message.ends)
         if message.counters:
             self._take_values(message, fx)
         for end in message.ends:
@@ -345,7 +356,7 @@ class SubmitterCore:
     def _hello(self, fx: Effects) -> None:
         self._enter(GREETING)
         self._carried.clear()
-        self._delivery = self._acked = 0
+        self._delivery = self._acked = self._unacked = 0
         me = self._identity
         fx.sends.append(
             wire.SubmitterHello(

@@ -175,13 +175,13 @@ class Core:
                     state.lines.put_back(job)
         if state.lines.unserved:
             self._watch_unserved(now, fx)
-        dispatch(state, now, fx)
+        busy = dispatch(state, now, fx)
         while state.dirty:
             submitter = next(iter(state.dirty))
             del state.dirty[submitter]
             submitters.flush_accepted(state, submitter, fx)
             delivery.flush_results(state, submitter, fx)
-        workers.flush_acks(state, fx)
+        workers.flush_acks(state, busy, now, fx)
         delivery.expire(state, now, fx)
         self._forget_functions(fx)
 
@@ -189,6 +189,9 @@ class Core:
         """Monotonic time at which `tick` should be called even if nothing comes in."""
         state = self.state
         times = [state.leases.next(), state.backoffs.next(), state.balance_at]
+        first_ack = workers.next_ack(state)
+        if first_ack is not None:
+            times.append(first_ack + state.settings.ack_delay)
         walls = (state.delays.next(), delivery.next_expiry(state))
         times += [now.mono + max(0.0, wall - now.wall) for wall in walls if wall is not None]
         times += [(line.since or now.mono) + state.settings.unknown_task_after for line in state.lines.unserved]

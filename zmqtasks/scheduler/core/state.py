@@ -69,7 +69,7 @@ class State:
         self.evidence: dict[Job, list[str]] = {}
         self.cancels: dict[Job, list[CancelRequest]] = {}
         self.dirty: dict[Submitter, None] = {}  # have something to send at the end of the turn
-        self.acks: dict[Worker, list[int]] = {}
+        self.acks: dict[Worker, tuple[list[int], float]] = {}  # (numbers, monotonic time of the first)
         self.waiting: dict[int, Job] = {}  # by the reference that is being loaded
         self.quarantined: dict[Worker, None] = {}
         self.balance_at: float | None = None

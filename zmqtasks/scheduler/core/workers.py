@@ -1,6 +1,7 @@
 """What workers say, and what follows from their silence."""
 
 import logging
+from collections.abc import Collection
 
 from zmqtasks import payload
 from zmqtasks.clock import Now
@@ -35,6 +36,8 @@ from zmqtasks.wire import (
 
 MAX_CREDIT = 1_000_000  # assignments that one worker may hold
 MAX_NUMBER = 2**53  # assignment numbers of one worker's life stay far below
+
+MANY_ACKS = 200  # outcomes whose acknowledgement does not wait for more
 
 
 def on_hello(state: State, route: bytes, hello: WorkerHello, now: Now, fx: Effects, release: str) -> None:
@@ -164,7 +167,7 @@ def on_done(state: State, worker: Worker, message: Done, now: Now, fx: Effects) 
             _ended(state, worker, job, end, now, fx)
     worker.moved = now.mono
     lifecycle.seat(state, worker)
-    state.acks.setdefault(worker, []).extend(numbers)
+    state.acks.setdefault(worker, ([], now.mono))[0].extend(numbers)
 
 
 def _succeeded(state: State, worker: Worker, run: Run, now: Now, fx: Effects) -> None:
@@ -275,12 +278,23 @@ def on_gone(state: State, worker: Worker, now: Now, fx: Effects) -> None:
     lifecycle.seat(state, worker)
 
 
-def flush_acks(state: State, fx: Effects) -> None:
-    """One DoneAck per worker and turn, once everything it reported is durable."""
-    for worker, numbers in state.acks.items():
-        if worker.route is not None:
-            fx.sends.append(Send(worker.route, DoneAck(spans(sorted(set(numbers)))), state.seq))
-    state.acks.clear()
+def flush_acks(state: State, company: Collection[Worker], now: Now, fx: Effects) -> None:
+    """Acknowledge what is durable, in few messages: with an Assign (to `company`), or when it is many, or late.
+
+    A message of its own for each lone job would cost the whole way more than the job does.
+    """
+    for worker in list(state.acks):
+        numbers, since = state.acks[worker]
+        late = now.mono >= since + state.settings.ack_delay
+        if late or worker in company or worker.draining or len(numbers) >= MANY_ACKS:
+            del state.acks[worker]
+            if worker.route is not None:
+                fx.sends.append(Send(worker.route, DoneAck(spans(sorted(set(numbers)))), state.seq))
+
+
+def next_ack(state: State) -> float | None:
+    """Monotonic time when the first of these is late."""
+    return min((since for _, since in state.acks.values()), default=None)
 
 
 def expire_leases(state: State, now: Now, fx: Effects) -> None:
