@@ -294,7 +294,7 @@ def failure_section() -> str:
 
 def limits_section() -> str:
     """Numbers that a peer must keep to, with the values that the code has."""
-    scheduler = config.SchedulerSettings(ack_delay=0.0)
+    scheduler = config.SchedulerSettings()
     mib = config.MIB
     rows = [
         ["jobs in one message", f"{config.MAX_JOBS_PER_MESSAGE}", "the scheduler refuses a Submit with more"],
