@@ -7,6 +7,7 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 DEFAULT_PORT = 5555
+BROKER_VARIABLE = "ZMQTASKS_BROKER"  # in the environment: the scheduler where nobody names one
 DEFAULT_BROKER = f"tcp://127.0.0.1:{DEFAULT_PORT}"
 DEFAULT_QUEUE = "default"
 

@@ -229,6 +229,12 @@ def read_failure(data: bytes) -> Failure:
         return Failure("RemoteError", f"the failure itself cannot be decoded: {error}")
 
 
+def told(data: bytes) -> str:
+    """A failure in one line, for a log."""
+    failed = read_failure(data)
+    return " ".join(f"{failed.type_name.removeprefix('builtins.')}: {failed.text}".split())[:500]
+
+
 def decode_exception(data: bytes, accept: Collection[str] = ALL_CODECS) -> BaseException:
     """The exception to raise in the submitter.
 

@@ -11,10 +11,9 @@ from typing import Any, Final, TypeVar
 import click
 
 from zmqtasks import logs
-from zmqtasks.config import DEFAULT_BROKER
+from zmqtasks.config import BROKER_VARIABLE, DEFAULT_BROKER
 from zmqtasks.logs import LEVELS
 
-BROKER_VARIABLE: Final = "ZMQTASKS_BROKER"
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final
 
-from zmqtasks import clock, wire
+from zmqtasks import clock, payload, wire
 from zmqtasks.clock import Now
 from zmqtasks.config import DEFAULT_BROKER, WorkerSettings
 from zmqtasks.errors import PeerError
 from zmqtasks.payload import python_version
 from zmqtasks.transport import Change, Context, Link, Waitable, Wakeup, parse_url, wait
 from zmqtasks.worker import hostinfo
+from zmqtasks.worker.claims import Report
 from zmqtasks.worker.core import Effects, Identity, WorkerCore
 from zmqtasks.worker.pool import Death, Loaded, Pool
 
@@ -31,6 +32,7 @@ LAST_WORDS: Final = 1.0  # seconds that outcomes get to reach the scheduler when
 PEER_ERROR_PAUSE: Final = 1.0  # seconds until a scheduler that broke the protocol is tried again
 LINGER: Final = 0.5  # seconds for the Goodbye
 SILENT_AFTER: Final = 5.0  # seconds without a scheduler until that is said, and said again after a minute
+FAILURES_PER_SECOND: Final = 20  # that are logged one by one
 PARKED: Final = 0.01  # seconds until messages that found no room are tried again
 
 
@@ -94,13 +96,16 @@ class Agent:
         self._link: Link | None = None
         self._url = ""
         self._core: WorkerCore | None = None
-        self._pool = Pool(options.concurrency, options.app or "", self._name, options.loglevel)
+        self._pool = Pool(options.concurrency, options.app or "", self._name, options.loglevel, options.broker)
         self._signals = received
         self._stop_at: float | None = None  # monotonic time at which patience ends
         self._abandoned = False
         self._exit_code = 0
         self._more = False  # the last turn left something unread
         self._told_ready = False
+        self._told_until = 0.0
+        self._told = self._untold = 0  # failed jobs, in this second
+        self._connected = False  # as far as it was told
         self._silent_since = time.monotonic()
         self._say_silent_at = self._silent_since + SILENT_AFTER
 
@@ -111,6 +116,7 @@ class Agent:
                 self._turn()
         finally:
             self._close()
+        log.info("worker %s has ended", self._name)
         return self._exit_code
 
     def _close(self) -> None:
@@ -142,6 +148,8 @@ class Agent:
                     core.on_child_exit(event.child, event.claim, event.number, event.evidence, now, fx)
                 else:
                     child, report = event
+                    if report.ends and log.isEnabledFor(logging.INFO):
+                        self._tell_failures(core, report, now)
                     core.on_report(child, report.claim, report.runs, report.ends, report.finished, now, fx)
         self._on_signals(now, fx)
         if core is not None:
@@ -174,7 +182,9 @@ class Agent:
             if change is Change.CONNECTED:
                 core.on_connected(now, fx)
             else:
-                log.warning("the connection to %s broke; jobs go on, and it is tried again", link.url)
+                if self._connected:
+                    self._connected = False
+                    log.warning("lost the scheduler at %s; jobs go on, and it is tried again", link.url)
                 core.on_disconnected(now, fx)
                 fx.sends.clear()  # they were meant for the old connection
         link.flush()
@@ -243,8 +253,25 @@ class Agent:
         self._link = Link(self._context, self._url, random.random())
         self._more = True  # the connection is opened in the next turn
 
+    def _tell_failures(self, core: WorkerCore, report: Report, now: Now) -> None:
+        """One line for each job that did not succeed, but not more than a person can read."""
+        if now.mono >= self._told_until:
+            if self._untold:
+                log.info("%d more jobs failed in that second", self._untold)
+            self._told_until, self._told, self._untold = now.mono + 1.0, 0, 0
+        for end in report.ends:
+            self._told += 1
+            if self._told > FAILURES_PER_SECOND:
+                self._untold += 1
+            else:
+                log.info("%s: %s", core.work.name_of(report.claim, end.number), payload.told(end.payload))
+
     def _tell_state(self, core: WorkerCore, now: Now) -> None:
         if core.welcomed:
+            if not self._connected:
+                self._connected = True
+                if self._told_ready:
+                    log.warning("connected to the scheduler at %s again", self._url)
             self._silent_since = now.mono
             self._say_silent_at = now.mono + SILENT_AFTER
             if not self._told_ready:
@@ -258,7 +285,12 @@ class Agent:
         elif now.mono >= self._say_silent_at:
             self._say_silent_at = now.mono + 60.0
             silent = now.mono - self._silent_since
-            log.warning("no scheduler has answered at %s for %.0f s; it is tried again", self._url, silent)
+            log.warning(
+                "no scheduler has answered at %s for %.0f s; it is tried again%s",
+                self._url,
+                silent,
+                "" if self._told_ready else f". Start one with: zmqtasks scheduler --bind {self._url}",
+            )
 
     def _on_signals(self, now: Now, fx: Effects) -> None:
         while self._signals:

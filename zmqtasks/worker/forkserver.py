@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zmqtasks import logs
+from zmqtasks.config import BROKER_VARIABLE, DEFAULT_BROKER
 from zmqtasks.errors import ZmqTasksError
 from zmqtasks.worker import child, hostinfo
 from zmqtasks.worker.claims import Boot, Exited, Fork, Forked, FromForkServer, Ready, Slay, decode_to_forkserver, encode
@@ -101,6 +102,7 @@ class ForkServer:
             self._tell(Ready([], [], str(error)))
             return False
         self._tasks = app.tasks if app else {}
+        os.environ.setdefault(BROKER_VARIABLE, broker_of(app) or DEFAULT_BROKER)
         self._by_exec = hostinfo.threads() > 1
         gc.collect()
         gc.freeze()

@@ -89,9 +89,11 @@ class Pool:
         app: what -A says; empty: no app.
         worker: the worker's name.
         loglevel: for the fork server and the children.
+        broker: that jobs submit to, if they do; empty: the one that the app names.
     """
 
-    def __init__(self, slots: int, app: str, worker: str, loglevel: str) -> None:
+    def __init__(self, slots: int, app: str, worker: str, loglevel: str, broker: str = "") -> None:
+        self._broker = broker
         self._boot = Boot(app, str(Path.cwd()), slots, worker, loglevel)
         self._queue = Queue()
         self._cells = Cells(slots)
@@ -155,7 +157,7 @@ class Pool:
                 [sys.executable, "-m", "zmqtasks.worker.forkserver", *map(str, fds)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=fds,
-                env=hostinfo.child_environment(),
+                env=hostinfo.child_environment(self._broker),
                 start_new_session=True,  # Ctrl-C in a terminal goes to the agent alone
             )
         self._control.setblocking(False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from zmqtasks import payload
 from zmqtasks.config import WorkerSettings
 from zmqtasks.errors import PeerError
-from zmqtasks.ids import Span, expand
+from zmqtasks.ids import Span, expand, job_id
 from zmqtasks.ids import spans as to_spans
 from zmqtasks.wire import CANCELLED, CRASHED, FAILED, LOST, Assign, End, Function, Run, Work
 from zmqtasks.worker.backlog import Backlog, Outcomes, Target, part_of
@@ -123,6 +123,15 @@ class Workload:
     def forget_all(self) -> None:
         """A new connection carries every function anew."""
         self._functions.clear()
+
+    def name_of(self, claim: int, number: int) -> str:
+        """What people call a job that is in a claim: its id and its task."""
+        pushed = self.claims.get(claim)
+        found = next(self.ledger.identities(number, 1), None) if pushed is not None else None
+        if pushed is None or found is None:
+            return f"job number {number}"
+        _, prefix, counters, _ = found
+        return f"job {job_id(prefix, counters[0])} ({pushed.target.name})"
 
     def release(self, spans: list[Span]) -> None:
         """The scheduler has these outcomes safe."""

@@ -234,12 +234,13 @@ class Worker:
         load: seconds of work that `held` was taken for.
         heard: monotonic time of its last message.
         asked: numbers that a Retract is out for.
+        busy: jobs that its last heartbeat said were running.
         quarantine: the line of solo jobs that it serves instead of all others.
     """
 
     __slots__ = (
-        "asked", "connection", "credit", "done", "draining", "functions", "heard", "held", "host", "load", "moved",
-        "name", "next", "nonce", "offered", "pid", "profile", "quarantine", "queues", "route", "running", "slots",
+        "asked", "busy", "connection", "credit", "done", "draining", "functions", "heard", "held", "host", "load",
+        "moved", "name", "next", "nonce", "offered", "pid", "profile", "quarantine", "queues", "route", "running", "slots",
         "tasks",
     )  # fmt: skip
 
@@ -260,6 +261,7 @@ class Worker:
         self.moved = 0.0  # monotonic time of its last outcome
         self.done = 0
         self.running = 0
+        self.busy = 0
         self.functions: set[bytes] = set()
         self.asked: set[int] = set()
         self.draining = False

@@ -41,6 +41,7 @@ def status(state: State, now: Now, started: float, pid: int, release: str) -> St
 def _worker(worker: Worker, now: Now) -> WorkerStatus:
     condition = "suspect" if worker.route is None else "draining" if worker.draining else "up"
     return WorkerStatus(
-        worker.name, worker.host, worker.pid, condition, worker.slots, len(worker.held), worker.running, worker.done,
+        worker.name, worker.host, worker.pid, condition, worker.slots, len(worker.held),
+        min(worker.busy, len(worker.held)), worker.done,
         worker.queues, worker.tasks, max(0.0, now.mono - worker.heard),
     )  # fmt: skip

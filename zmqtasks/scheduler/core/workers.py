@@ -144,6 +144,7 @@ def on_heartbeat(state: State, worker: Worker, message: Heartbeat, now: Now, fx:
         job.attempt = 0
         state.count("lost_assignments")
         lifecycle.requeue(state, job, f"worker {worker} does not hold it any more", now, fx)
+    worker.busy = len(message.running)
     for number in message.running:
         started = worker.held.get(number)
         if started is not None and started.state == ASSIGNED:
