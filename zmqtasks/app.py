@@ -14,7 +14,7 @@ from zmqtasks.config import DEFAULT_QUEUE
 from zmqtasks.errors import AppNotLoaded, BadOption, ZmqTasksError
 from zmqtasks.submitter import options
 from zmqtasks.submitter.asyncresult import AsyncResult
-from zmqtasks.submitter.client import LOCAL, Client, broker_url
+from zmqtasks.submitter.client import LOCAL, Client, named_broker
 from zmqtasks.submitter.results import Job
 from zmqtasks.submitter.submitting import Item
 from zmqtasks.submitter.tasks import Task
@@ -110,7 +110,7 @@ class App:
 
         Raises:
             BadOption: there is no such option, or it cannot have that value.
-            NotAvailable: the option is planned, but not built yet.
+            NotAvailable: the option is planned, but not built yet; or the function is an async one.
             ZmqTasksError: another task has that name.
         """
         if fn is not None:
@@ -121,6 +121,7 @@ class App:
     def _register(self, fn: Callable[..., Any], given: dict[str, Any]) -> Task[..., Any]:
         if not callable(fn):
             raise BadOption(f"@app.task makes a task of a function, not of {fn!r}")
+        payload.refuse_async(fn)
         name = given.get("name") or payload.function_name(fn)
         known = self.tasks.get(name)
         if known is not None and (known.__module__, known.__qualname__) != (fn.__module__, fn.__qualname__):
@@ -216,13 +217,15 @@ class App:
         with self._lock:
             if self._client is None or not self._client.connection.usable:
                 conf = self.conf
-                url = broker_url(conf.broker_url)
+                named = named_broker(conf.broker_url)
+                url = named or LOCAL
                 self._local = url.startswith(LOCAL)
                 if self._local:
-                    url = local.shared(self._spec()).url
+                    url = local.shared(self._spec(), by_default=named is None).url
                 self._client = Client(
                     url, connect_timeout=conf.connect_timeout, submit_timeout=conf.submit_timeout, accept=conf.accept
                 )
+                self._client.is_local = self._local
             return self._client
 
     def _spec(self) -> str | None:

@@ -22,9 +22,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from zmqtasks.config import BROKER_VARIABLE
 from zmqtasks.errors import AppNotLoaded, BadOption, SchedulerUnreachable, ZmqTasksError
 from zmqtasks.submitter import client as client_module
-from zmqtasks.submitter.client import BROKER_VARIABLE, Client
+from zmqtasks.submitter.client import CONFIG_FILE, Client
 
 __all__ = ["Client", "LocalCluster", "shared"]
 
@@ -236,6 +237,10 @@ def _cores() -> int:
         return os.cpu_count() or 1
 
 
+def _slots(count: int) -> str:
+    return "1 slot" if count == 1 else f"{count} slots"
+
+
 def _private_folder() -> str:
     """A directory of mode 700; in /tmp if the usual place has too long a path for a socket."""
     usual = tempfile.gettempdir()
@@ -314,27 +319,42 @@ _shared: dict[str | None, LocalCluster] = {}
 _lock = threading.Lock()
 
 
-def shared(app: str | None = None) -> LocalCluster:
+_told = False  # that the user named no broker
+
+
+def shared(app: str | None = None, *, by_default: bool = False) -> LocalCluster:
     """The cluster behind local://, started on first use; it ends with this process.
 
     Args:
         app: MODULE:ATTRIBUTE that its workers know; one cluster per app.
+        by_default: nobody named local:// or any other broker: the first cluster that is started says so on stderr.
     """
+    global _told  # noqa: PLW0603  (once per process)
     with _lock:
         cluster = _shared.get(app)
         if cluster is None or cluster._stopped:  # noqa: SLF001
             begin = time.monotonic()
             cluster = _shared[app] = LocalCluster(app=app)
             _log.info(
-                "local:// started a scheduler and %d slots on this machine in %.2f s; they end with this process",
-                _cores(),
+                "local:// started a scheduler and %s on this machine in %.2f s; they end with this process",
+                _slots(_cores()),
                 time.monotonic() - begin,
                 extra={"action": "local"},
             )
+            if by_default and not _told:
+                _told = True
+                _say(
+                    f"no broker is named, so a scheduler and {_slots(_cores())} were started on this machine for this "
+                    f"script (local://); name one with broker=, {BROKER_VARIABLE} or {CONFIG_FILE}"
+                )
         return cluster
 
 
-client_module.open_local = lambda: shared().url
+def _open(by_default: bool) -> str:  # noqa: FBT001  (a hook)
+    return shared(by_default=by_default).url
+
+
+client_module.open_local = _open
 
 
 def _wait_for_jobs(clients: list[Client], seconds: float) -> None:
@@ -380,8 +400,9 @@ def _at_exit() -> None:
 
 
 def _after_fork() -> None:
-    global _lock  # noqa: PLW0603  (another thread may have held it at the fork)
+    global _lock, _told  # noqa: PLW0603  (another thread may have held it at the fork)
     _lock = threading.Lock()
+    _told = False
     for cluster in list(_clusters):
         cluster.forget()
     _clusters.clear()

@@ -4,6 +4,7 @@ Codecs: ``msgpack`` (registered tasks' default) and ``json`` hold plain data (tu
 and ``cloudpickle`` hold any object and are the codec of shipped functions. Only what an accept list names is decoded.
 """
 
+import inspect
 import pickle
 import sys
 import traceback as tracebacks
@@ -16,10 +17,13 @@ import msgspec
 from msgspec import Struct
 
 from zmqtasks import errors
-from zmqtasks.errors import PayloadError, RemoteError, RemoteTraceback
+from zmqtasks.errors import NotAvailable, PayloadError, RemoteError, RemoteTraceback
 
 ALL_CODECS: Final = frozenset({"msgpack", "json", "pickle", "cloudpickle"})
 MAX_TRACEBACK = 64 * 1024  # characters; of a longer one the middle is left out
+
+_NO_ASYNC: Final = "async functions are not supported yet"
+_RUN_ASYNC: Final = "call it in a plain function: asyncio.run(…)"
 
 _msgpack = msgspec.msgpack.Encoder()
 _json = msgspec.json.Encoder()
@@ -124,6 +128,9 @@ def encode_result(codec: str, value: object, what: str) -> bytes:
     try:
         return encoder(codec)(value)
     except Exception as error:
+        if inspect.iscoroutine(value):
+            value.close()  # or Python warns that nobody awaited it
+            raise PayloadError(f"{_NO_ASYNC}: {what} returned a coroutine; {_RUN_ASYNC}") from None
         message = (
             f"{what}: the result ({type(value).__name__}) cannot be encoded as {codec}: {_one_line(error)}"
             + _suggestion(codec)
@@ -145,6 +152,13 @@ def function_name(fn: Callable[..., Any]) -> str:
     return f"{module}.{named}" if module else named
 
 
+def refuse_async(fn: Callable[..., Any]) -> None:
+    """Raise NotAvailable for an `async def`, or an object whose `__call__` is one."""
+    for one in (fn, getattr(type(fn), "__call__", None)):
+        if inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one):
+            raise NotAvailable(f"{_NO_ASYNC}: {function_name(fn)} is one; {_RUN_ASYNC}")
+
+
 def function_digest(blob: bytes) -> bytes:
     """What names a shipped function everywhere: BLAKE2b-128 of its bytes."""
     return blake2b(blob, digest_size=16).digest()
@@ -163,10 +177,12 @@ def ship(fn: Callable[..., Any]) -> Shipped:
 
     Raises:
         PayloadError: it cannot be pickled; the message names it and what stands in the way.
+        NotAvailable: it is an async function.
     """
     if not callable(fn):
         message = f"{fn!r} cannot be called, so it cannot be a job"  # type: ignore[unreachable]  # not all callers are typed
         raise PayloadError(message)
+    refuse_async(fn)
     name = function_name(fn)
     try:
         blob = _pickle(fn)
@@ -235,23 +251,23 @@ def told(data: bytes) -> str:
     return " ".join(f"{failed.type_name.removeprefix('builtins.')}: {failed.text}".split())[:500]
 
 
-def decode_exception(data: bytes, accept: Collection[str] = ALL_CODECS) -> BaseException:
+def decode_exception(data: bytes, accept: Collection[str] = ALL_CODECS) -> Exception:
     """The exception to raise in the submitter.
 
     It is the task's own with the remote traceback as its cause, one of zmqtasks.errors, or a RemoteError where it
-    cannot be decoded here.
+    cannot be decoded here, or is no Exception: a SystemExit of a task must not end the script that asks for its result.
     """
     told = read_failure(data)
     ours = getattr(errors, told.type_name, None)
     if isinstance(ours, type) and issubclass(ours, errors.ZmqTasksError) and ours is not RemoteError:
         return ours(told.text)
-    result: BaseException | None = None
+    result: object = None
     if told.pickled and "pickle" in accept:
         try:
             result = pickle.loads(told.pickled)
         except Exception:  # noqa: BLE001  (its class may not exist here)
             result = None
-    if not isinstance(result, BaseException):
+    if not isinstance(result, Exception):
         result = RemoteError(told.type_name, told.text, told.traceback)
     if told.traceback:
         result.__cause__ = RemoteTraceback(told.traceback)

@@ -5,6 +5,7 @@ zmq asks a ZAP handler (ZeroMQ RFC 27) about every TCP connection before the pee
 
 import ipaddress
 import logging
+import socket
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -52,6 +53,18 @@ class AddressRule:
         return ip.is_loopback or any(ip in network for network in self._networks)
 
 
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a host's addresses. Raises BadUrl for one that has none."""
+    if host in {"*", "localhost"}:
+        return host == "localhost"
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except OSError as error:
+        message = f"cannot listen on host {host!r}: {error.strerror or error}"
+        raise BadUrl(message) from None
+    return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
+
+
 def check_bind(url: str, plaintext: tuple[str, ...]) -> None:
     """Refuse an address that others can reach, unless --plaintext names somebody.
 
@@ -60,12 +73,7 @@ def check_bind(url: str, plaintext: tuple[str, ...]) -> None:
     """
     if not url.startswith("tcp://") or plaintext:
         return
-    host = urlsplit(url).hostname or ""
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if not loopback:
+    if not _is_loopback(urlsplit(url).hostname or ""):
         message = (
             f"{url} can be reached from other machines, and this version has no keys yet; "
             "bind tcp://127.0.0.1:5555, or name the networks that you trust: --plaintext 10.0.0.0/8"

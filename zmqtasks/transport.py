@@ -27,6 +27,7 @@ from zmqtasks.errors import AddressInUse, BadUrl
 HIGH_WATER = 1_000  # messages per connection; credit keeps us far below it
 MAX_FRAME = 80 * 1024 * 1024  # bytes; above the largest payload (64 MiB) and its envelope
 BACKLOG = 4_096
+PARKED_MAX = 4_000  # messages kept for one peer that does not read, beyond those that zmq holds
 HANDSHAKE_MS = 3_000
 HEARTBEAT_MS = 1_000
 HEARTBEAT_TIMEOUT_MS = 4_000
@@ -53,14 +54,18 @@ Socket = zmq.Socket[bytes]
 Waitable = Socket | int
 
 
-def parse_url(url: str) -> str:
+def parse_url(url: str, *, listen: bool = False) -> str:
     """A URL as zmq wants it.
+
+    Args:
+        url: tcp://HOST:PORT or ipc://PATH.
+        listen: it is to be listened on, so the host may be * and the port 0.
 
     Raises:
         BadUrl: it is none of tcp://HOST:PORT, ipc://PATH; the message says what is wrong.
     """
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(str(url))
         port = parts.port
     except ValueError as error:
         message = f"bad URL {url!r}: {error}"
@@ -69,6 +74,9 @@ def parse_url(url: str) -> str:
         more = parts.path or parts.query or parts.fragment or parts.username is not None
         if not parts.hostname or port is None or more or any(map(str.isspace, url)):
             message = f"bad URL {url!r}: a TCP URL is tcp://HOST:PORT"
+            raise BadUrl(message)
+        if not listen and (parts.hostname == "*" or port == 0):
+            message = f"bad URL {url!r}: that is an address to listen on; to connect, name the host and the port"
             raise BadUrl(message)
         return url
     if parts.scheme == "ipc":
@@ -291,7 +299,12 @@ class Link:
         monitor = sock.get_monitor_socket(events)
         monitor.setsockopt(zmq.LINGER, 0)
         self._socket, self._monitor = sock, monitor
-        sock.connect(self.url)
+        try:
+            sock.connect(self.url)
+        except zmq.ZMQError as error:
+            self._close()
+            message = f"cannot connect to {self.url}: {error.strerror or error}"
+            raise BadUrl(message) from None
 
     def _close(self) -> None:
         self._outbox.clear()
@@ -340,7 +353,7 @@ class Router:
             _refuse_live_ipc(url)
         _allow_ipv6(self._socket, url)
         try:
-            self._socket.bind(parse_url(url))
+            self._socket.bind(parse_url(url, listen=True))
         except zmq.ZMQError as error:
             if error.errno == errno.EADDRINUSE:
                 message = f"{url} is in use by another process; stop it, or choose another --bind"
@@ -373,6 +386,9 @@ class Router:
         waiting = self._parked.get(route)
         if waiting is not None:
             waiting.append(data)
+            if len(waiting) > PARKED_MAX:  # credit keeps honest peers far below: this one asks and never reads
+                self.drop(route)
+                self.gone.add(route)
         elif not self._try(route, data):
             self._parked[route] = deque((data,))
 
@@ -380,9 +396,9 @@ class Router:
         """Try what was parked."""
         for route in list(self._parked):
             waiting = self._parked[route]
-            while waiting and self._try(route, waiting[0]):
+            while waiting and route not in self.gone and self._try(route, waiting[0]):
                 waiting.popleft()
-            if not waiting:
+            if not waiting or route in self.gone:
                 del self._parked[route]
 
     def drop(self, route: bytes) -> None:

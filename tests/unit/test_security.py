@@ -39,12 +39,17 @@ def test_loopback_and_ipc_may_be_bound(url):
 
 
 @pytest.mark.parametrize(
-    "url", ["tcp://0.0.0.0:5555", "tcp://*:5555", "tcp://10.0.0.1:5555", "tcp://[::]:1", "tcp://head:1"]
+    "url", ["tcp://0.0.0.0:5555", "tcp://*:5555", "tcp://10.0.0.1:5555", "tcp://[::]:1"]
 )
 def test_other_addresses_need_plaintext(url):
     with pytest.raises(BadUrl, match=r"--plaintext 10\.0\.0\.0/8"):
         check_bind(url, ())
     check_bind(url, ("10.0.0.0/8",))
+
+
+def test_a_host_that_does_not_exist_is_told_as_that():
+    with pytest.raises(BadUrl, match="no-such-host"):
+        check_bind("tcp://no-such-host.invalid:5555", ())
 
 
 def test_the_doorkeeper_answers_in_the_words_of_zap():

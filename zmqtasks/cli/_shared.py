@@ -6,14 +6,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from zmqtasks import logs
 from zmqtasks.config import BROKER_VARIABLE, DEFAULT_BROKER
 from zmqtasks.logs import LEVELS
-
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -64,7 +64,7 @@ def command(
     for url in bind:
         if url.startswith("local://"):
             raise BadUrl("a scheduler cannot listen on local://, which is a cluster inside one script; use ipc://PATH")
-        parse_url(url)
+        parse_url(url, listen=True)
     logs.setup(loglevel, logfile)
 
     from zmqtasks.scheduler.daemon import SchedulerOptions, run_scheduler

@@ -32,6 +32,7 @@ PARKED = 0.005  # seconds between tries of messages that found no room
 PROBES = (0.0, 0.002, 0.01, 0.05)  # seconds after a disconnect at which every peer is tried; zmq needs a moment
 SWEEP = 30.0  # seconds between garbage collections of what an error path may have left; steady work makes no cycles
 SWEPT = 10_000  # jobs known at most when one is made: with a million it would stop everybody for a second
+LINES = 60  # of one kind that are logged in a minute
 FAREWELL = 0.5  # seconds for messages that are still on their way at the end
 
 
@@ -79,6 +80,8 @@ class Daemon:
         self.urls: list[str] = []
         self._probes: list[float] = []
         self._stop = False
+        self._told: dict[str, int] = {}  # lines of each kind in this minute
+        self._told_minute = 0
 
     def bind(self) -> None:
         """Listen on every address.
@@ -120,7 +123,9 @@ class Daemon:
             gap = now.mono - before - timeout
             if gap > self.options.settings.gap:
                 logger.warning(
-                    "this process stood still for %.1f s; leases are prolonged", gap, extra={"action": "gap"}
+                    "this process stood still, or was busy, for %.1f s; leases are prolonged",
+                    gap,
+                    extra={"action": "gap"},
                 )
                 self.core.on_gap(gap)
             if lifeline is not None and lifeline in ready and not os.read(lifeline, 1):
@@ -180,9 +185,22 @@ class Daemon:
         for send in self.gate.pass_(fx.sends, journal.durable):
             self.router.send(send.route, wire.encode(send.message))
         for level, action, text in fx.logs:
-            logger.log(level, "%s", text, extra={"action": action})
+            self._log(level, action, text)
         if fx.loads:
             self.wakeup.set()
+
+    def _log(self, level: int, action: str, text: str) -> None:
+        """A line, but of each kind not more in a minute than a person can read: strangers can cause them."""
+        minute = int(time.monotonic() / 60)
+        if self._told_minute != minute:
+            for kind, count in self._told.items():
+                if count > LINES:
+                    logger.warning("%d more lines like that in a minute", count - LINES, extra={"action": kind})
+            self._told_minute = minute
+            self._told.clear()
+        self._told[action] = self._told.get(action, 0) + 1
+        if self._told[action] <= LINES:
+            logger.log(level, "%s", text, extra={"action": action})
 
     def _probe(self, now: Now) -> None:
         """After a disconnect, find out whose it was: a send to a dead route says so."""

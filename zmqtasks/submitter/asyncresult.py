@@ -1,6 +1,6 @@
 """AsyncResult: a job with Celery's names and meanings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, Final, Generic, Literal, TypeVar, overload
 
 from zmqtasks.errors import JobExpired, RemoteTraceback
@@ -65,12 +65,16 @@ class AsyncResult(Generic[R]):
         outcome: R | BaseException = self.result  # type: ignore[assignment]  # it is over
         return outcome
 
+    def __await__(self) -> Generator[Any, None, R]:
+        """The value, or the exception, as awaiting the Job gives it."""
+        return self.job.__await__()
+
     def wait(self, timeout: float | None = None) -> None:
         """Wait until it is over, however it ends. Raises JobTimeout."""
         if not self.job.cancelled():
             try:
                 self.job.exception(timeout)
-            except BaseException:
+            except Exception:
                 if not self.job.done():
                     raise
 
@@ -92,7 +96,7 @@ class AsyncResult(Generic[R]):
             return None
         try:
             return job.result(0)
-        except BaseException as error:  # noqa: BLE001  (whatever the task raised is the result)
+        except Exception as error:  # noqa: BLE001  (whatever the task raised is the result)
             return error
 
     @property

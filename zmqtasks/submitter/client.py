@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from zmqtasks import payload
+from zmqtasks.config import BROKER_VARIABLE
 from zmqtasks.errors import BadUrl, ZmqTasksError
 from zmqtasks.ids import given_id
 from zmqtasks.submitter.connection import Connection
@@ -19,7 +20,6 @@ from zmqtasks.transport import parse_url
 
 R = TypeVar("R")
 
-BROKER_VARIABLE: Final = "ZMQTASKS_BROKER"
 CONFIG_FILE: Final = "zmqtasks.toml"
 LOCAL: Final = "local://"
 _EXIT_FLUSH = 5.0  # seconds that leaving the interpreter waits for a client that was not closed
@@ -41,6 +41,7 @@ class Client(Submitting):
 
     Attributes:
         url: of the scheduler.
+        is_local: the scheduler is this process's own (local://).
 
     Raises:
         BadUrl: the URL is none of these.
@@ -58,11 +59,13 @@ class Client(Submitting):
         max_pending: int = 100_000,
         accept: Collection[str] = payload.ALL_CODECS,
     ) -> None:
-        url = broker_url(url)
-        if url.startswith(LOCAL):
+        named = named_broker(url)
+        url = named or LOCAL
+        self.is_local = url.startswith(LOCAL)
+        if self.is_local:
             if open_local is None:
                 raise BadUrl(f"{url}: only zmqtasks.Client and zmqtasks.App know how to start a cluster of their own")
-            url = open_local()
+            url = open_local(named is None)
         parse_url(url)
         connection = Connection(url, max_pending=max_pending, accept=accept)
         connection.open(connect_timeout)
@@ -107,7 +110,7 @@ class Client(Submitting):
         Args:
             job_id: `Job.id`, or the id that was given with job_id=.
         """
-        return self.connection.job(given_id(job_id))
+        return self.connection.job(given_id(job_id), job_id)
 
     def close(self, timeout: float = 5.0) -> None:
         """Wait until everything submitted is accepted, then leave. Jobs without a result end here as ClientClosed.
@@ -132,7 +135,8 @@ class Client(Submitting):
     def __repr__(self) -> str:
         connection = self.connection
         state = "connected" if connection.connected else "not connected"
-        return f"<Client {self.url} {state}, {connection.open_count} jobs open>"
+        where = f"{LOCAL} ({self.url})" if self.is_local else self.url
+        return f"<Client {where} {state}, {connection.open_count} jobs open>"
 
     def __reduce__(self) -> Any:
         message = "a Client cannot be pickled: make one where it is needed"
@@ -145,6 +149,11 @@ def broker_url(given: str | None = None) -> str:
     Raises:
         BadUrl: zmqtasks.toml cannot be read.
     """
+    return named_broker(given) or LOCAL
+
+
+def named_broker(given: str | None = None) -> str | None:
+    """As `broker_url`, but None where nobody named one."""
     found = given or os.environ.get(BROKER_VARIABLE)
     if found:
         return found
@@ -152,18 +161,19 @@ def broker_url(given: str | None = None) -> str:
         with open(CONFIG_FILE, "rb") as file:  # noqa: PTH123  (pathlib costs start-up time)
             import tomllib
 
-            found = tomllib.load(file).get("broker", LOCAL)
+            found = tomllib.load(file).get("broker")
     except FileNotFoundError:
-        return LOCAL
+        return None
     except (OSError, ValueError) as error:
         raise BadUrl(f"{CONFIG_FILE} cannot be read: {error}") from None
-    if not isinstance(found, str):
+    if not isinstance(found, str | None):
         raise BadUrl(f"{CONFIG_FILE}: broker is a URL, not {found!r}")
     return found
 
 
-# Set by zmqtasks.local, which this module must not import: starts (or finds) the cluster and returns its URL.
-open_local: Callable[[], str] | None = None
+# Set by zmqtasks.local, which this module must not import: starts (or finds) the cluster and returns its URL. The
+# argument: whether local:// was taken by default, because nobody named a broker.
+open_local: Callable[[bool], str] | None = None
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 

@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 _TURN: Final = 0.002  # seconds of receiving in one turn
 _LINGER: Final = 1.0  # seconds for the last messages when a connection is closed
 _RESTART_PAUSE: Final = 1.0  # seconds between two connections given up because of a message that cannot be read
+_NEWS: Final = 60.0  # seconds for which what the scheduler said is news
 _LOOP_ANSWERS: Final = 5.0  # seconds; a turn of the loop takes milliseconds
 
 
@@ -61,6 +62,7 @@ class Connection:
         self.intake = Intake(url, self.prefix, max_pending, self._wakeup.set)
         self._waiters: list[Waiter] = []
         self._restarted = -_RESTART_PAUSE
+        self._lost = False  # a connection that stood, and the user has been told
         self._answered = threading.Event()
         self._refused: bytes | None = None  # a Failure
         self._thread = threading.Thread(target=self._run, name=f"zmqtasks {url}", daemon=True)
@@ -129,7 +131,7 @@ class Connection:
             left = self._core.pending[0]
             raise JobTimeout(
                 f"{left} jobs were not accepted within {timeout:g} s by the scheduler at {self.url} "
-                f"({'connected' if self.connected else 'not connected'})"
+                f"({'connected' if self.connected else 'not connected'}){self.hint()}"
             )
 
     def wait_accepted(self, job: Pair, timeout: float | None) -> bool:
@@ -195,9 +197,14 @@ class Connection:
         self.intake.do(begin)
         return waiter
 
-    def job(self, pair: Pair) -> Job[Any]:
-        """The Job of an id: the one that is open here already, or a new one whose outcome is asked for."""
-        made: Job[Any] = Job(Source(self, pair[0], ""), pair[1])
+    def job(self, pair: Pair, given: str = "") -> Job[Any]:
+        """The Job of an id: the one that is open here already, or a new one whose outcome is asked for.
+
+        Args:
+            pair: the id.
+            given: the text that it stands for, if somebody chose one.
+        """
+        made: Job[Any] = Job(Source(self, pair[0], "", given), pair[1])
         found: list[Job[Any]] = []
         ready = threading.Event()
 
@@ -208,6 +215,14 @@ class Connection:
         self.intake.do(begin)
         ready.wait(_LOOP_ANSWERS)
         return found[0] if found else made
+
+    def hint(self) -> str:
+        """What the scheduler warned of last, as the end of the message of a time-out; empty if it never did."""
+        if self._core.notice is None:
+            return ""
+        text, said_at = self._core.notice
+        age = time.monotonic() - said_at
+        return f"; the scheduler {'says' if age < _NEWS else f'said {age:.0f} s ago'}: {text}"
 
     @property
     def connected(self) -> bool:
@@ -295,6 +310,7 @@ class Connection:
         if fx.welcome is not None:
             self.max_payload = fx.welcome.max_payload
             self._answered.set()
+            self._tell_back()
         if fx.refused is not None:
             self._refused = self._core.refusal
             self._answered.set()
@@ -316,6 +332,7 @@ class Connection:
         was_in = self.connected
         self._core.on_disconnected(now, fx)
         if was_in:
+            self._lost = True
             _log.warning(
                 "lost the connection to the scheduler at %s with %d jobs open; reconnecting, they go on",
                 self.url,
@@ -323,11 +340,23 @@ class Connection:
                 extra={"action": "disconnected"},
             )
 
+    def _tell_back(self) -> None:
+        """Whoever read that the connection was lost reads that it is back."""
+        if self._lost:
+            self._lost = False
+            _log.warning(
+                "connected to the scheduler at %s again, with %d jobs open",
+                self.url,
+                self._core.open,
+                extra={"action": "reconnected"},
+            )
+
     def _on_nonsense(self, error: PeerError, now: Now, fx: Effects) -> None:
         """What the message told is lost; on a new connection the scheduler tells everything again."""
         if now.mono - self._restarted < _RESTART_PAUSE:
             return
         self._restarted = now.mono
+        self._lost = True
         _log.error(
             "the scheduler at %s sent what this side cannot read (%s); connecting anew",
             self.url,

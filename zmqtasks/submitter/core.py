@@ -42,6 +42,7 @@ class SubmitterCore:
         phase: AWAY, GREETING, IN or REFUSED.
         stale: results that came again or late, and were dropped.
         refusal: in REFUSED, the Failure that ends every job.
+        notice: the newest warning of the scheduler and when it came, in monotonic seconds.
     """
 
     def __init__(self, settings: SubmitterSettings, identity: Identity) -> None:
@@ -50,6 +51,7 @@ class SubmitterCore:
         self.stale = 0
         self._connection = 0
         self.refusal = b""
+        self.notice: tuple[str, float] | None = None
         self._book = Book(settings)
         self._cancels = Cancels(self._book)
         self._carried: set[bytes] = set()  # digests of the functions that this connection has carried
@@ -318,6 +320,7 @@ class SubmitterCore:
         self._cancels.on_ack(message, fx)
 
     def on_notice(self, message: wire.Notice, now: Now, fx: Effects) -> None:
+        self.notice = (message.text, now.mono)
         if message.text not in self._notices and len(self._notices) < _MAX_NOTICES:
             self._notices.add(message.text)
             fx.notices.append(message.text)

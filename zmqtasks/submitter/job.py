@@ -49,6 +49,9 @@ class Owner(Protocol):
     def check_usable(self) -> None:
         """Raise if no result can come any more: in a forked child."""
 
+    def hint(self) -> str:
+        """What may explain a time-out, with "; " before it; or nothing."""
+
     def wait_accepted(self, job: Pair, timeout: float | None) -> bool:
         """Whether the scheduler has accepted the job within the time."""
 
@@ -57,14 +60,22 @@ class Owner(Protocol):
 
 
 class Source:
-    """What the jobs of one prefix and call share: one object for thousands of jobs."""
+    """What the jobs of one prefix and call share: one object for thousands of jobs.
 
-    __slots__ = ("owner", "prefix", "task")
+    Args:
+        owner: the connection.
+        prefix: of their ids.
+        task: name of the task, or of the shipped function; empty if it is not known.
+        given: the id that the user chose, of which prefix and counter are only the digest.
+    """
 
-    def __init__(self, owner: Owner, prefix: bytes, task: str) -> None:
+    __slots__ = ("given", "owner", "prefix", "task")
+
+    def __init__(self, owner: Owner, prefix: bytes, task: str, given: str = "") -> None:
         self.owner = owner
         self.prefix = prefix
         self.task = task
+        self.given = given
 
 
 class Sync:
@@ -175,7 +186,10 @@ class Job(Future[T]):
             ZmqTasksError: the scheduler refused the job; the error says why.
         """
         if not self.done() and not self._source.owner.wait_accepted(self.pair, timeout):
-            raise JobTimeout(f"{self} was not accepted within {timeout:g} s; it is sent as soon as that is possible")
+            hint = self._source.owner.hint()
+            raise JobTimeout(
+                f"{self} was not accepted within {timeout:g} s; it is sent as soon as that is possible{hint}"
+            )
         if self._form in END_WORDS:
             error = self._decoded()
             if isinstance(error, errors.ZmqTasksError) and not isinstance(error, errors.JobError):
@@ -191,7 +205,8 @@ class Job(Future[T]):
         Raises:
             JobTimeout: the job was not over in time (a TimeoutError, too); it goes on.
             JobCancelled: somebody cancelled it.
-            Exception: what the function raised, with the remote traceback as its cause.
+            Exception: what the function raised, with the remote traceback as its cause; a RemoteError for what is no
+                Exception, such as SystemExit.
             ZmqTasksError: what ended the job instead: WorkerLost, UnknownJob, ResultExpired …
         """
         if self._state is PENDING:
@@ -227,7 +242,7 @@ class Job(Future[T]):
             return value[0]
         accept = self._source.owner.accept
         if self._form in END_WORDS:
-            decoded: Any = payload.decode_exception(value, accept)
+            decoded: Any = self._named(payload.decode_exception(value, accept))
         else:
             try:
                 decoded = payload.decoder(self._form or "", accept)(value)
@@ -239,12 +254,26 @@ class Job(Future[T]):
         self._value = (decoded,)  # one write, so that other threads see either form
         return decoded
 
+    def _named(self, error: Exception) -> Exception:
+        """The same, told with the id that the user chose: core and scheduler know only its digest."""
+        given = self._given
+        if given and isinstance(error, errors.ZmqTasksError) and len(error.args) == 1:
+            error.args = (str(error.args[0]).replace(self.id, f"{given} ({self.id})"),)
+        return error
+
+    @property
+    def _given(self) -> str:
+        """The id that the user chose; empty if it is the id itself, or there is none."""
+        given = self._source.given
+        return "" if given.replace("-", "").lower() == self.id else given
+
     def _wait(self, timeout: float | None) -> None:
         self._source.owner.check_usable()
         sync = self._synced()
         with sync.condition:
             if not sync.condition.wait_for(self.done, timeout):
-                raise JobTimeout(f"{self} was not over within {timeout:g} s; it goes on")
+                hint = self._source.owner.hint()
+                raise JobTimeout(f"{self} was not over within {timeout:g} s; it goes on{hint}")
 
     def __await__(self) -> Generator[Any, None, T]:
         """The value, or the exception. Giving up waiting does not cancel the job: `cancel()` does."""
@@ -337,7 +366,8 @@ class Job(Future[T]):
         return f"<Job {self.id} {self.task} {self.state}>"
 
     def __str__(self) -> str:
-        return f"job {self.id} ({self.task})" if self.task else f"job {self.id}"
+        first, *more = [word for word in (self._given, self.id, self.task) if word]
+        return f"job {first} ({', '.join(more)})" if more else f"job {first}"
 
     def __reduce__(self) -> NoReturn:
         message = f"{self} cannot be pickled: pass job.result() to another job, or job.id to another process"

@@ -131,13 +131,14 @@ def run_chunk(fn: Callable[..., Any], items: Sequence[tuple[Any, ...]]) -> list[
     for args in items:
         try:
             told.append((True, fn(*args)))
-        except Exception as error:  # noqa: BLE001  (it is raised again where the item's value is asked for)
+        except BaseException as error:  # noqa: BLE001  (it is raised again where the item's value is asked for)
             told.append((False, payload.encode_exception(error)))
     return told
 
 
 def chunked(fn: Callable[..., Any]) -> Callable[..., list[Told]]:
-    """The function that runs chunks of `fn`."""
+    """The function that runs chunks of `fn`. Raises NotAvailable if that is an async function."""
+    payload.refuse_async(fn)
     return partial(run_chunk, fn)
 
 

@@ -141,13 +141,15 @@ def as_completed(jobs: Iterable[Job[T]], timeout: float | None = None) -> Iterat
     count = len(pending)
     end_time = None if timeout is None else time.monotonic() + timeout
     try:
-        for owner in {job._source.owner: None for job in pending}:
+        owners = {job._source.owner: None for job in pending}
+        for owner in owners:
             owner.check_usable()
         watch_all(pending, stream)
         while pending:
             left = None if end_time is None else end_time - time.monotonic()
             if not stream.ready and not stream.wait(left):
-                raise JobTimeout(f"{len(pending)} of {count} jobs were not over within {timeout:g} s; they go on")
+                hint = "".join(owner.hint() for owner in owners)
+                raise JobTimeout(f"{len(pending)} of {count} jobs were not over within {timeout:g} s; they go on{hint}")
             while stream.ready:
                 job = stream.ready.popleft()
                 del pending[job]

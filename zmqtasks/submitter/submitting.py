@@ -51,6 +51,7 @@ class Submit:
         Raises:
             PayloadError: the function or an argument cannot be pickled; names it.
             PayloadTooLarge: the arguments are larger than the scheduler takes.
+            NotAvailable: it is an async function.
             QueueFull: no room within the client's submit_timeout.
         """
         submitting = self._submitting
@@ -214,7 +215,7 @@ class Submitting:
         if "job_id" not in self._given:
             return self.connection.intake.submit_one(prepared.source, prepared.call, data, timeout)
         prefix, counter = given_id(self._given["job_id"])
-        source = Source(self.connection, prefix, prepared.call.task)
+        source = Source(self.connection, prefix, prepared.call.task, self._given["job_id"])
         return self.connection.intake.submit_part(source, prepared.call, [data], timeout=timeout, first=counter)[0]
 
     def send_batch(self, prepared: Prepared, items: list[Item]) -> list[Job[Any]]:

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 ORPHAN_AFTER: Final = 1.0  # seconds after a child's death until a claim that nobody has goes back
 ORPHAN_AGAIN: Final = 0.2  # until the second look, which decides
+ALONE: Final = 5.0  # seconds without a connection after which a draining worker keeps outcomes for nobody
 WATCH: Final = 0.02  # between looks while a child is to be killed as soon as it runs a certain job
 
 OFF: Final = 0  # no connection
@@ -88,6 +89,7 @@ class WorkerCore:
         self.epoch = 0
         self._phase = OFF
         self._connection = 0
+        self._alone_since = 0.0  # monotonic time
         self._heartbeat = 1.0
         self._beat_at = 0.0
         self._watch_at = 0.0
@@ -127,6 +129,7 @@ class WorkerCore:
 
     def on_disconnected(self, now: Now, fx: Effects) -> None:
         """The connection broke: jobs go on, outcomes are kept; the next hello tells what was handed back."""
+        self._alone_since = now.mono
         self._phase = OFF
 
     def handle(self, message: ToWorker, now: Now, fx: Effects) -> None:
@@ -255,7 +258,7 @@ class WorkerCore:
         self.work.tell_started()
         if self._seeking or self.work.doomed:
             fx.look = True
-        self._end_turn(fx)
+        self._end_turn(now, fx)
 
     def on_running(self, cells: list[tuple[int, int]], now: Now, fx: Effects) -> None:
         """What every slot is at: (claim, number), 0 where there is none; (0, 0) for a slot without a child."""
@@ -267,7 +270,7 @@ class WorkerCore:
                 self._killed.add(child)
                 fx.kills.append(child)
         self._watch_at = now.mono + WATCH
-        self._end_turn(fx)
+        self._end_turn(now, fx)
         if self._phase == UP and now.mono >= self._beat_at:
             self._beat_at = now.mono + self._heartbeat
             running = [number for _, number in cells if number and work.ledger.state(number) == PUSHED]
@@ -294,6 +297,8 @@ class WorkerCore:
 
     def drain(self, now: Now, fx: Effects) -> None:
         """Take no new jobs, hand back what has not started, finish what runs; `drained` tells when that is over."""
+        if not self._draining:
+            self._alone_since = max(self._alone_since, now.mono)  # it gets its time from now on
         self._draining = True
         fx.reclaim |= self.work.retract_all()
 
@@ -320,14 +325,14 @@ class WorkerCore:
             fx.look = True
         if fx.reclaim:
             self._reclaiming = True
-        self._end_turn(fx)
+        self._end_turn(now, fx)
 
     @property
     def _watching(self) -> bool:
         """Whether a child is to be killed once its cell shows a certain job."""
         return bool(self.work.doomed) or (self._abandoning and bool(self.work.claims))
 
-    def _end_turn(self, fx: Effects) -> None:
+    def _end_turn(self, now: Now, fx: Effects) -> None:
         work = self.work
         if self._phase == UP:
             self._tell_drain(fx)
@@ -342,10 +347,14 @@ class WorkerCore:
         work.fresh_ends.clear()
         if work.backlog and not self._reclaiming and not self._draining:
             fx.pushes.extend(work.cut_claims())
-        if self._draining and not self.drained and self._phase != HELLO and work.empty:
-            if self._phase == UP:
-                fx.sends.append(wire.Goodbye())
-            self.drained = True
+        if self._draining and not self.drained and self._phase != HELLO:
+            if work.empty:
+                if self._phase == UP:
+                    fx.sends.append(wire.Goodbye())
+                self.drained = True
+            elif self._phase == OFF and work.idle and now.mono >= self._alone_since + ALONE:
+                log.warning("no scheduler takes the outcomes of %d jobs; they run again elsewhere", work.kept)
+                self.drained = True
 
     def next_deadline(self) -> float | None:
         """Monotonic time at which `tick` has something to do even if nothing happens."""
@@ -356,9 +365,11 @@ class WorkerCore:
             due.append(self._orphans_at)
         if self._watching:
             due.append(self._watch_at)
+        if self._draining and self._phase == OFF and not self.drained:
+            due.append(self._alone_since + ALONE)
         return min(due, default=None)
 
     def check(self) -> None:
         """Raises AssertionError if an invariant is broken: see Workload."""
         self.work.check()
-        assert not (self.drained and not self.work.empty), "drained, but something is held"  # noqa: S101
+        assert not (self.drained and not self.work.idle), "drained, but something is held"  # noqa: S101

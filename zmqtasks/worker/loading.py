@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
@@ -10,13 +11,15 @@ from types import ModuleType
 from typing import Any, Protocol, TypeGuard
 
 from zmqtasks.config import DEFAULT_QUEUE
-from zmqtasks.errors import AppNotLoaded
+from zmqtasks.errors import AppNotLoaded, RemoteTraceback
 from zmqtasks.task import TaskBase
 from zmqtasks.worker import hostinfo
 
 log = logging.getLogger(__name__)
 
 Tasks = Mapping[str, TaskBase[..., Any]]
+
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep  # noqa: PTH120  (frames have strings)
 
 USUAL_NAMES = ("app", "celery", "application")  # of the App in its module, or of the module in its package
 
@@ -53,7 +56,7 @@ def load_app(spec: str, directory: str) -> AppLike:
     except AppNotLoaded:
         raise
     except Exception as error:
-        raise AppNotLoaded(f"the app {spec} cannot be loaded: {innermost(error)}") from error
+        raise AppNotLoaded(_once(f"the app {spec} cannot be loaded: ", innermost(error))) from error
     return app
 
 
@@ -63,7 +66,7 @@ def import_one(name: str) -> ModuleType:
     try:
         module = importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        raise AppNotLoaded(f"cannot import {name!r}: {innermost(error)}") from error
+        raise AppNotLoaded(_once(f"cannot import {name!r}: ", innermost(error))) from error
     if (after := hostinfo.threads()) > max(before, 1):
         log.warning(
             "importing %s started %d threads; children are started as new processes instead of forks, which takes "
@@ -120,16 +123,32 @@ def broker_of(app: AppLike | None) -> str:
 
 
 def innermost(error: BaseException) -> str:
-    """The root of a chain of exceptions in one line, with the place in the user's code."""
-    seen = {id(error)}
-    while (inner := error.__cause__ or error.__context__) is not None and id(inner) not in seen:
-        error = inner
-        seen.add(id(error))
-    text = " ".join(str(error).split())
-    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _machinery(f.filename)]
-    return f"{told} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else told
+    """The root of a chain of exceptions in one line, with the innermost place that is the user's, if there is one."""
+    chain = [error]
+    while (inner := _behind(chain[-1])) is not None and not any(one is inner for one in chain):
+        chain.append(inner)
+    root = chain[-1]
+    text = " ".join(str(root).split())
+    if isinstance(root, AppNotLoaded):
+        return text  # a cluster that the app itself started: its worker has told all of it
+    told = f"{type(root).__name__}: {text}" if text else type(root).__name__
+    for one in reversed(chain):
+        frames = [frame for frame in traceback.extract_tb(one.__traceback__) if not _machinery(frame.filename)]
+        if frames:
+            return f"{told} ({frames[-1].filename}, line {frames[-1].lineno})"
+    return told
+
+
+def _behind(error: BaseException) -> BaseException | None:
+    inner = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None if isinstance(inner, RemoteTraceback) else inner
+
+
+def _once(what: str, told: str) -> str:
+    """What went wrong, and why; the reason may say what went wrong itself."""
+    return told if told.startswith(what) else what + told
 
 
 def _machinery(filename: str) -> bool:
-    return filename.startswith("<frozen") or filename in (__file__, importlib.__file__)
+    """Whether a file is Python's import system or part of zmqtasks: no place that a user could mend."""
+    return filename.startswith(("<frozen", _PACKAGE)) or filename == importlib.__file__

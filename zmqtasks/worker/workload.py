@@ -64,6 +64,17 @@ class Workload:
         """Whether nothing is held, and nothing of what was void still runs."""
         return not any(self.ledger.counts[:GONE])
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or runs; outcomes may be kept."""
+        counts = self.ledger.counts
+        return not (counts[WAITING] or counts[PUSHED] or counts[VOID])
+
+    @property
+    def kept(self) -> int:
+        """How many outcomes are kept."""
+        return self.ledger.counts[ENDED]
+
     # -------------------------------------------------------------------------------------------- jobs come and go
 
     def add(self, assign: Assign) -> None:

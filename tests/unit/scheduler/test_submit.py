@@ -86,13 +86,13 @@ def test_queue_full_refuses_the_whole_message(make):
 
 
 def test_queue_full_by_the_bytes_that_are_held(make):
-    h = make(max_bytes=100)
+    h = make(max_bytes=400)
     w, s = h.worker(), h.submitter()
     s.submit(1, args=[b"x" * 101])
     code, reason = rejection_beside_work(w, s)
     assert code == "QueueFull"
-    assert "101 bytes of payloads" in reason
-    assert "limit is 100" in reason
+    assert "401 bytes of jobs and results" in reason
+    assert "limit is 400" in reason
     w.done()
     s.results()
     s.submit(1, first=1)
@@ -152,6 +152,16 @@ def test_another_session_may_submit_the_same_id_and_both_get_its_outcome(h):
     w.done()
     assert (s.results(), t.results()) == ({0: b"result 1"}, {0: b"result 1"})
     assert h.job(0, message.prefix).out == 0
+
+
+def test_a_repeat_from_the_same_session_gets_the_outcome_again(h):
+    w, s = h.worker(), h.submitter("s")
+    message = s.submit(prefix=b"given by use")
+    w.assigned()
+    w.done()
+    assert s.results() == {0: b"result 1"}
+    s.send(message)
+    s.expect(wire.Accepted(message.prefix, [(0, 1)]), wire.Results)
 
 
 def test_a_repeat_from_another_session_gets_the_outcome_that_is_there(h):

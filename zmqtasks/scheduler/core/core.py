@@ -3,17 +3,16 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Final
 
 from zmqtasks import wire
 from zmqtasks.clock import Now
 from zmqtasks.config import SchedulerSettings
 from zmqtasks.errors import PeerError
-from zmqtasks.scheduler.core import check, delivery, lifecycle, operators, submitters, workers
+from zmqtasks.scheduler.core import check, delivery, operators, submitters, unserved, workers
 from zmqtasks.scheduler.core.dispatch import dispatch
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
-from zmqtasks.scheduler.core.model import Line, Submitter, Worker
+from zmqtasks.scheduler.core.model import Submitter, Worker
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import DELAYED, READY
 
@@ -104,7 +103,7 @@ class Core:
             fx.sends.append(Send(route, wire.HelloAgain()))
         elif isinstance(hello, wire.WorkerHello):
             workers.on_hello(self.state, route, hello, now, fx, self.identity.release)
-            self._serve_unknown(now, fx)
+            unserved.on_join(self.state, now, fx)
         elif isinstance(hello, wire.SubmitterHello):
             submitters.on_hello(self.state, route, hello, now, fx, self.identity.release)
         else:
@@ -173,8 +172,7 @@ class Core:
                 if job.state == DELAYED:
                     state.moves.one(job, READY)
                     state.lines.put_back(job)
-        if state.lines.unserved:
-            self._watch_unserved(now, fx)
+        unserved.watch(state, now, fx)
         busy = dispatch(state, now, fx)
         while state.dirty:
             submitter = next(iter(state.dirty))
@@ -188,60 +186,17 @@ class Core:
     def next_deadline(self, now: Now) -> float | None:
         """Monotonic time at which `tick` should be called even if nothing comes in."""
         state = self.state
-        times = [state.leases.next(), state.backoffs.next(), state.balance_at]
+        times = [state.leases.next(), state.backoffs.next(), state.patience.next(), state.balance_at]
         first_ack = workers.next_ack(state)
         if first_ack is not None:
             times.append(first_ack + state.settings.ack_delay)
         walls = (state.delays.next(), delivery.next_expiry(state))
         times += [now.mono + max(0.0, wall - now.wall) for wall in walls if wall is not None]
-        times += [(line.since or now.mono) + state.settings.unknown_task_after for line in state.lines.unserved]
         return min((t for t in times if t is not None), default=None)
 
     def check(self) -> None:
         """Raise AssertionError if an invariant is broken. O(everything): for tests and simulations."""
         check.check(self.state)
-
-    # ------------------------------------------------------------------------------------- tasks that nobody knows
-
-    def _serve_unknown(self, now: Now, fx: Effects) -> None:
-        """A worker came: jobs that must not wait for an unknown task may be decided now."""
-        self._watch_unserved(now, fx)
-
-    def _watch_unserved(self, now: Now, fx: Effects) -> None:
-        after = self.state.settings.unknown_task_after
-        for line in list(self.state.lines.unserved):
-            if line.since is None:
-                line.since = now.mono
-            since = line.since
-            self._fail_unknown(line, now, fx)
-            if line in self.state.lines.unserved and now.mono >= since + after:
-                self._warn_unserved(line, fx)
-                line.since = now.mono + 3600.0  # and again in an hour
-
-    def _known_tasks(self, queue: str) -> list[str] | None:
-        """The tasks that the workers of a queue know; None if the queue has no worker."""
-        serving = [w for w in self.state.workers.values() if queue in w.queues]
-        return sorted({task for w in serving for task in w.tasks}) if serving else None
-
-    def _fail_unknown(self, line: Line, now: Now, fx: Effects) -> None:
-        known = self._known_tasks(line.need.queue) if line.need.strict else None
-        if known is None:
-            return  # it may wait; or there is no worker at all yet: not unknown, only early
-        text = _unserved_text(line, known)
-        while len(line):
-            lifecycle.abort(self.state, self.state.lines.head(line), "TaskNotRegistered", text, now, fx)
-
-    def _warn_unserved(self, line: Line, fx: Effects) -> None:
-        known = self._known_tasks(line.need.queue)
-        waiting = "1 job waits" if len(line) == 1 else f"{len(line)} jobs wait"
-        text = f"{waiting}: {_unserved_text(line, known)}"
-        self.state.warnings[text] = None
-        while len(self.state.warnings) > 20:  # a screenful; the log has them all
-            del self.state.warnings[next(iter(self.state.warnings))]
-        fx.logs.append(Log(logging.WARNING, "unserved", text))
-        submitter = self.state.submitters.get(line.flow)
-        if submitter is not None and submitter.route is not None:
-            fx.sends.append(Send(submitter.route, wire.Notice(text)))
 
     def _forget_functions(self, fx: Effects) -> None:
         """Targets that no job needs any more go, the oldest first, when there are too many."""
@@ -259,14 +214,3 @@ class Core:
                 worker.functions.difference_update(known)
                 if known and worker.route is not None:
                     fx.sends.append(Send(worker.route, wire.Forget(known)))
-
-
-def _unserved_text(line: Line, known: list[str] | None) -> str:
-    need = line.need
-    if known is None:
-        return f"no worker takes from queue {need.queue!r}; start one with: zmqtasks worker -Q {need.queue}"
-    if not need.task:
-        return f"shipped functions need Python {need.python}, which no worker of queue {need.queue!r} runs"
-    near = get_close_matches(need.task, known, n=3)
-    hint = f"; did you mean {' or '.join(near)}?" if near else f"; they know: {', '.join(known[:10]) or 'no task'}"
-    return f"no worker of queue {need.queue!r} knows a task {need.task!r}{hint}"

@@ -16,6 +16,7 @@ class Lines:
     Attributes:
         ready: profiles that have a non-empty line, as a rotation.
         unserved: non-empty lines that no worker serves.
+        lately: those that came to that since somebody emptied this list.
     """
 
     def __init__(self) -> None:
@@ -23,6 +24,7 @@ class Lines:
         self._profiles: dict[tuple[frozenset[str], frozenset[str], str], Profile] = {}
         self.ready: dict[Profile, None] = {}
         self.unserved: dict[Line, None] = {}
+        self.lately: list[Line] = []
 
     def all(self) -> Iterable[Line]:
         """Every line, for checks and status."""
@@ -122,6 +124,7 @@ class Lines:
             self._index(profile, line)
         if not line.profiles:
             self.unserved[line] = None
+            self.lately.append(line)
 
     def _index(self, profile: Profile, line: Line) -> None:
         if line.solo:
@@ -187,6 +190,7 @@ class Lines:
                 line.profiles.remove(profile)
                 if len(line) and not line.profiles:
                     self.unserved[line] = None
+                    self.lately.append(line)
         self.ready.pop(profile, None)
 
     def rotate(self, profile: Profile, line: Line) -> None:

@@ -6,7 +6,17 @@ from zmqtasks.config import SchedulerSettings
 from zmqtasks.scheduler.core.deadlines import Timers
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.lines import Lines
-from zmqtasks.scheduler.core.model import CancelRequest, Job, Operator, Source, Submission, Submitter, Target, Worker
+from zmqtasks.scheduler.core.model import (
+    CancelRequest,
+    Job,
+    Line,
+    Operator,
+    Source,
+    Submission,
+    Submitter,
+    Target,
+    Worker,
+)
 from zmqtasks.scheduler.core.payloads import Payloads
 from zmqtasks.scheduler.core.records import Record
 from zmqtasks.scheduler.core.story import Story
@@ -21,6 +31,9 @@ def _delayed(job: Job) -> bool:
 
 def _kept(job: Job) -> bool:
     return job.outcome is not None
+
+
+JOB_BYTES = 300  # of memory that a job costs besides its payloads, roughly
 
 
 class State:
@@ -70,6 +83,7 @@ class State:
         self.cancels: dict[Job, list[CancelRequest]] = {}
         self.dirty: dict[Submitter, None] = {}  # have something to send at the end of the turn
         self.acks: dict[Worker, tuple[list[int], float]] = {}  # (numbers, monotonic time of the first)
+        self.patience: Timers[Line] = Timers(lambda line: line.since is not None)  # monotonic clock
         self.waiting: dict[int, Job] = {}  # by the reference that is being loaded
         self.quarantined: dict[Worker, None] = {}
         self.balance_at: float | None = None
@@ -78,8 +92,8 @@ class State:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of all payloads, here or in the journal."""
-        return self.arg_bytes + self.result_bytes
+        """Bytes of all payloads, here or in the journal, and about those of the jobs themselves."""
+        return self.arg_bytes + self.result_bytes + JOB_BYTES * (self.open + self.results)
 
     def count(self, what: str, by: int = 1) -> None:
         """Count something for `status`."""

@@ -7,7 +7,7 @@ from math import isfinite
 from zmqtasks.clock import Now
 from zmqtasks.config import MAX_JOBS_PER_MESSAGE
 from zmqtasks.errors import PeerError
-from zmqtasks.ids import MAX_COUNTER, PREFIX_BYTES, Span, expand, spans, total
+from zmqtasks.ids import MAX_COUNTER, PREFIX_BYTES, Span, expand, job_id, spans, total
 from zmqtasks.payload import function_digest
 from zmqtasks.scheduler.core import lifecycle
 from zmqtasks.scheduler.core.effects import Effects, Send
@@ -75,9 +75,8 @@ def on_submit(state: State, submitter: Submitter, message: Submit, now: Now, fx:
             _repeat(state, submitter, known, fx)
             return
         if known is not None or _overlaps(source, message.first, count):
-            text = (
-                f"jobs {message.first}…{message.first + count - 1} of {message.prefix.hex()} exist with other content"
-            )
+            others = f" (or one of the {count - 1} after it)" if count > 1 else ""
+            text = f"job {job_id(message.prefix, message.first)}{others} exists already, with other content"
             _reject(state, submitter, message, "JobConflict", text, fx)
             return
     if state.open + count > state.settings.max_jobs:
@@ -85,7 +84,8 @@ def on_submit(state: State, submitter: Submitter, message: Submit, now: Now, fx:
         _reject(state, submitter, message, "QueueFull", text, fx)
         return
     if state.held_bytes > state.settings.max_bytes:
-        text = f"the scheduler holds {state.held_bytes:,} bytes of payloads, its limit is {state.settings.max_bytes:,}"
+        limit = state.settings.max_bytes
+        text = f"the scheduler holds {state.held_bytes:,} bytes of jobs and results, its limit is {limit:,}"
         _reject(state, submitter, message, "QueueFull", text, fx)
         return
     target = _target(state, message)
@@ -208,11 +208,10 @@ def _repeat(state: State, submitter: Submitter, known: Submission, fx: Effects) 
     """The same Submit again: its acceptance was lost, or another session gave the same id."""
     state.count("repeated_submits")
     source = known.source
-    if source.owner is not submitter:
-        for counter in range(known.first, known.first + known.count):
-            job = source.jobs.get(counter)
-            if job is not None:
-                _want(state, submitter, job)
+    for counter in range(known.first, known.first + known.count):
+        job = source.jobs.get(counter)
+        if job is not None:
+            _want(state, submitter, job)
     _note_accepted(state, submitter, source.prefix, (known.first, known.count))
     expired = [c for c in range(known.first, known.first + known.count) if c not in source.jobs]
     if expired:
@@ -226,7 +225,7 @@ def _want(state: State, submitter: Submitter, job: Job) -> None:
         watching = state.watchers.setdefault(job, []) if not owns else [submitter]
         if submitter not in watching:
             watching.append(submitter)
-    elif not (owns and job.out):  # otherwise it is on its way
+    else:  # even if it is on its way already: that may be for an earlier wish, which is fulfilled
         job.out += 1
         submitter.outbox.append(job)
         state.dirty[submitter] = None

@@ -1,0 +1,82 @@
+"""Jobs that no worker can run: they wait, and people are told; or they fail at once where that was asked for."""
+
+import logging
+from difflib import get_close_matches
+
+from zmqtasks import wire
+from zmqtasks.clock import Now
+from zmqtasks.scheduler.core import lifecycle
+from zmqtasks.scheduler.core.effects import Effects, Log, Send
+from zmqtasks.scheduler.core.model import Line
+from zmqtasks.scheduler.core.state import State
+
+AGAIN = 3600.0  # seconds until a line that still waits is told again
+SCREENFUL = 20  # warnings kept for `status`; the log has them all
+AT_ONCE = 10  # lines told one by one in one turn
+
+
+def watch(state: State, now: Now, fx: Effects) -> None:
+    """Begin to be patient with lines that nobody serves now; tell of those that have waited long enough."""
+    lines = state.lines
+    for line in lines.lately:
+        if line in lines.unserved:
+            line.since = now.mono
+            state.patience.add(now.mono + state.settings.unknown_task_after, line)
+            _fail_strict(state, line, now, fx)
+    lines.lately.clear()
+    told = 0
+    for _, line in state.patience.due(now.mono):
+        since = line.since
+        if line not in lines.unserved or since is None or now.mono < since + state.settings.unknown_task_after:
+            continue
+        state.patience.add(now.mono + AGAIN, line)
+        told += 1
+        _tell(state, line, fx, log=told <= AT_ONCE)
+    if told > AT_ONCE:
+        text = f"jobs of {told - AT_ONCE} more submitters or tasks wait for a worker that can run them"
+        fx.logs.append(Log(logging.WARNING, "unserved", text))
+
+
+def on_join(state: State, now: Now, fx: Effects) -> None:
+    """A worker came: what must not wait for an unknown task can be decided now."""
+    for line in [line for line in state.lines.unserved if line.need.strict]:
+        _fail_strict(state, line, now, fx)
+
+
+def _fail_strict(state: State, line: Line, now: Now, fx: Effects) -> None:
+    known = _known_tasks(state, line.need.queue) if line.need.strict else None
+    if known is None:
+        return  # it may wait; or there is no worker at all yet: not unknown, only early
+    text = _why(line, known)
+    while len(line):
+        lifecycle.abort(state, state.lines.head(line), "TaskNotRegistered", text, now, fx)
+
+
+def _tell(state: State, line: Line, fx: Effects, *, log: bool) -> None:
+    waiting = "1 job waits" if len(line) == 1 else f"{len(line)} jobs wait"
+    text = f"{waiting}: {_why(line, _known_tasks(state, line.need.queue))}"
+    state.warnings[text] = None
+    while len(state.warnings) > SCREENFUL:
+        del state.warnings[next(iter(state.warnings))]
+    if log:
+        fx.logs.append(Log(logging.WARNING, "unserved", text))
+    submitter = state.submitters.get(line.flow)
+    if submitter is not None and submitter.route is not None:
+        fx.sends.append(Send(submitter.route, wire.Notice(text)))
+
+
+def _known_tasks(state: State, queue: str) -> list[str] | None:
+    """The tasks that the workers of a queue know; None if the queue has no worker."""
+    serving = [w for w in state.workers.values() if queue in w.queues]
+    return sorted({task for w in serving for task in w.tasks}) if serving else None
+
+
+def _why(line: Line, known: list[str] | None) -> str:
+    need = line.need
+    if known is None:
+        return f"no worker takes from queue {need.queue!r}; start one with: zmqtasks worker -Q {need.queue}"
+    if not need.task:
+        return f"shipped functions need Python {need.python}, which no worker of queue {need.queue!r} runs"
+    near = get_close_matches(need.task, known, n=3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else f"; they know: {', '.join(known[:10]) or 'no task'}"
+    return f"no worker of queue {need.queue!r} knows a task {need.task!r}{hint}"
