@@ -154,7 +154,7 @@ def function_name(fn: Callable[..., Any]) -> str:
 
 def refuse_async(fn: Callable[..., Any]) -> None:
     """Raise NotAvailable for an `async def`, or an object whose `__call__` is one."""
-    for one in (fn, getattr(type(fn), "__call__", None)):
+    for one in (fn, getattr(type(fn), "__call__", None)):  # noqa: B004  (whether it can be called is not the question)
         if inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one):
             raise NotAvailable(f"{_NO_ASYNC}: {function_name(fn)} is one; {_RUN_ASYNC}")
 

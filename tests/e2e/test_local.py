@@ -1,6 +1,8 @@
 """LocalCluster and local://: real processes, and what is left of them."""
 
+import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +28,12 @@ def cluster() -> Iterator[zmqtasks.LocalCluster]:
 def client(cluster: zmqtasks.LocalCluster) -> Iterator[zmqtasks.Client]:
     with cluster.client() as made:
         yield made
+
+
+BY_DEFAULT = re.compile(
+    r"zmqtasks: no broker is named, so a scheduler and \d+ slots? were started on this machine for this script "
+    r"\(local://\); name one with broker=, ZMQTASKS_BROKER or zmqtasks\.toml"
+)
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 10) -> None:
@@ -83,6 +91,36 @@ def test_exceptions_carry_the_remote_traceback(client: zmqtasks.Client) -> None:
     with pytest.raises(LookupError, match="on purpose") as caught:
         client.submit(fails).result(10)
     assert "in fails" in str(caught.value.__cause__)
+
+
+def test_a_job_that_exits_does_not_end_the_script(client: zmqtasks.Client) -> None:
+    def leaves(kind: type[BaseException]) -> None:
+        raise kind("over")
+
+    for kind in (SystemExit, KeyboardInterrupt, GeneratorExit):
+        with pytest.raises(errors.RemoteError, match=f"{kind.__name__}: over") as caught:
+            client.submit(leaves, kind).result(10)
+        assert "in leaves" in str(caught.value.__cause__)
+    assert client.submit(pow, 2, 3).result(10) == 8
+
+
+def test_a_job_that_gives_a_coroutine_fails_clearly(client: zmqtasks.Client) -> None:
+    async def fetch() -> None:
+        pass
+
+    with pytest.raises(errors.PayloadError, match=r"async functions are not supported yet: .* returned a coroutine"):
+        client.submit(lambda: fetch()).result(10)  # noqa: PLW0108  (it hides that it is async)
+
+
+def test_a_function_that_cannot_be_loaded_names_no_place_in_the_library(
+    client: zmqtasks.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "only_here.py").write_text("def fn():\n    pass\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("only_here")
+    with pytest.raises(errors.PayloadError, match=r"No module named 'only_here'; make its module importable"):
+        client.submit(module.fn).result(10)
+    sys.modules.pop("only_here")
 
 
 def test_a_queued_job_can_be_cancelled_and_a_running_one_with_force(client: zmqtasks.Client) -> None:
@@ -198,10 +236,15 @@ def test_an_app_without_a_broker_brings_its_own_cluster(tmp_path: Path) -> None:
             value, pid, known = triple.submit(4).result(20)
             assert pid != os.getpid()
             print(value, third_time.delay("tries").get(20), list(app.client.map(abs, [-1])))
-            assert zmqtasks.Client("local://").submit(pow, 2, 3).result(10) == 8
+            client = zmqtasks.Client()
+            assert client.submit(pow, 2, 3).result(10) == 8
+            assert repr(client).startswith("<Client local:// (ipc://"), client
+            assert repr(app.client).startswith("<Client local:// (ipc://"), app.client
         """,
     )
-    assert done.stderr.splitlines() == ["in the job"]
+    told, *rest = done.stderr.splitlines()
+    assert BY_DEFAULT.fullmatch(told)
+    assert rest == ["in the job"]
     assert done.stdout.splitlines() == ["12 __main__.third_time [1]"]
     assert done.returncode == 0
     assert not list(tmp_path.glob("zmqtasks-*"))
@@ -225,7 +268,21 @@ def test_workers_of_local_know_the_app_of_a_module(tmp_path: Path) -> None:
             print(who.submit(1).result(20)[0], nested.delay(2).get(20)[0])
         """,
     )
-    assert (done.stdout, done.stderr, done.returncode) == ("1 2\n", "", 0)
+    assert (done.stdout, done.returncode) == ("1 2\n", 0)
+    assert BY_DEFAULT.fullmatch(done.stderr.strip())
+
+
+def test_local_that_was_named_is_not_told(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        """
+        import zmqtasks
+        if __name__ == "__main__":
+            print(zmqtasks.App("x", broker="local://").client.submit(pow, 2, 3).result(20))
+            print(zmqtasks.Client().submit(pow, 2, 3).result(20))
+        """,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("8\n8\n", "", 0)
 
 
 def test_leaving_the_script_waits_for_unfinished_jobs(tmp_path: Path) -> None:
@@ -245,7 +302,9 @@ def test_leaving_the_script_waits_for_unfinished_jobs(tmp_path: Path) -> None:
         """,
     )
     assert (tmp_path / "done").exists()
-    assert done.stderr == "zmqtasks: local:// waits up to 30 s for 1 unfinished jobs\n"
+    told, *rest = done.stderr.splitlines()
+    assert BY_DEFAULT.fullmatch(told)
+    assert rest == ["zmqtasks: local:// waits up to 30 s for 1 unfinished jobs"]
 
 
 def test_a_script_that_fails_does_not_wait_and_names_what_it_drops(tmp_path: Path) -> None:

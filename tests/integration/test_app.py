@@ -205,6 +205,39 @@ def test_asubmit_does_not_block_the_loop(app: App) -> None:
     assert asyncio.run(main()) == 5
 
 
+def test_delay_can_be_awaited(app: App) -> None:
+    @app.task(name="t")
+    def task(x: int) -> float:
+        return 1 / x
+
+    async def main() -> float:
+        with pytest.raises(ZeroDivisionError):
+            await task.delay(0)
+        result = task.delay(4)
+        first = await result
+        assert await app.AsyncResult(result.id) == first
+        return first
+
+    assert asyncio.run(main()) == 0.25
+
+
+def test_async_tasks_are_refused_when_they_are_declared(app: App) -> None:
+    async def fetch() -> None:
+        pass
+
+    for declare in (app.task, app.task(name="fetch")):
+        with pytest.raises(errors.NotAvailable, match=r"async functions are not supported yet: .*fetch"):
+            declare(fetch)
+    assert not app.tasks
+
+
+def test_an_unknown_job_is_told_by_the_id_that_was_given(app: App) -> None:
+    result = app.AsyncResult("nope")
+    with pytest.raises(errors.UnknownJob, match=r"^job nope \([0-9a-f]{32}\): the scheduler knows nothing of it"):
+        result.get(10)
+    assert result.state == "FAILURE"
+
+
 def test_tasks_of_the_script_itself_are_refused_elsewhere(app: App) -> None:
     def fn() -> None:
         pass

@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.fake_scheduler import FakeScheduler
 from zmqtasks import errors, payload, wire
-from zmqtasks.submitter.client import Client, broker_url
+from zmqtasks.submitter.client import Client, broker_url, named_broker
 from zmqtasks.submitter.connection import Connection
 from zmqtasks.submitter.job import Job
 from zmqtasks.submitter.results import as_completed
@@ -68,8 +68,11 @@ def test_where_the_scheduler_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ZMQTASKS_BROKER", raising=False)
     assert broker_url() == "local://"
+    assert named_broker() is None
+    Path("zmqtasks.toml").write_text("", encoding="utf-8")
+    assert named_broker() is None
     Path("zmqtasks.toml").write_text('broker = "tcp://file:1"', encoding="utf-8")
-    assert broker_url() == "tcp://file:1"
+    assert broker_url() == named_broker() == "tcp://file:1"
     monkeypatch.setenv("ZMQTASKS_BROKER", "tcp://env:1")
     assert broker_url() == "tcp://env:1"
     assert broker_url("tcp://given:1") == "tcp://given:1"
@@ -99,6 +102,49 @@ def test_submit_ships_the_function_once_and_brings_the_value(scheduler: FakeSche
     assert [len(m.functions) for m in submits] == [1, 0]
     assert submits[0].spec == wire.Spec(python=payload.python_version())
     assert submits[0].codec == "cloudpickle"
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_a_job_that_exits_does_not_end_the_script(scheduler: FakeScheduler, client: Client, chunksize: int) -> None:
+    scheduler.run = _run_anything
+    values = client.map(leave, [1, 0, 2], chunksize=chunksize)
+    assert next(values) == 1
+    with pytest.raises(errors.RemoteError, match="SystemExit: out") as caught:
+        next(values)
+    assert "in leave" in str(caught.value.__cause__)
+    assert client.submit(double, 2).result(10) == 4
+
+
+def leave(x: int) -> int:
+    return x or sys.exit("out")
+
+
+def _run_anything(submit: wire.Submit, functions: dict[bytes, bytes]) -> list[bytes | BaseException]:
+    """As a worker does, which outlives what its jobs raise."""
+    out: list[bytes | BaseException] = []
+    fn = payload.unship(functions[submit.function])
+    for data in submit.args:
+        args, kwargs = payload.decoder(submit.codec)(data)
+        try:
+            out.append(payload.encode_result(submit.codec, fn(*args, **kwargs), submit.task))
+        except BaseException as error:  # noqa: BLE001
+            out.append(error)
+    return out
+
+
+def test_async_functions_are_refused_before_anything_is_sent(scheduler: FakeScheduler, client: Client) -> None:
+    async def fetch(x: int) -> int:
+        return x
+
+    for use in (
+        lambda: client.submit(fetch, 1),
+        lambda: client.submit_many(fetch, [((1,), {})]),
+        lambda: client.map(fetch, [1]),
+        lambda: client.map(fetch, [1], chunksize=2),
+    ):
+        with pytest.raises(errors.NotAvailable, match=r"async functions are not supported yet: .*fetch"):
+            use()
+    assert scheduler.of(wire.Submit) == []
 
 
 def test_exceptions_come_as_themselves(client: Client) -> None:
@@ -401,6 +447,42 @@ def test_jobs_survive_a_connection_that_breaks(scheduler: FakeScheduler, client:
     scheduler.release()
     assert (job.result(10), later.result(10)) == (8, 10)
     assert [m.counters for m in scheduler.of(wire.Ask)] == [[(0, 1)]]
+
+
+def test_a_connection_that_is_back_is_told_as_often_as_one_that_is_lost(
+    scheduler: FakeScheduler, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        scheduler.restart(forget=False)
+        wait_until(lambda: not client.connection.connected or "lost" in caplog.text, "the break was noticed")
+        client.submit(double, 4).result(10)
+        wait_until(lambda: "again" in caplog.text, "it was told")
+        told = [record.getMessage().partition(scheduler.url)[::2] for record in caplog.records]
+        assert told == [
+            ("lost the connection to the scheduler at ", " with 0 jobs open; reconnecting, they go on"),
+            ("connected to the scheduler at ", told[1][1]),
+        ]
+        assert told[1][1].startswith(" again, with ")
+        caplog.clear()
+
+
+def test_a_timeout_tells_what_the_scheduler_warned_of(
+    scheduler: FakeScheduler, client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler.hold = True
+    job = client.submit(double, 4)
+    client.flush(10)
+    with pytest.raises(errors.JobTimeout, match=r"it goes on$"):
+        job.result(0.01)
+    scheduler.do(lambda: scheduler.send(scheduler.routes[0], wire.Notice("no worker takes from queue 'hgih'")))
+    wait_until(lambda: "hgih" in caplog.text, "the notice came")
+    with pytest.raises(errors.JobTimeout, match=r"; the scheduler says: no worker takes from queue 'hgih'$"):
+        job.result(0.01)
+    monkeypatch.setattr("zmqtasks.submitter.connection._NEWS", -1.0)
+    with pytest.raises(errors.JobTimeout, match="; the scheduler said 0 s ago: no worker"):
+        job.result(0.01)
+    scheduler.release()
+    assert job.result(10) == 8
 
 
 def test_a_scheduler_that_forgot_gets_the_jobs_again(scheduler: FakeScheduler, client: Client) -> None:

@@ -441,4 +441,4 @@ def test_idle_costs_next_to_nothing(start, peers):
     time.sleep(0.2)
     before = used()
     time.sleep(2.0)
-    assert used() - before <= 5  # a loop that spins would need 200
+    assert used() - before <= 60  # of 200 that a loop that spins would use; in fact it is about 1

@@ -52,6 +52,7 @@ class History:
         self.kinds = random.choice((KINDS, KINDS, MILD))
         self.faults = 0.3 if self.lonely else random.choice((0.0, 0.5, 2.0))  # per second
         self.calm_at = random.uniform(2.0, 15.0)
+        self.network.flaps = 0.3 if self.faults else 0.0
 
     def _worker(self, index: int) -> WorkerNode:
         return WorkerNode(self.world, self.network, self.laws, f"w{index}", self.world.random.choice((1, 2, 4)))
@@ -178,6 +179,7 @@ class History:
     # ------------------------------------------------------------------------------------------ the end
 
     def _heal(self) -> None:
+        self.network.flaps = 0.0
         for link in list(self.network.links):
             link.resume()
         self.network.isolated.clear()

@@ -461,6 +461,7 @@ class Network:
     def __init__(self, world: World, scheduler: Scheduler, duplicates: float) -> None:
         self.world, self.scheduler = world, scheduler
         self.duplicates = duplicates
+        self.flaps = 0.0
         self.isolated: set[str] = set()  # nodes that cannot connect
         self.links: dict[Link, Node] = {}
         self._routes = 0
@@ -474,6 +475,8 @@ class Network:
         delay = self.world.random.choice((0.0001, 0.001, 0.02, 0.3))
         link = Link(self.world, route, self.scheduler.arrive, node.arrive, delay, self.duplicates)
         self.scheduler.links[route] = link
+        if self.flaps and self.world.chance(self.flaps):  # it breaks while the hello is on its way
+            self.world.after(self.world.random.uniform(0, 0.02), self.cut, link, node)
         self.links[link] = node
         return link
 

@@ -1,5 +1,6 @@
 """Arguments, results, functions and exceptions as bytes and back."""
 
+import functools
 import pickle
 import sys
 
@@ -212,3 +213,46 @@ def test_a_failure_that_cannot_be_decoded_is_told_as_such():
 
 def test_the_python_that_matters():
     assert payload.python_version() == ".".join(map(str, sys.version_info[:2]))
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, BaseException])
+def test_what_is_no_exception_does_not_end_the_submitter(kind):
+    def leave():
+        raise kind("over")
+
+    with pytest.raises(kind) as one:
+        leave()
+    error = payload.decode_exception(payload.encode_exception(one.value))
+    assert type(error) is RemoteError
+    assert str(error) == f"builtins.{kind.__name__}: over"
+    assert isinstance(error.__cause__, RemoteTraceback)
+    assert "in leave" in str(error.__cause__)
+
+
+async def coroutine():
+    return 1
+
+
+async def stream():
+    yield 1
+
+
+class Awaits:
+    async def __call__(self):
+        return 1
+
+
+@pytest.mark.parametrize("fn", [coroutine, stream, Awaits(), functools.partial(coroutine)])
+def test_async_functions_are_refused(fn):
+    with pytest.raises(errors.NotAvailable, match=r"async functions are not supported yet: .*asyncio\.run"):
+        payload.ship(fn)
+
+
+def test_a_class_whose_objects_are_async_can_itself_be_called():
+    payload.ship(Awaits)
+
+
+@pytest.mark.parametrize("codec", ["msgpack", "pickle"])
+def test_a_coroutine_is_no_result(codec):
+    with pytest.raises(PayloadError, match=r"async functions are not supported yet: shop\.get returned a coroutine"):
+        payload.encode_result(codec, coroutine(), "shop.get")

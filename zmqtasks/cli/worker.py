@@ -5,7 +5,7 @@ import socket
 
 import click
 
-from zmqtasks.cli._shared import Common, Example, broker_option, broker_url, daemon_options, given_broker
+from zmqtasks.cli._shared import Common, Example, broker_option, broker_url, daemon_options
 
 POOLS_LATER = ("threads", "asyncio", "gevent", "eventlet", "solo")
 POOL_ALIASES = {"prefork": "processes"}  # Celery's word
@@ -109,7 +109,8 @@ def command(
     """
     from zmqtasks import logs
 
-    url = broker_url(ctx, broker) if given_broker(ctx, broker) else ""  # the agent learns what the app says
+    named = broker or ctx.ensure_object(Common).broker
+    url = broker_url(ctx, named) if named else ""  # else the app's, then the environment's: as in scripts
     full_name = worker_name(name or "worker@%h")
     logs.setup(loglevel, logfile)
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from zmqtasks import clock, payload, wire
 from zmqtasks.clock import Now
-from zmqtasks.config import DEFAULT_BROKER, WorkerSettings
+from zmqtasks.config import BROKER_VARIABLE, DEFAULT_BROKER, WorkerSettings
 from zmqtasks.errors import PeerError
 from zmqtasks.payload import python_version
 from zmqtasks.transport import Change, Context, Link, Waitable, Wakeup, parse_url, wait
@@ -41,7 +41,8 @@ class WorkerOptions:
     """What `run_worker` is told.
 
     Attributes:
-        broker: the scheduler, tcp://HOST:PORT or ipc://PATH; empty: the one that the app names, else this machine's.
+        broker: the scheduler, tcp://HOST:PORT or ipc://PATH; empty: the app's, else that of
+            $ZMQTASKS_BROKER, else this machine's.
         name: for people; empty: worker@HOST.
         concurrency: how many jobs run at once.
         queues: those it takes; empty: `default` and those that the app's tasks name.
@@ -249,7 +250,7 @@ class Agent:
         )
         self._core = WorkerCore(WorkerSettings(slots, credit), identity)
         self._context = Context()
-        self._url = options.broker or loaded.broker or DEFAULT_BROKER
+        self._url = options.broker or loaded.broker or os.environ.get(BROKER_VARIABLE) or DEFAULT_BROKER
         self._link = Link(self._context, self._url, random.random())
         self._more = True  # the connection is opened in the next turn
 

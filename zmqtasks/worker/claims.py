@@ -58,6 +58,7 @@ class Boot(Struct, array_like=True, gc=False, tag=1):
     slots: int
     worker: str
     loglevel: str
+    broker: str  # that the worker was told; empty: none
 
 
 class Fork(Struct, array_like=True, gc=False, tag=2):

@@ -47,7 +47,7 @@ class ForkServer:
         self._cells_fd = cells_fd
         self._children: dict[int, Offspring] = {}  # by slot
         self._tasks: Tasks = {}
-        self._boot = Boot("", "", 0, "", "info")
+        self._boot = Boot("", "", 0, "", "info", "")
         self._by_exec = False
 
     def run(self) -> None:
@@ -102,7 +102,8 @@ class ForkServer:
             self._tell(Ready([], [], str(error)))
             return False
         self._tasks = app.tasks if app else {}
-        os.environ.setdefault(BROKER_VARIABLE, broker_of(app) or DEFAULT_BROKER)
+        own = boot.broker or broker_of(app) or os.environ.get(BROKER_VARIABLE) or DEFAULT_BROKER
+        os.environ[BROKER_VARIABLE] = own  # jobs submit to the scheduler that they came from
         self._by_exec = hostinfo.threads() > 1
         gc.collect()
         gc.freeze()

@@ -9,7 +9,7 @@ import sys
 import threading
 from importlib import metadata
 
-from zmqtasks.config import BROKER_VARIABLE, MIB
+from zmqtasks.config import MIB
 
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD = -1
@@ -84,13 +84,12 @@ def keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, 32 * MIB)
 
 
-def child_environment(broker: str) -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """The environment of the fork server: one slot is one core, so numeric libraries start no threads of their own.
 
-    What the user has set stays, but jobs submit to the scheduler that they came from.
+    What the user has set stays.
     """
-    named = {BROKER_VARIABLE: broker} if broker else {}
-    return {**dict.fromkeys(SINGLE_THREAD_VARIABLES, "1"), **os.environ, **named}
+    return {**dict.fromkeys(SINGLE_THREAD_VARIABLES, "1"), **os.environ}
 
 
 def how_it_ended(status: int) -> str:

@@ -93,8 +93,7 @@ class Pool:
     """
 
     def __init__(self, slots: int, app: str, worker: str, loglevel: str, broker: str = "") -> None:
-        self._broker = broker
-        self._boot = Boot(app, str(Path.cwd()), slots, worker, loglevel)
+        self._boot = Boot(app, str(Path.cwd()), slots, worker, loglevel, broker)
         self._queue = Queue()
         self._cells = Cells(slots)
         self._selector = selectors.DefaultSelector()
@@ -157,7 +156,7 @@ class Pool:
                 [sys.executable, "-m", "zmqtasks.worker.forkserver", *map(str, fds)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=fds,
-                env=hostinfo.child_environment(self._broker),
+                env=hostinfo.child_environment(),
                 start_new_session=True,  # Ctrl-C in a terminal goes to the agent alone
             )
         self._control.setblocking(False)

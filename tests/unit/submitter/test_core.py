@@ -448,6 +448,13 @@ def test_a_notice_is_told_once(h: Harness) -> None:
     assert h.notices == ["mind the gap"]
 
 
+def test_the_newest_notice_is_remembered_even_if_it_is_a_repeat(h: Harness) -> None:
+    assert h.core.notice is None
+    h.hear(wire.Notice("one"), wire.Notice("two"), wire.Notice("one"))
+    assert h.core.notice is not None
+    assert h.core.notice[0] == "one"
+
+
 def test_open_jobs_are_named(h: Harness) -> None:
     h.submit(3)
     h.sent()

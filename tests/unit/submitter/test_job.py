@@ -24,11 +24,15 @@ class Owner:
         self.usable = True
         self.accepted = True
         self.cancelled: list[tuple[list[Pair], float, bool]] = []
+        self.said = ""
 
     def check_usable(self) -> None:
         if not self.usable:
             message = "forked"
             raise errors.ClientClosed(message)
+
+    def hint(self) -> str:
+        return self.said
 
     def wait_accepted(self, job: Pair, timeout: float | None) -> bool:
         return self.accepted
@@ -133,6 +137,37 @@ def test_a_timeout_is_a_timeout_error_and_the_job_goes_on() -> None:
         made.exception(0)
     finish([made], [value(3)], "pickle")
     assert made.result(0) == 3
+
+
+def test_a_timeout_tells_what_the_scheduler_warned_of() -> None:
+    owner = Owner()
+    owner.said = "; the scheduler says: no worker"
+    waiting = [job(n, owner) for n in range(2)]
+    with pytest.raises(errors.JobTimeout, match=r"it goes on; the scheduler says: no worker$"):
+        waiting[0].result(0.01)
+    with pytest.raises(errors.JobTimeout, match=r"they go on; the scheduler says: no worker$"):
+        list(as_completed(waiting, timeout=0.01))
+    owner.accepted = False
+    with pytest.raises(errors.JobTimeout, match=r"possible; the scheduler says: no worker$"):
+        waiting[0].accepted(0.01)
+
+
+def test_a_task_that_exits_ends_its_job_and_not_the_script() -> None:
+    made = job()
+    end(made, FAILED, payload.encode_exception(SystemExit(3)))
+    with pytest.raises(errors.RemoteError, match="SystemExit: 3"):
+        made.result(0)
+    assert isinstance(made.exception(0), errors.RemoteError)
+
+
+def test_a_job_is_told_by_the_id_that_was_given() -> None:
+    made: Job = Job(Source(Owner(), PREFIX, "", "nope"), 1)
+    assert str(made) == f"job nope ({made.id})"
+    assert str(Job(Source(Owner(), PREFIX, "shop.buy", "nope"), 1)) == f"job nope ({made.id}, shop.buy)"
+    end(made, ABORTED, payload.failure("UnknownJob", f"job {made.id}: never heard of it"))
+    with pytest.raises(errors.UnknownJob, match=rf"^job nope \({made.id}\): never heard of it$"):
+        made.result(0)
+    assert str(Job(Source(Owner(), PREFIX, "", made.id.upper()), 1)) == f"job {made.id}"
 
 
 def test_waiting_threads_are_woken() -> None:

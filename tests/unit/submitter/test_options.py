@@ -1,9 +1,11 @@
+import re
 from datetime import UTC, datetime
 
 import pytest
 
 from zmqtasks.errors import BadOption, NotAvailable
 from zmqtasks.submitter import options
+from zmqtasks.submitter.submitting import Submitting
 from zmqtasks.wire import Spec
 
 
@@ -17,9 +19,10 @@ def test_defaults_are_those_of_the_wire() -> None:
 
 def test_every_option_reaches_the_spec() -> None:
     made = spec(
-        queue="high", retries=2, backoff=1, backoff_max=9, crash_budget=0, result_ttl=60, countdown=5, on_unknown="fail"
-    )
-    assert made == Spec("high", "3.11", 2, 1.0, 9.0, 0, 60.0, 1005.0, True)
+        queue="high", retries=2, backoff=1, backoff_max=9, jitter=True, crash_budget=0, result_ttl=60, countdown=5,
+        on_unknown="fail",
+    )  # fmt: skip
+    assert made == Spec("high", "3.11", 2, 1.0, 9.0, 0, 60.0, 1005.0, True, True)
     assert spec(eta=1234).not_before == 1234.0
     assert spec(eta=datetime(2030, 1, 1, tzinfo=UTC)).not_before == 1893456000.0
 
@@ -32,6 +35,7 @@ def test_every_option_reaches_the_spec() -> None:
         ({"retries": "2"}, "retries= is a number of attempts.*'2'"),
         ({"retries": True}, "retries="),
         ({"retries": -1}, "retries="),
+        ({"jitter": 0.5}, "jitter= is True or False, not 0.5"),
         ({"queue": 1}, "queue= is the name"),
         ({"eta": "tomorrow"}, "eta= is a datetime"),
         ({"eta": 1, "countdown": 1}, "not both"),
@@ -49,3 +53,8 @@ def test_options_that_come_later_are_refused_rather_than_ignored() -> None:
     with pytest.raises(NotAvailable, match="priority= is not available yet"):
         options.check({"priority": 3})
     assert options.check({"priority": None, "queue": None}) == {}
+
+
+@pytest.mark.parametrize("name", sorted(options.KNOWN))
+def test_every_option_is_explained(name: str) -> None:
+    assert re.search(rf"\b{name}\b", Submitting.options.__doc__ or "")

@@ -1,0 +1,85 @@
+"""What people read when their app does not load."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from zmqtasks.errors import AppNotLoaded, PayloadError, RemoteTraceback
+from zmqtasks.payload import unship
+from zmqtasks.worker.loading import innermost, load_app
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.startswith("t_"):
+            del sys.modules[name]
+
+
+def failure(folder: Path, app: str, **files: str) -> str:
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    with pytest.raises(AppNotLoaded) as caught:
+        load_app(app, str(folder))
+    return str(caught.value)
+
+
+def test_a_wrong_option_is_told_with_the_users_line(folder):
+    shop = "import zmqtasks\napp = zmqtasks.App('shop')\n\n@app.task(retries=3)\ndef buy():\n    pass\n"
+    told = failure(folder, "t_shop", t_shop=shop)
+    assert told.startswith("cannot import 't_shop': BadOption: there is no task option retries=")
+    assert told.endswith(f"({folder}/t_shop.py, line 4)")
+
+
+def test_an_error_behind_which_there_is_none_on_purpose_is_the_one_to_tell(folder):
+    shop = "import zmqtasks\napp = zmqtasks.App('shop')\napp.task(serializer='yaml')(len)\n"
+    told = failure(folder, "t_shop", t_shop=shop)
+    assert "BadOption: task option serializer=: no codec is called 'yaml'" in told
+    assert told.endswith(f"({folder}/t_shop.py, line 3)")
+
+
+def test_a_module_that_is_not_there_is_told_with_the_line_that_wants_it(folder):
+    assert failure(folder, "t_gone") == "cannot import 't_gone': ModuleNotFoundError: No module named 't_gone'"
+    told = failure(folder, "t_one", t_one="import t_two\n", t_two="\nimport t_three\n")
+    wanted = "cannot import 't_one': ModuleNotFoundError: No module named 't_three'"
+    assert told == f"{wanted} ({folder}/t_two.py, line 2)"
+
+
+def test_an_error_that_an_own_cluster_told_already_is_told_once(folder):
+    raises = "from zmqtasks.errors import AppNotLoaded\nraise AppNotLoaded({!r})\n"
+    own = "cannot import 't_noguard': ZeroDivisionError: division by zero (t_noguard.py, line 2)"
+    assert failure(folder, "t_noguard", t_noguard=raises.format(own)) == own
+    other = "cannot import 't_other': SystemExit"
+    assert failure(folder, "t_shop", t_shop=raises.format(other)) == f"cannot import 't_shop': {other}"
+
+
+def test_no_place_in_the_library_is_ever_told():
+    with pytest.raises(ModuleNotFoundError) as caught:
+        unship(b"cgmod\ng\n.")
+    caught.value.__traceback__ = caught.value.__traceback__.tb_next  # without this test's own frame
+    assert innermost(caught.value) == "ModuleNotFoundError: No module named 'gmod'"
+
+
+def test_a_root_without_a_place_of_the_users_takes_that_of_what_it_caused():
+    def fails():
+        try:
+            unship(b"cgmod\ng\n.")
+        except ModuleNotFoundError as error:
+            error.__traceback__ = error.__traceback__.tb_next
+            raise PayloadError("outer") from error
+
+    with pytest.raises(PayloadError) as caught:
+        fails()
+    told = innermost(caught.value)
+    assert told.startswith("ModuleNotFoundError: No module named 'gmod' (")
+    assert f"({__file__}, line " in told
+
+
+def test_a_remote_traceback_is_not_the_cause():
+    error = KeyError("k")
+    error.__cause__ = RemoteTraceback("Traceback …")
+    assert innermost(error) == "KeyError: 'k'"
