@@ -93,6 +93,8 @@ MUTANTS = (
            "            fx.sends.append(wire.ResultAck(self._delivery))\n", "", "liveness", 1),
     Mutant("a late hello of an old connection is taken", "scheduler.core.submitters",
            "hello.connection < submitter.connection", "False", "liveness", 1372),
+    Mutant("a worker does not count its connections", "worker.core",
+           "        self._connection += 1\n", "", "budget", 139),
     Mutant("a repeated hello voids what is in flight", "scheduler.core.core",
            '            self.state.count("repeated_hellos")\n        else:\n            verb(self.state, worker, message, now, fx)',
            '            workers.on_hello(self.state, route, message, now, fx, "")\n        else:\n            verb(self.state, worker, message, now, fx)', "budget", 288),

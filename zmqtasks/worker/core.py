@@ -164,6 +164,7 @@ class WorkerCore:
                 tasks=list(me.tasks),
                 seen=work.ledger.seen,
                 held=work.ledger.held(),
+                connection=self._connection,
             )
         )
 
