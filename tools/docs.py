@@ -372,7 +372,7 @@ class Example:
     """Two peers whose words are written here, and the real core of the scheduler, which answers."""
 
     def __init__(self) -> None:
-        self.core = Core(config.SchedulerSettings(ack_delay=0.0), Identity(EPOCH, "0.1.0"))
+        self.core = Core(config.SchedulerSettings(ack_delay=0.0, accept_delay=0.0), Identity(EPOCH, "0.1.0"))
         self.now = Now(0.0, EPOCH / 1000)
         self.frames: list[Frame] = []
 

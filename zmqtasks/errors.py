@@ -109,7 +109,7 @@ class RemoteError(JobError):
         self.traceback = traceback
 
     def __str__(self) -> str:
-        return f"{self.type_name}: {self.text}"
+        return f"{self.type_name}: {self.text}" if self.text else self.type_name
 
 
 class RemoteTraceback(Exception):

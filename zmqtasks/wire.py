@@ -324,7 +324,7 @@ class JobEnd(Struct, array_like=True, gc=False):
 
 
 class Results(Struct, array_like=True, gc=False, tag=53):
-    """Outcomes of jobs of one prefix; sent again after every hello until acknowledged."""
+    """Outcomes of jobs of one prefix. After a new hello the submitter asks again for what it still wants."""
 
     delivery: int
     prefix: bytes

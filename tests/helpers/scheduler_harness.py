@@ -276,7 +276,7 @@ class Harness:
     """
 
     def __init__(self, *, cache: int | None = None, **settings: Any) -> None:
-        self.settings = SchedulerSettings(**{"ack_delay": 0.0, **settings})
+        self.settings = SchedulerSettings(**{"ack_delay": 0.0, "accept_delay": 0.0, **settings})
         self.mono = 1_000.0
         self.wall = 1_700_000_000.0
         self.core = Core(self.settings, Identity(EPOCH, RELEASE, pid=4711, started=self.mono))

@@ -240,6 +240,7 @@ def test_results_come_again_over_the_next_connection(start, peers, url):
     w.next(wire.DoneAck)
     again = peers(daemon.url, wire.decode_to_submitter)
     again.ask(submitter_hello(), wire.SubmitterWelcome)
+    again.send(wire.Ask(PREFIX, [(0, 1)]))
     assert again.next(wire.Results).values == [b"late"]
 
 

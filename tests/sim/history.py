@@ -37,6 +37,7 @@ class History:
         self.settings = SchedulerSettings(
             spill=SPILL,
             ack_delay=random.choice((0.0, 0.02)),
+            accept_delay=random.choice((0.0, 0.001)),
             results_window=random.choice((3, 50)),
             results_window_bytes=100_000,
             max_functions=2,

@@ -38,9 +38,7 @@ def test_loopback_and_ipc_may_be_bound(url):
     check_bind(url, ())
 
 
-@pytest.mark.parametrize(
-    "url", ["tcp://0.0.0.0:5555", "tcp://*:5555", "tcp://10.0.0.1:5555", "tcp://[::]:1"]
-)
+@pytest.mark.parametrize("url", ["tcp://0.0.0.0:5555", "tcp://*:5555", "tcp://10.0.0.1:5555", "tcp://[::]:1"])
 def test_other_addresses_need_plaintext(url):
     with pytest.raises(BadUrl, match=r"--plaintext 10\.0\.0\.0/8"):
         check_bind(url, ())

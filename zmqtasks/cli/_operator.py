@@ -7,6 +7,7 @@ import time
 
 from zmqtasks import errors, transport, wire
 from zmqtasks.cli._shared import release
+from zmqtasks.cli._urls import no_scheduler
 
 CONNECT_TIMEOUT = 5.0  # seconds
 
@@ -74,10 +75,7 @@ class _Exchange:
         if self._link.connected:
             went = "but stopped answering" if self._answered else "but it does not answer as a zmqtasks scheduler"
             return f"something listens at {self._url}, {went} (waited {self._timeout:g} s)"
-        return (
-            f"no scheduler answered at {self._url} within {self._timeout:g} s; "
-            f"start one with: zmqtasks scheduler --bind {self._url}"
-        )
+        return no_scheduler(self._url, self._timeout)
 
 
 def refusal(message: wire.Refused, url: str) -> errors.ZmqTasksError:

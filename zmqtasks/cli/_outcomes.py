@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, Final, Protocol
 
 from zmqtasks.errors import RemoteError, ZmqTasksError
 
@@ -24,6 +24,14 @@ class EndedJob(Protocol):
     def exception(self, timeout: float | None = None) -> BaseException | None: ...
 
     def result(self, timeout: float | None = None) -> Any: ...
+
+
+class Output(Protocol):
+    """Where lines go."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+    def flush(self) -> object: ...
 
 
 class OutputError(ZmqTasksError):
@@ -88,15 +96,21 @@ def _repr(value: Any) -> str:
 class Tally:
     """Counts outcomes, keeps the first few errors, and writes each outcome as a line.
 
+    Attributes:
+        states: how many jobs ended in which state.
+        first_errors: of jobs that failed, for people.
+        unregistered: what was said about a task that no worker knows; empty if nothing was.
+
     Args:
         output: where the lines go; None: nowhere.
         name: of the output, for messages.
         lines: whether the jobs are lines of a file, which errors then name.
     """
 
-    def __init__(self, output: BinaryIO | None, name: str, *, lines: bool = True) -> None:
+    def __init__(self, output: Output | None, name: str, *, lines: bool = True) -> None:
         self.states: Counter[str] = Counter()
         self.first_errors: list[str] = []
+        self.unregistered = ""
         self._output = output
         self._name = name
         self._lines = lines
@@ -105,12 +119,18 @@ class Tally:
         """Take in a job that is over. Raises OutputError."""
         told = outcome(line, job)
         self.states[told["state"]] += 1
-        if "error" in told and len(self.first_errors) < FIRST_ERRORS:
-            error = told["error"]
-            where = f"line {line}: " if self._lines else ""
-            self.first_errors.append(f"{where}{error['type']}: {error['message']} (job {job.id})")
+        if "error" in told:
+            self._note(line, told["error"], job.id)
         if self._output is not None:
             self._do(partial(self._output.write, encode(told)))
+
+    def _note(self, line: int, error: dict[str, str], job_id: str) -> None:
+        """Keep an error for people, if it is one of the first."""
+        if error["type"] == "TaskNotRegistered":
+            self.unregistered = self.unregistered or error["message"]
+        if len(self.first_errors) < FIRST_ERRORS:
+            where = f"line {line}: " if self._lines else ""
+            self.first_errors.append(f"{where}{error['type']}: {error['message']} (job {job_id})")
 
     def flush(self) -> None:
         """Have everything so far in the file, for those who watch it grow. Raises OutputError."""
@@ -129,6 +149,16 @@ class Tally:
     def ended(self) -> int:
         """Jobs that are over."""
         return self.states.total()
+
+    @property
+    def cancelled(self) -> int:
+        """Jobs that somebody cancelled."""
+        return self.states["cancelled"]
+
+    @property
+    def failed(self) -> int:
+        """Jobs that failed, or that the system ended."""
+        return self.bad - self.cancelled
 
     @property
     def bad(self) -> int:

@@ -120,12 +120,12 @@ def broker_url(ctx: click.Context, broker: str | None, *, local: bool = False) -
     Raises:
         BadUrl: it is no URL that this command can use.
     """
+    from zmqtasks.cli._urls import check
     from zmqtasks.errors import BadUrl
-    from zmqtasks.transport import parse_url
 
     url = given_broker(ctx, broker) or DEFAULT_BROKER
     if url.startswith("local://"):
         if local:
             return url
         raise BadUrl("local:// is a cluster inside one script, nobody else can reach it; give tcp://HOST:PORT")
-    return parse_url(url)
+    return check(url, local=local)

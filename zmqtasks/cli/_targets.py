@@ -1,9 +1,10 @@
 """What a job of ``zmqtasks submit`` runs: MODULE:FUNCTION, imported here and shipped, or a task known by name."""
 
 import difflib
+import importlib.machinery
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
@@ -73,6 +74,39 @@ class Targets:
         if target is None:
             target = self._known[text] = self._import(text) if ":" in text else ByName(text)
         return target
+
+    def meant(self, told: str) -> str:
+        """MODULE:FUNCTION for a task of this command that nobody knows, where its name can be read as one.
+
+        Nothing is imported for it: it is only a guess, and modules do things when they are imported.
+
+        Args:
+            told: what the scheduler says about the task; if it has a guess itself, that is better than ours.
+
+        Returns:
+            The guess; empty if there is none.
+        """
+        if not told or "did you mean" in told:
+            return ""
+        named = [target.name for target in self._known.values() if isinstance(target, ByName)]
+        for module, dot, function in (name.rpartition(".") for name in named if repr(name) in told):
+            if dot and self._exists(module):
+                return f"{module}:{function}"
+        return ""
+
+    def _exists(self, module: str) -> bool:
+        """Whether a module is there; unlike `importlib.util.find_spec` this does not import its parents."""
+        if module.partition(".")[0] in sys.stdlib_module_names:
+            return True
+        path: Sequence[str] | None = [self._folder, *sys.path]
+        name = ""
+        for part in module.split("."):
+            name = f"{name}.{part}" if name else part
+            spec = importlib.machinery.PathFinder.find_spec(name, path)
+            if spec is None:
+                return False
+            path = spec.submodule_search_locations or []
+        return True
 
     def _import(self, text: str) -> Target:
         module_name, _, path = text.partition(":")

@@ -58,13 +58,13 @@ def command(
     It says "zmqtasks scheduler ready on URL" on stdout as soon as it takes connections. Ctrl-C or SIGTERM ends it.
     """
     from zmqtasks import logs
+    from zmqtasks.cli._urls import check
     from zmqtasks.errors import BadUrl
-    from zmqtasks.transport import parse_url
 
     for url in bind:
         if url.startswith("local://"):
             raise BadUrl("a scheduler cannot listen on local://, which is a cluster inside one script; use ipc://PATH")
-        parse_url(url, listen=True)
+        check(url, listen=True)
     logs.setup(loglevel, logfile)
 
     from zmqtasks.scheduler.daemon import SchedulerOptions, run_scheduler

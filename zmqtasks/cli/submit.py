@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -14,8 +15,8 @@ import click
 from zmqtasks.cli._shared import Example, broker_option, broker_url, loglevel_option, say
 
 if TYPE_CHECKING:
-    from zmqtasks.cli._feed import Feed
-    from zmqtasks.cli._outcomes import Tally
+    from zmqtasks.cli._outcomes import Output
+    from zmqtasks.cli._progress import Bar
     from zmqtasks.cli._sources import Source
     from zmqtasks.cli._targets import Targets
 
@@ -35,6 +36,11 @@ class _Plan:
     output: str | None
     wait: bool
     progress: bool
+
+    @property
+    def one(self) -> bool:
+        """Whether the command line itself describes the only job."""
+        return self.jobs is None
 
 
 @click.command(
@@ -87,6 +93,9 @@ def command(
     "eta", "crash_budget", "result_ttl", "on_unknown". A file is checked whole before anything is submitted; of a
     stream the jobs before a broken line are submitted already, and they go on.
 
+    A result is printed as {"line": ..., "id": ..., "state": "succeeded", "result": ...}; what JSON cannot hold comes as
+    "result": {"repr": "..."}. A job that failed has "error" instead: {"type", "message", "traceback"}.
+
     The exit code is 1 if any job failed. Ctrl-C cancels what has not started.
     """
     if target is not None and jobs is None and target.endswith(".jsonl") and Path(target).is_file():
@@ -133,6 +142,7 @@ def _json(ctx: click.Context, option: str, text: str) -> object:
 
 
 def _run(plan: _Plan) -> int:
+    from zmqtasks.cli import _summary
     from zmqtasks.cli._feed import Feed
     from zmqtasks.cli._outcomes import Tally
     from zmqtasks.cli._progress import Bar
@@ -144,21 +154,26 @@ def _run(plan: _Plan) -> int:
         targets = Targets()
         source = _source(stack, plan, targets)
         sender = stack.enter_context(connect(plan.url))
-        tally = Tally(stack.enter_context(_output(plan)), plan.output or "stdout", lines=plan.jobs is not None)
-        label = "jobs" if plan.wait else "submitting"
-        bar = stack.enter_context(Bar(source.total, shown=plan.progress, label=label))
+        bar = Bar(source.total, shown=plan.progress, label="jobs" if plan.wait else "submitting", keep=not plan.one)
+        tally = Tally(stack.enter_context(_output(plan, bar)), plan.output or "stdout", lines=not plan.one)
         begin = time.monotonic()
         feed = Feed(sender, targets, source, tally, lambda feed: bar.update(feed, accepted_only=not plan.wait))
         try:
-            if plan.wait:
-                feed.run()
-            else:
-                feed.run_accepted(_tell_ids)
+            with bar:
+                if plan.wait:
+                    feed.run()
+                else:
+                    feed.run_accepted(partial(_tell_ids, _stdout(bar)))
         except Exception as error:
             if feed.submitted and not isinstance(error, BrokenPipeError):
                 say(f"{plural(feed.submitted, 'job')} submitted before this error; they go on:")
             raise
-    return _summary(plan, feed, tally, time.monotonic() - begin)
+    _summary.tell_failures(tally, plan.output, targets.meant(tally.unregistered))
+    if feed.interrupted:
+        _summary.tell_interrupted(feed, waited=plan.wait)
+        return INTERRUPTED
+    _summary.tell_sum(feed, time.monotonic() - begin, waited=plan.wait)
+    return 1 if tally.bad else 0
 
 
 def _source(stack: ExitStack, plan: _Plan, targets: "Targets") -> "Source":
@@ -166,7 +181,7 @@ def _source(stack: ExitStack, plan: _Plan, targets: "Targets") -> "Source":
     from zmqtasks.cli._jobs import BadLine, JobLines, JobRequest
     from zmqtasks.cli._sources import OneJob, open_source
 
-    if plan.jobs is None:
+    if plan.one:
         target = plan.target or ""
         targets(target)
         return OneJob(JobRequest(1, target, plan.args, plan.kwargs, None, plan.options))
@@ -197,11 +212,11 @@ def _open_jobs(plan: _Plan) -> BinaryIO:
 
 
 @contextmanager
-def _output(plan: _Plan) -> Iterator[BinaryIO | None]:
+def _output(plan: _Plan, bar: "Bar") -> Iterator["Output | None"]:
     if plan.output is None:
         yield None
     elif plan.output == "-":
-        yield sys.stdout.buffer
+        yield _stdout(bar)
     else:
         try:
             file = Path(plan.output).open("wb")  # noqa: SIM115  (closed below; only opening it may fail like this)
@@ -211,41 +226,12 @@ def _output(plan: _Plan) -> Iterator[BinaryIO | None]:
             yield file
 
 
-def _tell_ids(ids: list[str]) -> None:
-    sys.stdout.write("\n".join(ids) + "\n")
-    sys.stdout.flush()
+def _stdout(bar: "Bar") -> "Output":
+    from zmqtasks.cli._progress import AboveBar
+
+    return AboveBar(bar) if bar.in_the_way else sys.stdout.buffer
 
 
-def _summary(plan: _Plan, feed: "Feed", tally: "Tally", seconds: float) -> int:
-    """Say on stderr how it went; returns the exit code."""
-    from zmqtasks.cli.status import duration, plural
-
-    for error in tally.first_errors:
-        say(error)
-    if tally.bad > len(tally.first_errors) and tally.first_errors:
-        where = f", see {plan.output}" if plan.output not in (None, "-") else ""
-        say(f"… and {tally.bad - len(tally.first_errors):,} more that did not succeed{where}")
-    if feed.interrupted:
-        say(f"interrupted: {_what_was_left(plan, feed)}")
-        return INTERRUPTED
-    count = tally.ended if plan.wait else feed.submitted
-    rate = f"{count / seconds:,.0f} jobs/s" if seconds > 0 else ""
-    if plan.wait:
-        states = ", ".join(f"{number:,} {state}" for state, number in sorted(tally.states.items(), reverse=True))
-        say(f"{plural(count, 'job')}: {states or 'nothing to do'} in {duration(seconds)} ({rate})")
-    else:
-        say(f"{plural(count, 'job')} accepted in {duration(seconds)} ({rate})")
-    return 1 if tally.bad else 0
-
-
-def _what_was_left(plan: _Plan, feed: "Feed") -> str:
-    from zmqtasks.cli.status import plural
-
-    if not plan.wait:
-        return f"{plural(feed.submitted, 'job')} submitted; those whose id is printed go on"
-    words = [f"{plural(feed.cancelled_at_once, 'job')} cancelled before the start"]
-    if feed.open:
-        words.append(f"{feed.open:,} had started and go on")
-    if not feed.source_ended:
-        words.append("the rest was not submitted")
-    return ", ".join(words)
+def _tell_ids(output: "Output", ids: list[str]) -> None:
+    output.write("".join(f"{one}\n" for one in ids).encode())
+    output.flush()

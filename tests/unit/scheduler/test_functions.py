@@ -57,7 +57,9 @@ def test_the_session_goes_on_after_such_a_hello(h):
     s.send(shipped(s, fn, bring=False))
     s.expect(wire.Results, wire.HelloAgain())
     s.send(s.hello())
-    s.expect(wire.SubmitterWelcome, wire.Results)
+    s.expect(wire.SubmitterWelcome)
+    s.send(wire.Ask(s.prefix, [(0, 1)]))
+    s.expect(wire.Results)
 
 
 def test_functions_without_jobs_are_forgotten_the_oldest_first(make):

@@ -174,10 +174,13 @@ class Core:
                     state.lines.put_back(job)
         unserved.watch(state, now, fx)
         busy = dispatch(state, now, fx)
+        for submitter, since in state.accepting.items():
+            if now.mono >= since + state.settings.accept_delay:
+                state.dirty[submitter] = None
         while state.dirty:
             submitter = next(iter(state.dirty))
             del state.dirty[submitter]
-            submitters.flush_accepted(state, submitter, fx)
+            submitters.flush_accepted(state, submitter, now, fx)
             delivery.flush_results(state, submitter, fx)
         workers.flush_acks(state, busy, now, fx)
         delivery.expire(state, now, fx)
@@ -187,6 +190,8 @@ class Core:
         """Monotonic time at which `tick` should be called even if nothing comes in."""
         state = self.state
         times = [state.leases.next(), state.backoffs.next(), state.patience.next(), state.balance_at]
+        if state.accepting:
+            times.append(min(state.accepting.values()) + state.settings.accept_delay)
         first_ack = workers.next_ack(state)
         if first_ack is not None:
             times.append(first_ack + state.settings.ack_delay)

@@ -82,6 +82,7 @@ class State:
         self.evidence: dict[Job, list[str]] = {}
         self.cancels: dict[Job, list[CancelRequest]] = {}
         self.dirty: dict[Submitter, None] = {}  # have something to send at the end of the turn
+        self.accepting: dict[Submitter, float] = {}  # since when (monotonic) an Accepted waits for company
         self.acks: dict[Worker, tuple[list[int], float]] = {}  # (numbers, monotonic time of the first)
         self.patience: Timers[Line] = Timers(lambda line: line.since is not None)  # monotonic clock
         self.waiting: dict[int, Job] = {}  # by the reference that is being loaded

@@ -31,9 +31,11 @@ from zmqtasks.wire import (
     Unknown,
 )
 
+MANY_ACCEPTED = 20  # jobs whose acceptance does not wait for company
+
 
 def on_hello(state: State, route: bytes, hello: SubmitterHello, now: Now, fx: Effects, release: str) -> None:
-    """A submitter's connection begins. Outcomes that the old one did not acknowledge are sent again."""
+    """A submitter's connection begins. It asks for the outcomes that it has not got."""
     if len(hello.prefix) != PREFIX_BYTES:
         message = f"a session's prefix has {PREFIX_BYTES} bytes, not {len(hello.prefix)}"
         raise PeerError(message)
@@ -52,12 +54,16 @@ def on_hello(state: State, route: bytes, hello: SubmitterHello, now: Now, fx: Ef
     submitter.connection = hello.connection
     state.peers[route] = submitter
     fx.sends.append(Send(route, SubmitterWelcome(state.epoch, release, state.durable, state.settings.max_payload)))
-    for _, jobs, _ in reversed(submitter.unacked):
-        submitter.outbox.extendleft(reversed(jobs))
+    _let_go(submitter)
+
+
+def _let_go(submitter: Submitter) -> None:
+    """Forget what is on its way: a new connection asks for what it still wants, and only for that."""
+    for job in [*submitter.outbox, *(job for _, jobs, _ in submitter.unacked for job in jobs)]:
+        job.out -= 1
+    submitter.outbox.clear()
     submitter.unacked.clear()
     submitter.flying = submitter.flying_bytes = 0
-    if submitter.outbox:
-        state.dirty[submitter] = None
 
 
 def on_submit(state: State, submitter: Submitter, message: Submit, now: Now, fx: Effects) -> None:
@@ -316,17 +322,26 @@ def on_gone(state: State, submitter: Submitter, now: Now, fx: Effects) -> None:
     """Its connection broke; the session waits for it as long as its results live."""
     submitter.route = None
     submitter.accepted.clear()
+    state.accepting.pop(submitter, None)
     state.dirty.pop(submitter, None)
     if submitter.prefix not in state.sources:
         state.submitters.pop(submitter.prefix, None)
-        for job in [*submitter.outbox, *(job for _, jobs, _ in submitter.unacked for job in jobs)]:
-            job.out -= 1
-        submitter.outbox.clear()
-        submitter.unacked.clear()
+        _let_go(submitter)
 
 
-def flush_accepted(state: State, submitter: Submitter, fx: Effects) -> None:
-    """One Accepted per prefix and turn."""
-    for prefix, told in submitter.accepted.items():
+def flush_accepted(state: State, submitter: Submitter, now: Now, fx: Effects) -> None:
+    """One Accepted per prefix, with the first Results that go out, or when it tells of many jobs, or when it is late.
+
+    The result of a lone job often comes sooner; to wake the submitter twice would take longer than the job.
+    """
+    accepted = submitter.accepted
+    if not accepted:
+        return
+    since = state.accepting.setdefault(submitter, now.mono)
+    few = len(accepted) <= MANY_ACCEPTED and sum(total(told) for told in accepted.values()) <= MANY_ACCEPTED
+    if few and not submitter.outbox and now.mono < since + state.settings.accept_delay:
+        return
+    del state.accepting[submitter]
+    for prefix, told in accepted.items():
         state.answer(fx, submitter, Accepted(prefix, told))
-    submitter.accepted.clear()
+    accepted.clear()

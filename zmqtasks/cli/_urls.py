@@ -1,0 +1,69 @@
+"""URLs as people type them: what a wrong one was meant to be, and what to do where nobody answers at a right one."""
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+from zmqtasks.config import DEFAULT_PORT
+from zmqtasks.errors import BadUrl
+from zmqtasks.transport import parse_url
+
+
+def check(url: str, *, local: bool = False, listen: bool = False) -> str:
+    """The URL, if zmqtasks can use it.
+
+    Args:
+        url: as it was typed.
+        local: whether local:// would be right too, which the message then names.
+        listen: whether it is to be listened on, see `parse_url`.
+
+    Raises:
+        BadUrl: says what is wrong, and what was probably meant.
+    """
+    try:
+        return parse_url(url, listen=listen)
+    except BadUrl as error:
+        meant = _meant(url, listen=listen)
+        if meant is not None:
+            raise BadUrl(f"bad URL {url!r}; did you mean {meant}?") from None
+        if url.startswith(("tcp://", "ipc://")):
+            raise BadUrl(str(error)) from None
+        forms = "tcp://HOST:PORT, ipc://PATH or local://" if local else "tcp://HOST:PORT or ipc://PATH"
+        raise BadUrl(f"bad URL {url!r}: it must be {forms}") from None
+
+
+def _meant(url: str, *, listen: bool) -> str | None:
+    """The URL that a port, a host, HOST:PORT or a path stands for."""
+    if "://" in url:
+        return None
+    if url.startswith(("/", "./")):
+        guess = f"ipc://{url}"
+    elif re.fullmatch(r":?\d+", url):
+        guess = f"tcp://127.0.0.1:{url.removeprefix(':')}"
+    elif re.fullmatch(r"[\w.-]+", url):
+        guess = f"tcp://{url}:{DEFAULT_PORT}"
+    else:
+        guess = f"tcp://{url}"
+    try:
+        return parse_url(guess, listen=listen)
+    except BadUrl:
+        return None
+
+
+def no_scheduler(url: str, timeout: float) -> str:
+    """What to say and to advise where no scheduler answered for `timeout` seconds."""
+    told = f"no scheduler answered at {url} within {timeout:g} s"
+    if _is_here(url):
+        return f"{told}; start one with: zmqtasks scheduler --bind {url}"
+    return f"{told}; is {urlsplit(url).hostname} the right host, and is the scheduler started there?"
+
+
+def _is_here(url: str) -> bool:
+    """Whether a URL stays on this machine, as far as its text says."""
+    host = urlsplit(url).hostname or ""
+    if url.startswith("ipc://") or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
