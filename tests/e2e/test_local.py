@@ -123,11 +123,15 @@ def test_a_function_that_cannot_be_loaded_names_no_place_in_the_library(
     sys.modules.pop("only_here")
 
 
-def test_a_queued_job_can_be_cancelled_and_a_running_one_with_force(client: zmqtasks.Client) -> None:
-    running = [client.submit(time.sleep, 60) for _ in range(2)]
+def test_a_queued_job_can_be_cancelled_and_a_running_one_with_force(client: zmqtasks.Client, tmp_path: Path) -> None:
+    def hold(sign: Path) -> None:
+        sign.touch()
+        time.sleep(60)
+
+    signs = [tmp_path / "one", tmp_path / "two"]
+    running = [client.submit(hold, sign) for sign in signs]
+    wait_until(lambda: all(sign.exists() for sign in signs), "both jobs run")
     queued = client.submit(time.sleep, 60)
-    client.flush(10)
-    time.sleep(0.3)
     assert queued.cancel()
     assert not running[0].cancel()
     assert client.cancel(running, force=True) == [True, True]

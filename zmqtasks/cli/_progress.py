@@ -76,7 +76,7 @@ class Bar:
             completed=done,
             total=total,
             bad=" ".join(filter(None, (failed, cancelled))),
-            rate=f"{done / elapsed:,.0f}/s" if elapsed > 0.5 else "",
+            rate=f"{done / elapsed:,.0f}/s" if elapsed > 0.5 and total != 1 else "",
         )
 
 
@@ -112,11 +112,13 @@ def _progress(*, keep: bool) -> "Progress":
         TimeRemainingColumn,
     )
 
+    console = Console(file=sys.stderr)
+
     class RoomForCtrlC(Progress):
         """Ends two columns early: at the end of a full line ^C would wrap, and the bar stand there twice."""
 
         def get_renderables(self) -> Iterable[RenderableType]:
-            return [Constrain(one, max(1, self.console.width - len("^C"))) for one in super().get_renderables()]
+            return [Constrain(one, max(1, console.width - len("^C"))) for one in super().get_renderables()]
 
     return RoomForCtrlC(
         TextColumn("{task.description}"),
@@ -126,7 +128,7 @@ def _progress(*, keep: bool) -> "Progress":
         TextColumn("{task.fields[bad]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(file=sys.stderr),
+        console=console,
         refresh_per_second=10,
         expand=True,
         transient=not keep,

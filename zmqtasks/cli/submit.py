@@ -181,7 +181,7 @@ def _source(stack: ExitStack, plan: _Plan, targets: "Targets") -> "Source":
     from zmqtasks.cli._jobs import BadLine, JobLines, JobRequest
     from zmqtasks.cli._sources import OneJob, open_source
 
-    if plan.one:
+    if plan.jobs is None:
         target = plan.target or ""
         targets(target)
         return OneJob(JobRequest(1, target, plan.args, plan.kwargs, None, plan.options))

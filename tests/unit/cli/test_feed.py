@@ -31,6 +31,7 @@ class Sender:
     def __init__(self, *, stuck=False):
         self.calls, self.jobs, self.flushed = [], [], 0
         self.most_open = 0
+        self.refuse = ""  # what the scheduler says to every task that is known by name only
         self._stuck = stuck
 
     def submit(self, target, calls, **options):
@@ -42,8 +43,11 @@ class Sender:
             threading.Thread(target=self._end, args=(target, jobs, calls)).start()
         return jobs
 
-    @staticmethod
-    def _end(target, jobs, calls):
+    def _end(self, target, jobs, calls):
+        if self.refuse and not callable(target):
+            for job in jobs:
+                end(job, states.ABORTED, payload.failure("TaskNotRegistered", self.refuse))
+            return
         for job, (args, kwargs) in zip(jobs, calls, strict=True):
             try:
                 value = target(*args, **kwargs) if callable(target) else None

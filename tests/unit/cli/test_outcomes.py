@@ -114,7 +114,8 @@ def test_the_first_few_errors_are_kept():
     tally.add(1, Job())
     for line in range(2, 10):
         tally.add(line, Job("failed", error=ValueError(f"bad {line}")))
-    assert (tally.ended, tally.bad, tally.states["failed"]) == (9, 8, 8)
+    tally.add(10, Job("cancelled", error=errors.JobCancelled("x")))
+    assert (tally.ended, tally.bad, tally.failed, tally.cancelled) == (10, 9, 8, 1)
     assert len(tally.first_errors) == FIRST_ERRORS
     assert tally.first_errors[0] == f"line 2: ValueError: bad 2 (job {'ab' * 16})"
 

@@ -12,7 +12,7 @@ from zmqtasks.errors import BadOption
 class FakeClient:
     """Notes what it is asked to send. Options make a view of it, as with the real one."""
 
-    def __init__(self, url):
+    def __init__(self, url, connect_timeout=None):
         self.url, self.sent, self.closed, self.views = url, [], None, 0
         self.submit_timeout = 30.0
         self.connection = types.SimpleNamespace(prefix=bytes(12), open_count=0)

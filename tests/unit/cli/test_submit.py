@@ -3,7 +3,10 @@
 import io
 import json
 import os
+import re
+import signal
 import sys
+import threading
 from contextlib import contextmanager
 
 import pytest
@@ -65,9 +68,47 @@ def test_one_job_without_wait(capsys, client):
     assert capsys.readouterr().out.split() == [job.id for job in client.jobs] == ["0" * 32]
 
 
-def test_the_failure_of_one_job_names_no_line(capsys):
+def test_a_failure_is_told_once(capsys):
+    """Where the outcome is on stdout, stderr has only the sum; of one job there is no rate."""
     assert main(["submit", "math:sqrt", "--args", "[-1]", "--wait"]) == 1
+    captured = capsys.readouterr()
+    assert results(captured.out)[0]["error"]["type"] == "ValueError"
+    assert re.fullmatch(r"zmqtasks: 1 job: 1 failed in [0-9.]+ s\n", captured.err)
+
+
+def test_the_failure_of_one_job_names_no_line(capsys):
+    assert main(["submit", "math:sqrt", "--args", "[-1]", "--output", "results.jsonl"]) == 1
     assert err(capsys)[0].startswith("ValueError: ")
+
+
+def test_the_name_of_a_function_as_a_task_gets_a_hint(capsys, client):
+    client.refuse = "no worker of queue 'default' knows a task 'math.sqrt'; they know: no task"
+    assert main(["submit", "math.sqrt", "--args", "[4]", "--wait"]) == 1
+    assert err(capsys)[0] == "a function that can be imported is written MODULE:FUNCTION; did you mean math:sqrt?"
+
+
+def test_after_ctrl_c_what_was_cancelled_is_no_failure(capsys, tmp_path, monkeypatch):
+    class Interrupting(Sender):
+        def submit(self, target, calls, **options):
+            if self.jobs:
+                self._stuck = True
+                threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+            return super().submit(target, calls, **options)
+
+    @contextmanager
+    def connect(url):
+        yield Interrupting()
+
+    monkeypatch.setattr("zmqtasks.cli._sender.connect", connect)
+    monkeypatch.setattr("zmqtasks.cli._feed.LAST_RESULTS", 0.2)
+    jobs = [{"args": [-1]}] * 7 + [{"args": [4], "retries": 1}] * 9
+    words = ["submit", "math:sqrt", "--jobs", jobs_file(tmp_path, jobs), "--output", "results.jsonl", "--progress"]
+    assert main(words) == 130
+    said = capsys.readouterr().err
+    assert "7 failed 8 cancelled" in said
+    lines = [line.partition("zmqtasks: ")[2] for line in said.splitlines()]
+    assert "… and 2 more that failed, see results.jsonl" in lines
+    assert lines[-1] == "interrupted: 8 jobs cancelled before the start, 1 had started and goes on; until then 7 failed"
 
 
 def test_options_of_the_command_line_and_of_the_lines(client, tmp_path):
@@ -107,7 +148,7 @@ def test_many_errors_are_not_all_shown(capsys, tmp_path):
     assert main(["submit", "math:sqrt", "--jobs", path, "--output", "results.jsonl"]) == 1
     said = err(capsys)
     assert len(said) == 7
-    assert said[5] == "… and 15 more that did not succeed, see results.jsonl"
+    assert said[5] == "… and 15 more that failed, see results.jsonl"
 
 
 @pytest.mark.parametrize("line", ["{broken", '{"args": 3}', '{"arks": [3]}', "[]", '{"task": "no_such_module:f"}'])

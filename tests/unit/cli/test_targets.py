@@ -52,6 +52,31 @@ def test_a_function_of_this_folder_goes_with_its_code_and_its_neighbours(folder,
 
 
 @pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("math.sqrt", "math:sqrt"),
+        ("os.path.exists", "os.path:exists"),
+        ("mine.twice", "mine:twice"),
+        ("mine_package.deep.f", "mine_package.deep:f"),
+        ("mine_package.deeper.f", ""),
+        ("no_such_module.f", ""),
+        ("twice", ""),
+        ("a..b", ""),
+    ],
+)
+def test_the_name_of_a_task_may_be_a_function_in_disguise(folder, name, meant):
+    (folder / "mine_package").mkdir()
+    (folder / "mine_package" / "__init__.py").write_text("raise RuntimeError('nobody asked to import it')\n")
+    (folder / "mine_package" / "deep.py").touch()
+    targets = Targets()
+    targets(name)
+    assert targets.meant(f"no worker of queue 'default' knows a task {name!r}") == meant
+    assert targets.meant(f"no worker of queue 'default' knows a task {name!r}; did you mean 'x'?") == ""
+    assert targets.meant("no worker of queue 'default' knows a task 'other'") == ""
+    assert "mine" not in sys.modules
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("no_such_module:f", "cannot import no_such_module for no_such_module:f: ModuleNotFoundError"),
