@@ -148,7 +148,8 @@ def test_a_function_with_its_result(folder, url):
     done = run(folder, "submit", "plain:divide", "--args", "[1]", "--kwargs", '{"b": 4}', "--wait", "-b", url)
     (told,) = done.results()
     assert (told["line"], told["state"], told["result"]) == (1, "succeeded", 0.25)
-    assert re.match(r"zmqtasks: 1 job: 1 succeeded in .* s \(.* jobs/s\)$", done.errors()[-1])
+    (line,) = done.errors()
+    assert re.fullmatch(r"zmqtasks: 1 job: 1 succeeded in [0-9.]+ s", line)
 
 
 def test_a_batch_with_failures(folder, url, tmp_path):
@@ -187,8 +188,15 @@ def test_an_unknown_task_is_told_at_once_with_near_names(folder, url, wait):
     begin = time.monotonic()
     done = run(folder, "submit", "shop.resise", *wait, "-b", url, code=1)
     assert time.monotonic() - begin < 5
-    assert "TaskNotRegistered" in done.errors()[0]
-    assert "shop.resize" in done.errors()[0]
+    told = done.results()[0]["error"] if wait else done.errors()[0]
+    assert "TaskNotRegistered" in str(told)
+    assert "did you mean 'shop.resize'" in str(told)
+    assert "MODULE:FUNCTION" not in done.err.read_text()
+
+
+def test_a_function_where_a_task_is_wanted(folder, url):
+    done = run(folder, "submit", "math.sqrt", "--args", "[4]", "--wait", "-b", url, code=1)
+    assert done.errors()[0].endswith("did you mean math:sqrt?")
 
 
 def test_without_wait_the_ids_come_and_the_jobs_go_on(folder, url, tmp_path):
@@ -235,9 +243,8 @@ def test_ctrl_c_cancels_what_has_not_started(folder, url, tmp_path):
     wait_until(lambda: sum(worker["running"] for worker in status(folder, url)["workers"]) == 2, process.told)
     process.process.send_signal(signal.SIGINT)
     assert process.wait() == 130
-    found = re.search(
-        r"^zmqtasks: interrupted: (\d+) jobs cancelled before the start", process.err.read_text(), re.MULTILINE
-    )
+    (line,) = process.errors()
+    found = re.match(r"zmqtasks: interrupted: (\d+) jobs cancelled before the start", line)
     assert found, process.told()
     assert int(found[1]) >= 40
     states = [one["state"] for one in process.results()]
@@ -269,12 +276,17 @@ def test_no_scheduler_is_exit_code_3(folder):
     assert "no scheduler answered at tcp://127.0.0.1:1 within 5 s" in done.errors()[0]
 
 
-def in_terminal(folder, words, columns=80):
-    """Run a command whose output is a terminal; what it shows, and its exit code."""
+def in_terminal(folder, words, columns=80, ctrl_c_at=None, stdout=None):
+    """Run a command whose output is a terminal; what it shows, drawing included, and its exit code.
+
+    `ctrl_c_at` is a text at which Ctrl-C is pressed; `stdout` is a file that takes what would go to stdout.
+    """
     pid, fd = pty.fork()
     if pid == 0:
         os.chdir(folder)
         os.environ.update(COLUMNS=str(columns), TERM="xterm")
+        if stdout is not None:
+            os.dup2(os.open(stdout, os.O_WRONLY | os.O_CREAT), 1)
         os.execv(sys.executable, [sys.executable, "-m", "zmqtasks", *words])
     shown = b""
     while True:
@@ -285,6 +297,9 @@ def in_terminal(folder, words, columns=80):
         if not chunk:
             break
         shown += chunk
+        if ctrl_c_at is not None and ctrl_c_at in shown.decode(errors="ignore"):
+            os.write(fd, b"\x03")
+            ctrl_c_at = None
     os.close(fd)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode()).replace("\r\n", "\n"), code
@@ -298,6 +313,50 @@ def test_a_bar_in_a_terminal(folder, url, tmp_path):
     assert "3000/3000" in shown
     assert "3,000 jobs: 3,000 succeeded in" in shown
     assert len(output.read_text().splitlines()) == 3000
+
+
+def lines_of(shown):
+    """What is left of the lines of a terminal after all the drawing; each drawing begins at the left."""
+    return [line.rsplit("\r", 1)[-1] for line in shown.rstrip("\n").split("\n")]
+
+
+def test_what_the_scheduler_says_stands_above_the_bar(folder, url, tmp_path):
+    words = ["submit", "math:sqrt", "--args", "[4]", "--queue", "lonely", "--output", str(tmp_path / "r"), "-b", url]
+    shown, code = in_terminal(folder, words, ctrl_c_at="zmqtasks worker -Q lonely")
+    assert code == 130
+    (line,) = (line for line in lines_of(shown) if "lonely" in line)
+    assert re.match(
+        r"\d{4}-\d\d-\d\d .* WARNING .* notice: the scheduler at \S+ says: 1 job waits: no worker takes", line
+    )
+    assert line.endswith("start one with: zmqtasks worker -Q lonely")
+    assert lines_of(shown)[-1] == "zmqtasks: interrupted: 1 job cancelled before the start"
+
+
+def test_ctrl_c_in_a_terminal(folder, url, tmp_path):
+    path = jobs_file(tmp_path / "jobs.jsonl", [{"args": ["no number"]}] * 2 + [{"args": [0.3]}] * 60)
+    words = ["submit", "shop.sleep", "--jobs", path, "--wait", "-b", url]
+    shown, code = in_terminal(folder, words, columns=120, ctrl_c_at='"slept"')
+    assert code == 130
+    lines = lines_of(shown)
+    assert "did not succeed" not in shown
+    found = re.search(
+        r"interrupted: (\d+) jobs cancelled before the start.*; until then \d+ succeeded, 2 failed$", lines[-1]
+    )
+    assert found, shown
+    assert f"2 failed {found[1]} cancelled" in lines[-2]
+    bars = [line for line in lines if "/62" in line]
+    assert bars == [lines[-2]], shown  # it stands there once
+    assert all(json.loads(line) for line in lines[:-2])
+
+
+def test_ids_go_to_the_file_that_the_user_names(folder, url, tmp_path):
+    """A bar on the terminal must not take them away."""
+    path = jobs_file(tmp_path / "jobs.jsonl", [{"args": [i]} for i in range(70)])
+    words = ["submit", "shop.resize", "--jobs", path, "-b", url]
+    shown, code = in_terminal(folder, words, stdout=tmp_path / "ids")
+    assert code == 0
+    assert "70/70" in shown
+    assert len((tmp_path / "ids").read_text().split()) == 70
 
 
 # ------------------------------------------------------------------------------------------------ status, demo

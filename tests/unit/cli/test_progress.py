@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import sys
 from types import SimpleNamespace
 
@@ -21,16 +22,21 @@ class Terminal(io.StringIO):
         return [line.rsplit("\r", 1)[-1].replace("\x1b[2K", "") for line in self.getvalue().split("\n")]
 
 
-@pytest.fixture
-def stderr(monkeypatch):
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    yield terminal
+    yield
     root = logging.getLogger()
     for handler in [h for h in root.handlers if getattr(h, "_zmqtasks", False)]:
         root.removeHandler(handler)
+
+
+def use_terminal(monkeypatch, stream="stderr"):
+    """To be called in a test, not in a fixture: pytest sets these streams anew when the test itself begins."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, stream, terminal)
+    return terminal
 
 
 def feed(submitted, **states):
@@ -39,7 +45,8 @@ def feed(submitted, **states):
     return SimpleNamespace(submitted=submitted, source_ended=True, tally=tally)
 
 
-def test_cancelled_jobs_are_neither_done_nor_failed(stderr):
+def test_cancelled_jobs_are_neither_done_nor_failed(monkeypatch):
+    stderr = use_terminal(monkeypatch)
     with Bar(120, shown=True, label="jobs") as bar:
         bar.update(feed(120, succeeded=56, failed=1, aborted=1, cancelled=62), accepted_only=False)
     text = stderr.getvalue()
@@ -48,7 +55,8 @@ def test_cancelled_jobs_are_neither_done_nor_failed(stderr):
     assert "62 cancelled" in text
 
 
-def test_a_log_line_stands_alone_above_the_bar(stderr):
+def test_a_log_line_stands_alone_above_the_bar(monkeypatch):
+    stderr = use_terminal(monkeypatch)
     logs.setup("warning")
     with Bar(3, shown=True, label="jobs"):
         logging.getLogger("zmqtasks.submitter").warning("nobody takes %s %s", "[red]from[/] it", "x" * 100)
@@ -59,10 +67,12 @@ def test_a_log_line_stands_alone_above_the_bar(stderr):
     assert stderr.lines()[-2].endswith(": later")
 
 
-def test_results_stand_alone_above_the_bar(stderr, monkeypatch):
+def test_results_stand_alone_above_the_bar(monkeypatch):
+    stderr = use_terminal(monkeypatch)
     bar = Bar(3, shown=True, label="jobs")
-    assert not bar.in_the_way  # pytest has stdout
-    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert not bar.in_the_way
+    use_terminal(monkeypatch, "stdout")
     assert bar.in_the_way
     assert not Bar(3, shown=False, label="jobs").in_the_way
     with bar:
@@ -75,24 +85,25 @@ def test_results_stand_alone_above_the_bar(stderr, monkeypatch):
     assert [line for line in stderr.lines() if "line" in line] == ['{"line": 1}', '{"line": "é"}']
 
 
-def test_stdout_is_not_touched(stderr, monkeypatch):
+def test_stdout_is_not_touched(monkeypatch):
     """rich would send it where the bar is, away from the file that the user named."""
+    use_terminal(monkeypatch)
     mine = io.StringIO()
     monkeypatch.setattr(sys, "stdout", mine)
     with Bar(1, shown=True, label="jobs"):
         assert sys.stdout is mine
 
 
-def test_there_is_room_for_the_echo_of_ctrl_c(stderr):
+def test_there_is_room_for_the_echo_of_ctrl_c(monkeypatch):
+    stderr = use_terminal(monkeypatch)
     with Bar(3, shown=True, label="jobs") as bar:
         bar.update(feed(3, succeeded=1), accepted_only=False)
-    import re
-
     shown = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line) for line in stderr.getvalue().replace("\r", "\n").split("\n")]
     assert max(map(len, shown)) == 78
 
 
-def test_the_bar_of_one_job_goes_and_tells_no_rate(stderr):
+def test_the_bar_of_one_job_goes_and_tells_no_rate(monkeypatch):
+    stderr = use_terminal(monkeypatch)
     bar = Bar(1, shown=True, label="jobs", keep=False)
     with bar:
         bar.update(feed(1), accepted_only=False)
