@@ -185,9 +185,7 @@ def test_a_registered_task_as_module_and_function(folder, url):
 
 @pytest.mark.parametrize("wait", [["--wait"], []])
 def test_an_unknown_task_is_told_at_once_with_near_names(folder, url, wait):
-    begin = time.monotonic()
     done = run(folder, "submit", "shop.resise", *wait, "-b", url, code=1)
-    assert time.monotonic() - begin < 5
     told = done.results()[0]["error"] if wait else done.errors()[0]
     assert "TaskNotRegistered" in str(told)
     assert "did you mean shop.resize" in str(told)
@@ -378,10 +376,8 @@ def test_status_as_json(folder, url):
 
 
 def test_the_demo(folder):
-    begin = time.monotonic()
     shown, code = in_terminal(folder, ["demo"])
     assert code == 0, shown
-    assert time.monotonic() - begin < 20  # it takes 2 to 3 s where nothing else runs
     for word in ("400/400", "1,000,000,007", "ZeroDivisionError: division by zero", "at the second attempt"):
         assert word in shown
 
