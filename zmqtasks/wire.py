@@ -462,6 +462,11 @@ def encode(message: ToPeer | FromPeer) -> bytes:
     return _encoder.encode(message)
 
 
+def encode_part(part: object) -> bytes:
+    """Some fields of a message as bytes, for a digest."""
+    return _encoder.encode(part)
+
+
 def decode_hello(data: bytes) -> Hello | None:
     """The hello in a frame of a connection that has not said hello; None if it is no hello of ours at all.
 

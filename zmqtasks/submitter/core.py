@@ -196,7 +196,7 @@ class SubmitterCore:
             return
         while (parcel := self._book.next_to_send()) is not None:
             self._send(parcel, fx)
-        if self._delivery > self._acked and (fx.sends or self._unacked >= MANY_ACKS or now.mono >= self._ack_at):
+        if self._delivery > self._acked and (self._unacked >= MANY_ACKS or now.mono >= self._ack_at):
             self._acked = self._delivery
             self._unacked = 0
             fx.sends.append(wire.ResultAck(self._delivery))

@@ -83,7 +83,7 @@ def test_a_warning_when_the_last_worker_left(h):
 def test_fail_unknown_ends_the_job_at_once(h):
     h.worker(tasks=["mul"])
     s = h.submitter()
-    s.submit(2, task="mull", fail_unknown=True)
+    s.send(s.message(2, task="mull", fail_unknown=True))
     text = "no worker of queue 'default' knows a task 'mull'; did you mean mul?"
     assert s.ends() == dict.fromkeys((0, 1), (ABORTED, "TaskNotRegistered", text))
 

@@ -173,7 +173,7 @@ class Core:
                     state.moves.one(job, READY)
                     state.lines.put_back(job)
         unserved.watch(state, now, fx)
-        busy = dispatch(state, now, fx)
+        dispatch(state, now, fx)
         for submitter, since in state.accepting.items():
             if now.mono >= since + state.settings.accept_delay:
                 state.dirty[submitter] = None
@@ -182,7 +182,7 @@ class Core:
             del state.dirty[submitter]
             submitters.flush_accepted(state, submitter, now, fx)
             delivery.flush_results(state, submitter, fx)
-        workers.flush_acks(state, busy, now, fx)
+        workers.flush_acks(state, now, fx)
         delivery.expire(state, now, fx)
         self._forget_functions(fx)
 

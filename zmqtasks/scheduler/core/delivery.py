@@ -13,6 +13,17 @@ from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import SUCCEEDED
 from zmqtasks.wire import JobEnd, Results, Unknown
 
+LITTLE = 100  # outcomes
+
+
+def flows(state: State, submitter: Submitter) -> bool:
+    """Whether all that waits for a submitter is little, and surely goes out in this turn."""
+    outbox, settings = submitter.outbox, state.settings
+    if len(outbox) > LITTLE or state.payloads.spilled or submitter.flying + LITTLE > settings.results_window:
+        return False
+    waiting = sum(size(job.outcome) for job in outbox)
+    return submitter.flying_bytes + waiting < settings.results_window_bytes
+
 
 def flush_results(state: State, submitter: Submitter, fx: Effects) -> None:
     """Send what the window allows, in messages of at most 500 jobs and 64 KiB, one job at least."""

@@ -5,7 +5,6 @@ never measured, or takes longer, is given to free slots only. So micro-jobs flow
 hoarded. Each call is O(what it assigns + profiles with work), never O(jobs) or O(workers).
 """
 
-from collections.abc import Collection
 from itertools import islice
 
 from zmqtasks.clock import Now
@@ -26,8 +25,8 @@ _LOOK_AHEAD = 8  # lines tried for one that may be given in advance, workers tri
 _Plan = dict[Worker, list[Job]]
 
 
-def dispatch(state: State, now: Now, fx: Effects) -> Collection[Worker]:
-    """Give ready jobs to workers with credit. Called once at the end of a turn; returns who got some."""
+def dispatch(state: State, now: Now, fx: Effects) -> None:
+    """Give ready jobs to workers with credit. Called once at the end of a turn."""
     state.balance_at = None
     for worker in list(state.quarantined):
         _end_quarantine(state, worker)
@@ -42,7 +41,6 @@ def dispatch(state: State, now: Now, fx: Effects) -> Collection[Worker]:
             worker.moved = now.mono
         _assign(state, worker, jobs, fx)
     _balance(state, now, fx)
-    return plan
 
 
 def _pick(profile: Profile) -> Line:

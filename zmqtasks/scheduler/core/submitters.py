@@ -4,12 +4,13 @@ from bisect import bisect_left, insort
 from hashlib import blake2b
 from math import isfinite
 
+from zmqtasks import wire
 from zmqtasks.clock import Now
 from zmqtasks.config import MAX_JOBS_PER_MESSAGE
 from zmqtasks.errors import PeerError
 from zmqtasks.ids import MAX_COUNTER, PREFIX_BYTES, Span, expand, job_id, spans, total
 from zmqtasks.payload import function_digest
-from zmqtasks.scheduler.core import lifecycle
+from zmqtasks.scheduler.core import delivery, lifecycle
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.model import CancelRequest, Job, Source, Submission, Submitter, Target
 from zmqtasks.scheduler.core.records import Submitted
@@ -145,7 +146,7 @@ def _shape(state: State, message: Submit) -> tuple[str, str] | None:
 def _digest(message: Submit) -> bytes:
     """Of everything that makes two Submits the same."""
     state = blake2b(digest_size=8)
-    state.update(repr((message.task, message.function, message.codec, message.spec)).encode())
+    state.update(wire.encode_part((message.task, message.function, message.codec, message.spec)))
     state.update(b"".join(message.args))
     state.update(",".join(map(str, map(len, message.args))).encode())
     return state.digest()
@@ -343,5 +344,12 @@ def flush_accepted(state: State, submitter: Submitter, now: Now, fx: Effects) ->
         return
     del state.accepting[submitter]
     for prefix, told in accepted.items():
-        state.answer(fx, submitter, Accepted(prefix, told))
+        if not (few and delivery.flows(state, submitter) and _over(state, prefix, told)):
+            state.answer(fx, submitter, Accepted(prefix, told))
     accepted.clear()
+
+
+def _over(state: State, prefix: bytes, told: list[Span]) -> bool:
+    """Whether all these jobs are over already: their Results, which go out now, say more than Accepted."""
+    jobs = state.sources[prefix].jobs
+    return all(counter in jobs and jobs[counter].out for counter in expand(told))

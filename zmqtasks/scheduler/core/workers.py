@@ -1,7 +1,6 @@
 """What workers say, and what follows from their silence."""
 
 import logging
-from collections.abc import Collection
 
 from zmqtasks import payload
 from zmqtasks.clock import Now
@@ -279,15 +278,14 @@ def on_gone(state: State, worker: Worker, now: Now, fx: Effects) -> None:
     lifecycle.seat(state, worker)
 
 
-def flush_acks(state: State, company: Collection[Worker], now: Now, fx: Effects) -> None:
-    """Acknowledge what is durable, in few messages: with an Assign (to `company`), or when it is many, or late.
+def flush_acks(state: State, now: Now, fx: Effects) -> None:
+    """Acknowledge what is durable, in few messages: when it is many, or late.
 
     A message of its own for each lone job would cost the whole way more than the job does.
     """
     for worker in list(state.acks):
         numbers, since = state.acks[worker]
-        late = now.mono >= since + state.settings.ack_delay
-        if late or worker in company or worker.draining or len(numbers) >= MANY_ACKS:
+        if now.mono >= since + state.settings.ack_delay or worker.draining or len(numbers) >= MANY_ACKS:
             del state.acks[worker]
             if worker.route is not None:
                 fx.sends.append(Send(worker.route, DoneAck(spans(sorted(set(numbers)))), state.seq))
