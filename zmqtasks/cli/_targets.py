@@ -131,6 +131,9 @@ class Targets:
 
     def _ship(self, function: Callable[..., Any], module: ModuleType, text: str) -> Callable[..., Any]:
         """By reference where the module is installed, by value where it lies in the current folder."""
+        from zmqtasks.payload import refuse_async
+
+        refuse_async(function)
         own = [loaded for loaded in list(sys.modules.values()) if self._is_ours(loaded)]
         if module not in own:
             return function
