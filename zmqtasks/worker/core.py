@@ -272,7 +272,7 @@ class WorkerCore:
                 fx.kills.append(child)
         self._watch_at = now.mono + WATCH
         self._end_turn(now, fx)
-        if self._phase == UP and now.mono >= self._beat_at:
+        if self._phase == UP and not self.drained and now.mono >= self._beat_at:  # nothing comes after a Goodbye
             self._beat_at = now.mono + self._heartbeat
             running = [number for _, number in cells if number and work.ledger.state(number) == PUSHED]
             fx.sends.append(wire.Heartbeat(work.ledger.seen, work.ledger.held_spans(), running))

@@ -1,6 +1,7 @@
 """A worker that is stopped while no scheduler is there does not wait for it for ever."""
 
 from tests.unit.worker.harness import Worker, run
+from zmqtasks.wire import Draining, Goodbye
 from zmqtasks.worker.core import ALONE
 
 
@@ -17,3 +18,13 @@ def test_a_draining_worker_keeps_outcomes_only_so_long_for_nobody():
     assert not worker.core.drained
     worker.turn(0.2)
     assert worker.core.drained
+
+
+def test_nothing_follows_the_goodbye():
+    worker = Worker().up()
+    worker.now += 1.0  # a heartbeat is due
+    worker.drain()
+    assert [type(message) for message in worker.all_sent()] == [Draining, Goodbye]
+    assert worker.look
+    worker.running((0, 0))
+    assert worker.all_sent() == []
