@@ -221,8 +221,24 @@ def test_a_stream_is_worked_on_while_it_comes(folder, url):
     finally:
         process.stop()
     assert [one["result"] for one in process.results()] == [1, 2, 3]
-    assert process.errors()[0] == "zmqtasks: 3 jobs submitted before this error; they go on:"
+    assert process.errors()[0].startswith("zmqtasks: 3 jobs: 3 succeeded in ")
     assert process.errors()[1].startswith("zmqtasks: stdin line 4: is no JSON: ")
+
+
+def test_a_broken_line_of_a_stream_costs_no_other_job_its_result(folder, url):
+    """Neither those that came together with it, nor those that still run when it comes."""
+    lines = b"".join(b'{"task": "shop.sleep", "args": [%.1f]}\n' % seconds for seconds in (0.5, 0.1, 0.0))
+    done = Process(folder, ["submit", "--jobs", "-", "--wait", "-b", url], stdin=subprocess.PIPE)
+    try:
+        done.process.stdin.write(lines + b"oh dear\n" + lines)
+        done.process.stdin.close()
+        assert done.wait() == 2
+    finally:
+        done.stop()
+    assert sorted(one["line"] for one in done.results()) == [1, 2, 3]
+    assert {one["state"] for one in done.results()} == {"succeeded"}
+    assert done.errors()[-1].startswith("zmqtasks: stdin line 4: is no JSON: ")
+    assert done.errors()[-1].endswith("; nothing from there on was submitted")
 
 
 def test_a_broken_line_17_and_nothing_is_submitted(folder, url, tmp_path):

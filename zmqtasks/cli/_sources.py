@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO, Final, Protocol
 
-from zmqtasks.cli._jobs import MAX_LINE, JobLines, JobRequest
+from zmqtasks.cli._jobs import MAX_LINE, BadLine, JobLines, JobRequest
 
 CHUNK: Final = 64 * 1024  # bytes of one read of a stream
 
@@ -18,8 +18,11 @@ class Source(Protocol):
     Attributes:
         total: how many jobs there are; None: nobody knows before the end.
         ended: whether `take` has given them all.
+        broken: the line that ended it, if it was no job; the jobs before it are as good as any.
         fd: file descriptor to wait for before `take` can give more; None: it always can.
     """
+
+    broken: BadLine | None
 
     @property
     def total(self) -> int | None: ...
@@ -31,12 +34,13 @@ class Source(Protocol):
     def fd(self) -> int | None: ...
 
     def take(self, limit: int) -> list[JobRequest]:
-        """Up to `limit` jobs, without waiting for any. Raises BadLine."""
+        """Up to `limit` jobs, without waiting for any."""
 
 
 class OneJob:
     """The job that the command line itself describes."""
 
+    broken: BadLine | None = None
     total: int | None = 1
     fd: int | None = None
 
@@ -58,6 +62,7 @@ class FileSource:
         BadLine: the first line that is no job.
     """
 
+    broken: BadLine | None = None
     fd: int | None = None
 
     def __init__(self, file: BinaryIO, lines: JobLines) -> None:
@@ -87,6 +92,7 @@ class StreamSource:
     total: int | None = None
 
     def __init__(self, file: BinaryIO, lines: JobLines) -> None:
+        self.broken: BadLine | None = None
         self._lines = lines
         self._number = 0
         self._ready: deque[bytes] = deque()
@@ -110,7 +116,12 @@ class StreamSource:
             raw = self._ready.popleft()
             self._number += 1
             if raw and not raw.isspace():
-                out.append(self._lines.parse(self._number, raw))
+                try:
+                    out.append(self._lines.parse(self._number, raw))
+                except BadLine as error:
+                    self.broken = error
+                    self._closed = True
+                    self._ready.clear()
         return out
 
     def _read(self) -> None:

@@ -90,8 +90,8 @@ def command(
 
     MODULE:FUNCTION is imported here and shipped to the workers; any other name is a task that they know. A line of
     --jobs is {"args": [...], "kwargs": {...}}, and may have "task", "id", "queue", "retries", "backoff", "countdown",
-    "eta", "crash_budget", "result_ttl", "on_unknown". A file is checked whole before anything is submitted; of a
-    stream the jobs before a broken line are submitted already, and they go on.
+    "eta", "crash_budget", "result_ttl", "on_unknown". A file is checked whole before anything is submitted; a
+    stream ends at a broken line, after the jobs before it.
 
     A result is printed as {"line": ..., "id": ..., "state": "succeeded", "result": ...}; what JSON cannot hold comes as
     "result": {"repr": "..."}. A job that failed has "error" instead: {"type", "message", "traceback"}.
@@ -173,6 +173,8 @@ def _run(plan: _Plan) -> int:
         _summary.tell_interrupted(feed, waited=plan.wait)
         return INTERRUPTED
     _summary.tell_sum(feed, time.monotonic() - begin, waited=plan.wait)
+    if source.broken is not None:
+        raise type(source.broken)(f"{source.broken}; nothing from there on was submitted")
     return 1 if tally.bad else 0
 
 
