@@ -260,3 +260,20 @@ def test_a_clock_step_moves_an_eta_but_no_lease(h):
     h.turn()
     assert w.assigned() == [0]
     assert h.core.state.workers
+
+
+def test_an_accepted_that_waits_outlives_the_tombstone_that_it_tells_of(make):
+    h = make(result_ttl=5.0, tombstone_ttl=5.0, accept_delay=20.0)
+    w, s = h.worker(), h.submitter()
+    message = s.message(1)
+    s.send(message)
+    w.assigned()
+    w.done()
+    s.results()
+    h.jump(6.0)
+    s.send(message)  # a repeat of what has expired: its Accepted waits for company
+    s.take(wire.Unknown)
+    h.jump(6.0)
+    assert not h.core.state.sources
+    h.pass_time(20.0)
+    s.expect(wire.Accepted(s.prefix, [(0, 1)]))

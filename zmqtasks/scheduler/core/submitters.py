@@ -351,5 +351,8 @@ def flush_accepted(state: State, submitter: Submitter, now: Now, fx: Effects) ->
 
 def _over(state: State, prefix: bytes, told: list[Span]) -> bool:
     """Whether all these jobs are over already: their Results, which go out now, say more than Accepted."""
-    jobs = state.sources[prefix].jobs
+    source = state.sources.get(prefix)
+    if source is None:  # its tombstone went while the Accepted waited
+        return False
+    jobs = source.jobs
     return all(counter in jobs and jobs[counter].out for counter in expand(told))
