@@ -16,6 +16,13 @@ DEFAULT_QUEUE = "default"
 MAX_JOBS_PER_MESSAGE = 500
 MAX_BYTES_PER_MESSAGE = 64 * KIB
 
+# What is larger goes over the bulk connection, in chunks, so many bytes of them before the other side has said that it
+# took some in; the parts of a few messages alternate, so that a smaller one need not wait for a larger one.
+CHUNK_BYTES = 256 * KIB
+BULK_WINDOW = 4 * MIB
+BULK_STREAMS = 4
+MAX_PROGRESS = 4 * KIB  # bytes of what a running job tells of itself
+
 
 @dataclass(slots=True, frozen=True)
 class SchedulerSettings:
@@ -39,6 +46,9 @@ class SchedulerSettings:
     horizon: float = 0.010  # measured work, in seconds, that one slot may hold in advance
     gap: float = 0.5  # a pause between two turns beyond this (SIGSTOP, a suspended VM) is added to every lease
     unknown_task_after: float = 5.0  # a task that no worker knows is said after so long
+    adoption: float = 600.0  # a worker's attempt at a job that is unknown here waits so long for its submitter
+    max_strays: int = 200_000  # such attempts, and the bytes of their outcomes
+    max_stray_bytes: int = 64 * MIB
     max_functions: int = 1_000  # shipped functions and names of tasks remembered after their last job ended
 
 

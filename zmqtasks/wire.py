@@ -7,6 +7,10 @@ are only ever appended. `docs/protocol.md` tells the same for people who write a
 A connection begins with the peer's hello; the scheduler answers `Welcome` (of the peer's kind), `Refused`, or, to any
 other message of a connection it does not know, `HelloAgain`. A connection is FIFO until it breaks and is never
 resumed: after a break both sides begin a new one with a hello and tell each other what they hold.
+
+Whatever is large travels over a second connection, the bulk connection, in chunks, so that no heartbeat waits behind
+it. A peer opens it when it needs it or is asked to (`OpenBulk`), and binds it to its session by a `BulkHello`. The two
+break together. There is no order between what the one carries and what the other carries.
 """
 
 from typing import Any, Final
@@ -102,6 +106,16 @@ class OperatorHello(Struct, array_like=True, gc=False, tag=3):
     pid: int
 
 
+class BulkHello(Struct, array_like=True, gc=False, tag=4):
+    """First message of a bulk connection: it belongs to this session's connection of that number."""
+
+    magic: str
+    protocol: int
+    release: str
+    key: bytes  # a worker's nonce or a submitter's prefix
+    connection: int  # of the hello that its control connection began with
+
+
 class AnyHello(Struct, array_like=True, gc=False):
     """What every version's hello begins with: enough to refuse one that is not ours, naming both versions."""
 
@@ -128,6 +142,33 @@ class Ping(Struct, array_like=True, gc=False, tag=12):
     """Nothing; the sender only wants to know whether the connection still exists."""
 
 
+class OpenBulk(Struct, array_like=True, gc=False, tag=13):
+    """Something large waits for this peer: please open the bulk connection."""
+
+
+# ------------------------------------------------------------------------------------------------ the bulk connection
+
+
+class BulkWelcome(Struct, array_like=True, gc=False, tag=14):
+    """The bulk connection is bound. `window`: bytes that each side may send before it gets Credit."""
+
+    window: int
+
+
+class Chunk(Struct, array_like=True, gc=False, tag=15):
+    """Part of a message that is too large for the control connection; the parts of several may alternate."""
+
+    stream: int  # which message, by a number that its sender chose
+    last: bool
+    data: bytes
+
+
+class Credit(Struct, array_like=True, gc=False, tag=16):
+    """So many bytes of chunks were taken in: as many more may be sent."""
+
+    amount: int
+
+
 # ---------------------------------------------------------------------------------------------------- to the worker
 
 
@@ -151,6 +192,7 @@ class Work(Struct, array_like=True, gc=False):
     codec: str
     counters: list[int]
     args: list[bytes]  # one encoded (args, kwargs) per counter
+    late: list[int] = []  # places in `args` that are empty: their bytes follow as Argument over the bulk connection
 
 
 class Assign(Struct, array_like=True, gc=False, tag=21):
@@ -159,7 +201,7 @@ class Assign(Struct, array_like=True, gc=False, tag=21):
     number: int
     attempt: int
     works: list[Work]
-    functions: list[Function]  # those that this connection has not carried yet
+    functions: list[Function]  # those that this connection has not carried yet; without bytes: these follow as Code
 
 
 class DoneAck(Struct, array_like=True, gc=False, tag=22):
@@ -184,6 +226,26 @@ class Forget(Struct, array_like=True, gc=False, tag=25):
     """No job needs these shipped functions any more."""
 
     digests: list[bytes]
+
+
+class Argument(Struct, array_like=True, gc=False, tag=26):
+    """Over the bulk connection: the encoded (args, kwargs) of one number, announced as late by its Assign."""
+
+    number: int
+    data: bytes
+
+
+class Code(Struct, array_like=True, gc=False, tag=27):
+    """Over the bulk connection: the bytes of a shipped function that an Assign named without them."""
+
+    digest: bytes
+    blob: bytes
+
+
+class Disown(Struct, array_like=True, gc=False, tag=28):
+    """These numbers are not the worker's any more, as if its Welcome had listed them as dropped."""
+
+    numbers: list[Span]
 
 
 # ---------------------------------------------------------------------------------------------------- from the worker
@@ -247,6 +309,13 @@ class Goodbye(Struct, array_like=True, gc=False, tag=34):
     """The worker ends in good order: nothing of it runs any more."""
 
 
+class Progress(Struct, array_like=True, gc=False, tag=35):
+    """How far running jobs have come, by their own account; only the newest of each matters, and it may be lost."""
+
+    numbers: list[int]
+    values: list[bytes]  # MessagePack, opaque to the scheduler, MAX_PROGRESS bytes each at most
+
+
 # --------------------------------------------------------------------------------------------------- from the submitter
 
 
@@ -272,9 +341,10 @@ class Ask(Struct, array_like=True, gc=False, tag=41):
 
 
 class ResultAck(Struct, array_like=True, gc=False, tag=42):
-    """All Results messages up to this delivery number have arrived."""
+    """All Results messages of a connection, control or bulk, up to this delivery number have arrived."""
 
     delivery: int
+    bulk: bool = False
 
 
 class Cancel(Struct, array_like=True, gc=False, tag=43):
@@ -326,12 +396,13 @@ class JobEnd(Struct, array_like=True, gc=False):
 class Results(Struct, array_like=True, gc=False, tag=53):
     """Outcomes of jobs of one prefix. After a new hello the submitter asks again for what it still wants."""
 
-    delivery: int
+    delivery: int  # 1, 2, 3 … on each of the two connections
     prefix: bytes
     codec: str
     counters: list[int]  # of those that succeeded
     values: list[bytes]
     ends: list[JobEnd]
+    bulk: bool = False  # it came over the bulk connection
 
 
 class CancelAck(Struct, array_like=True, gc=False, tag=54):
@@ -355,6 +426,14 @@ class Notice(Struct, array_like=True, gc=False, tag=56):
     """A warning for the people behind the submitter."""
 
     text: str
+
+
+class Progressed(Struct, array_like=True, gc=False, tag=57):
+    """The newest Progress of running jobs of one prefix."""
+
+    prefix: bytes
+    counters: list[int]
+    values: list[bytes]
 
 
 # ---------------------------------------------------------------------------------------------------- operators
@@ -411,21 +490,102 @@ class Status(Struct, array_like=True, gc=False, tag=62):
     warnings: list[str]
 
 
+class AskJobs(Struct, array_like=True, gc=False, tag=63):
+    """Which jobs are there? `states`: names of job states; empty: all that are not over. `queue`: empty: all."""
+
+    states: list[str]
+    queue: str
+    limit: int
+
+
+class JobStatus(Struct, array_like=True, gc=False):
+    """One job, for people. Times in Unix seconds; 0: none."""
+
+    id: str
+    task: str
+    state: str
+    queue: str
+    worker: str  # that holds it; empty: none
+    attempt: int
+    retries: int
+    crashes: int
+    due: float  # not before
+    submitter: str  # user@host of its session
+
+
+class Jobs(Struct, array_like=True, gc=False, tag=64):
+    """Some of the jobs that were asked for, and how many there are."""
+
+    rows: list[JobStatus]
+    total: int
+
+
+class AskJob(Struct, array_like=True, gc=False, tag=65):
+    """All about one job."""
+
+    prefix: bytes
+    counter: int
+
+
+class StoryLine(Struct, array_like=True, gc=False):
+    """One move of a job, for people."""
+
+    wall: float  # Unix time
+    state: str
+    cause: str
+
+
+class JobReport(Struct, array_like=True, gc=False, tag=66):
+    """All about one job. `job`: None: unknown."""
+
+    job: JobStatus | None
+    reasons: list[str]  # why it is where it is and what it waits for, a sentence each
+    story: list[StoryLine]  # what is still remembered, oldest first
+    progress: bytes  # the newest that it told; empty: nothing
+
+
 # ---------------------------------------------------------------------------------------------------- directions
 
-Hello = WorkerHello | SubmitterHello | OperatorHello
+Hello = WorkerHello | SubmitterHello | OperatorHello | BulkHello
 ToAnybody = Refused | HelloAgain | Ping
-ToWorker = WorkerWelcome | Assign | DoneAck | Retract | Kill | Forget | Refused | HelloAgain | Ping
-FromWorker = WorkerHello | Heartbeat | Done | Retracted | Draining | Goodbye
+ToWorker = (
+    WorkerWelcome
+    | Assign
+    | DoneAck
+    | Retract
+    | Kill
+    | Forget
+    | Argument
+    | Code
+    | Disown
+    | OpenBulk
+    | Refused
+    | HelloAgain
+    | Ping
+)
+FromWorker = WorkerHello | Heartbeat | Done | Retracted | Draining | Goodbye | Progress
 FromSubmitter = SubmitterHello | Submit | Ask | ResultAck | Cancel
 ToSubmitter = (
-    SubmitterWelcome | Accepted | Rejected | Results | CancelAck | Unknown | Notice | Refused | HelloAgain | Ping
+    SubmitterWelcome
+    | Accepted
+    | Rejected
+    | Results
+    | CancelAck
+    | Unknown
+    | Notice
+    | Progressed
+    | OpenBulk
+    | Refused
+    | HelloAgain
+    | Ping
 )
-FromOperator = OperatorHello | AskStatus
-ToOperator = OperatorWelcome | Status | Refused | HelloAgain | Ping
+FromOperator = OperatorHello | AskStatus | AskJobs | AskJob
+ToOperator = OperatorWelcome | Status | Jobs | JobReport | Refused | HelloAgain | Ping
+ToBulk = BulkWelcome | Chunk | Credit | Refused | HelloAgain | Ping
+FromBulk = BulkHello | Chunk | Credit
 
-ToPeer = ToWorker | ToSubmitter | ToOperator
-FromPeer = FromWorker | FromSubmitter | FromOperator
+ToPeer = ToWorker | ToSubmitter | ToOperator | ToBulk
+FromPeer = FromWorker | FromSubmitter | FromOperator | FromBulk
 
 # What msgspec raises for bytes that it cannot decode.
 BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -440,6 +600,8 @@ _decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {
     "FromSubmitter": msgspec.msgpack.Decoder(FromSubmitter),
     "ToOperator": msgspec.msgpack.Decoder(ToOperator),
     "FromOperator": msgspec.msgpack.Decoder(FromOperator),
+    "ToBulk": msgspec.msgpack.Decoder(ToBulk),
+    "FromBulk": msgspec.msgpack.Decoder(FromBulk),
 }
 
 
@@ -524,3 +686,13 @@ def decode_to_operator(data: bytes) -> ToOperator:
 def decode_from_operator(data: bytes) -> FromOperator:
     """See decode_to_worker."""
     return _decode("FromOperator", data)  # type: ignore[no-any-return]
+
+
+def decode_to_bulk(data: bytes) -> ToBulk:
+    """See decode_to_worker."""
+    return _decode("ToBulk", data)  # type: ignore[no-any-return]
+
+
+def decode_from_bulk(data: bytes) -> FromBulk:
+    """See decode_to_worker."""
+    return _decode("FromBulk", data)  # type: ignore[no-any-return]

@@ -31,17 +31,26 @@ _MESSAGES: list[Any] = [
     wire.Refused("protocol", "other version", 1, "0.1.0"),
     wire.HelloAgain(),
     wire.Ping(),
+    wire.BulkHello(wire.MAGIC, 1, "0.1.0", b"n" * 16, 2),
+    wire.OpenBulk(),
+    wire.BulkWelcome(4194304),
+    wire.Chunk(3, last=True, data=b"part"),
+    wire.Credit(262144),
     wire.WorkerWelcome(1_800_000_000_000, "0.1.0", 1.0, 4.0, 67108864, [(70, 3)]),
     wire.Assign(78, 2**63, [wire.Work(PREFIX, "add", DIGEST, "pickle", [1, 2], [b"one", b"two"])], [FUNCTION]),
     wire.DoneAck([(1, 500), (600, 1)]),
     wire.Retract([(78, 2)]),
     wire.Kill([(78, 1)]),
     wire.Forget([DIGEST]),
+    wire.Argument(78, b"large"),
+    wire.Code(DIGEST, b"\x80\x05code"),
+    wire.Disown([(78, 2)]),
     wire.Heartbeat(79, [(78, 2)], [78]),
     wire.Done([wire.Run(1, [b"r1", b"r2"], 0.5, 0.25)], [wire.End(3, wire.CRASHED, b"failure", 0.125)]),
     wire.Retracted([(79, 1)], [(78, 1)]),
     wire.Draining(),
     wire.Goodbye(),
+    wire.Progress([78], [b"\x82"]),
     wire.Submit(PREFIX, 4_294_967_290, "add", DIGEST, "msgpack", SPEC, [b"one", b"two"], [FUNCTION], 4_294_967_000),
     wire.Ask(PREFIX, [(0, 10)]),
     wire.ResultAck(12),
@@ -53,6 +62,7 @@ _MESSAGES: list[Any] = [
     wire.CancelAck(3, [(0, 5)], [(5, 4)], [(9, 1)]),
     wire.Unknown(PREFIX, [(9, 1)], expired=True),
     wire.Notice("nobody knows a task 'ad'; did you mean add?"),
+    wire.Progressed(PREFIX, [1], [b"\x82"]),
     wire.AskStatus(),
     wire.OperatorWelcome(1_800_000_000_000, "0.1.0"),
     wire.Status(
@@ -60,6 +70,12 @@ _MESSAGES: list[Any] = [
         [wire.WorkerStatus("worker@host", "host", 4711, "up", 8, 20, 8, 1000, ["default"], ["add"], 0.5)],
         [wire.QueueStatus("default", 100, 1)], {"ready": 100}, 2, {"submitted": 1120}, ["a warning"],
     ),
+    wire.AskJobs(["running"], "default", 100),
+    wire.Jobs(
+        [wire.JobStatus("00" * 16, "add", "running", "default", "worker@host", 2**62, 1, 0, 0.0, "user@host")], 1
+    ),
+    wire.AskJob(PREFIX, 5),
+    wire.JobReport(None, ["the scheduler does not know it"], [wire.StoryLine(1_800_000_000.25, "ready", "why")], b""),
 ]  # fmt: skip
 
 EXAMPLES: dict[str, Any] = {type(message).__name__: message for message in _MESSAGES}

@@ -20,6 +20,8 @@ DIRECTIONS = {
     "FromSubmitter": (wire.FromSubmitter, wire.decode_from_submitter),
     "ToOperator": (wire.ToOperator, wire.decode_to_operator),
     "FromOperator": (wire.FromOperator, wire.decode_from_operator),
+    "ToBulk": (wire.ToBulk, wire.decode_to_bulk),
+    "FromBulk": (wire.FromBulk, wire.decode_from_bulk),
 }
 EVERYTHING = {kind for union, _ in DIRECTIONS.values() for kind in typing.get_args(union)}
 DECODERS = [decode for _, decode in DIRECTIONS.values()]
