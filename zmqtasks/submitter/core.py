@@ -72,6 +72,8 @@ class SubmitterCore:
             wire.HelloAgain: self.on_hello_again,
             wire.Refused: self.on_refused,
             wire.Ping: self.on_ping,
+            wire.OpenBulk: self.on_open_bulk,
+            wire.Progressed: self.on_progressed,
         }
 
     @property
@@ -347,6 +349,21 @@ class SubmitterCore:
         self._book.queue.clear()
         self._cancels.give_up(fx)
 
+    def bulk_hello(self) -> wire.BulkHello:
+        """What the bulk connection of the present connection begins with."""
+        me = self._identity
+        return wire.BulkHello(wire.MAGIC, wire.PROTOCOL, me.release, me.prefix, self._connection)
+
+    def on_progressed(self, message: wire.Progressed, now: Now, fx: Effects) -> None:
+        """What running jobs tell of themselves; of those that are over it is no news."""
+        for counter, value in zip(message.counters, message.values, strict=False):
+            found = self._book.find(message.prefix, counter)
+            if found is not None:
+                fx.progress.append((message.prefix, counter, found[0].handles[found[1]], value))
+
+    def on_open_bulk(self, message: wire.OpenBulk, now: Now, fx: Effects) -> None:
+        fx.open_bulk = True
+
     def on_ping(self, message: wire.Ping, now: Now, fx: Effects) -> None:
         """The scheduler only looks whether the connection exists."""
 
@@ -358,6 +375,7 @@ class SubmitterCore:
 
     def _hello(self, fx: Effects) -> None:
         self._enter(GREETING)
+        fx.close_bulk = True
         self._carried.clear()
         self._delivery = self._acked = self._unacked = 0
         me = self._identity

@@ -88,6 +88,9 @@ class Effects:
 
     Attributes:
         sends: messages for the scheduler, in order.
+        bulk: messages for the bulk connection, in order among themselves; the driver opens it when there are any.
+        open_bulk: the scheduler asks for the bulk connection.
+        close_bulk: a hello begins anew on the same connection, so the bulk connection must, too.
         accepted: (prefix, counters) that the scheduler has accepted.
         finished: jobs with a value.
         ended: jobs without one.
@@ -95,9 +98,13 @@ class Effects:
         welcome: the scheduler let this submitter in.
         refused: (code, reason): it will not, and nothing more is sent.
         notices: warnings of the scheduler, each text once.
+        progress: (prefix, counter, handle, value) of running jobs that told how far they have come.
     """
 
     sends: list[FromSubmitter] = field(default_factory=list)
+    bulk: list[FromSubmitter] = field(default_factory=list)
+    open_bulk: bool = False
+    close_bulk: bool = False
     accepted: list[tuple[bytes, list[Span]]] = field(default_factory=list)
     finished: list[Finished] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
@@ -105,3 +112,4 @@ class Effects:
     welcome: SubmitterWelcome | None = None
     refused: tuple[str, str] | None = None
     notices: list[str] = field(default_factory=list)
+    progress: list[tuple[bytes, int, Any, bytes]] = field(default_factory=list)

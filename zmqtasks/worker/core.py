@@ -60,6 +60,9 @@ class Effects:
 
     Attributes:
         sends: messages to the scheduler, in order.
+        bulk: messages for the bulk connection, in order among themselves; the driver opens it when there are any.
+        open_bulk: the scheduler asks for the bulk connection.
+        close_bulk: a hello begins anew on the same connection, so the bulk connection must, too.
         pushes: claims for the children.
         kills: slots whose child, with its process group, is to be killed; answered by on_child_exit.
         reclaim: read the shared queue until it is empty; answered by on_reclaimed.
@@ -67,6 +70,9 @@ class Effects:
     """
 
     sends: list[FromWorker] = field(default_factory=list)
+    bulk: list[FromWorker] = field(default_factory=list)
+    open_bulk: bool = False
+    close_bulk: bool = False
     pushes: list[Claim] = field(default_factory=list)
     kills: list[int] = field(default_factory=list)
     reclaim: bool = False
@@ -112,6 +118,7 @@ class WorkerCore:
             wire.HelloAgain: self._on_hello_again,
             wire.Ping: self._on_ping,
             wire.Refused: self._on_refused,
+            wire.OpenBulk: self._on_open_bulk,
         }
 
     @property
@@ -144,6 +151,7 @@ class WorkerCore:
     def _hello(self, fx: Effects) -> None:
         me, work = self.identity, self.work
         self._phase = HELLO
+        fx.close_bulk = True
         self._drain_told = False
         work.retracted.clear()  # the hello does not list them
         work.started.clear()
@@ -184,6 +192,14 @@ class WorkerCore:
     def _on_hello_again(self, message: wire.HelloAgain, now: Now, fx: Effects) -> None:
         if self._phase == UP:
             self._hello(fx)
+
+    def bulk_hello(self) -> wire.BulkHello:
+        """What the bulk connection of the present connection begins with."""
+        me = self.identity
+        return wire.BulkHello(wire.MAGIC, wire.PROTOCOL, me.release, me.nonce, self._connection)
+
+    def _on_open_bulk(self, message: wire.OpenBulk, now: Now, fx: Effects) -> None:
+        fx.open_bulk = True
 
     def _on_ping(self, message: wire.Ping, now: Now, fx: Effects) -> None:
         pass

@@ -12,7 +12,7 @@ from zmqtasks.errors import PeerError
 from zmqtasks.scheduler.core import check, delivery, operators, submitters, unserved, workers
 from zmqtasks.scheduler.core.dispatch import dispatch
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
-from zmqtasks.scheduler.core.model import Submitter, Worker
+from zmqtasks.scheduler.core.model import Bulk, Submitter, Worker
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import DELAYED, READY
 
@@ -71,6 +71,8 @@ class Core:
                 self._from_worker(peer, route, wire.decode_from_worker(data), now, fx)
             elif isinstance(peer, Submitter):
                 self._from_submitter(peer, route, wire.decode_from_submitter(data), now, fx)
+            elif isinstance(peer, Bulk):  # the driver joins chunks and hands messages over as the owner's
+                raise PeerError("a message that is not cut into chunks came over a bulk connection")
             elif peer is not None:
                 self._from_operator(route, wire.decode_from_operator(data), now, fx)
             else:
@@ -106,8 +108,22 @@ class Core:
             unserved.on_join(self.state, now, fx)
         elif isinstance(hello, wire.SubmitterHello):
             submitters.on_hello(self.state, route, hello, now, fx, self.identity.release)
+        elif isinstance(hello, wire.BulkHello):
+            self._bind_bulk(route, hello, fx)
         else:
             operators.on_hello(self.state, route, hello, fx, self.identity.release)
+
+    def _bind_bulk(self, route: bytes, hello: wire.BulkHello, fx: Effects) -> None:
+        """A bulk connection comes to its session; one that belongs to an older connection came late."""
+        state = self.state
+        peer = state.workers.get(hello.key) or state.submitters.get(hello.key)
+        if peer is None or peer.route is None or peer.connection != hello.connection:
+            state.count("late_hellos")
+            return
+        state.drop_bulk(peer, fx)
+        peer.bulk = route
+        state.peers[route] = Bulk(peer.route)
+        fx.bulks.append((peer.route, route))
 
     def _from_worker(self, worker: Worker, route: bytes, message: Any, now: Now, fx: Effects) -> None:
         verb = _FROM_WORKER.get(type(message))
@@ -132,11 +148,16 @@ class Core:
 
     def on_gone(self, route: bytes, now: Now, fx: Effects) -> None:
         """This connection is known to be dead."""
-        peer = self.state.peers.pop(route, None)
+        state = self.state
+        peer = state.peers.get(route)
+        if isinstance(peer, Bulk):  # the two break together
+            peer = state.peers.get(peer.owner)
         if isinstance(peer, Worker):
-            workers.on_gone(self.state, peer, now, fx)
+            workers.on_gone(state, peer, now, fx)
         elif isinstance(peer, Submitter):
-            submitters.on_gone(self.state, peer, now, fx)
+            submitters.on_gone(state, peer, now, fx)
+        else:
+            state.peers.pop(route, None)
 
     def on_loaded(self, number: int, data: bytes, now: Now, fx: Effects) -> None:
         """The bytes that a load effect asked for."""

@@ -1,6 +1,6 @@
 """What the core asks its driver to do.
 
-The driver carries it out in this order: stores, records, drops, loads, forget, sends, logs.
+The driver carries it out in this order: stores, records, drops, loads, forget, bulks, sends, logs.
 """
 
 from dataclasses import dataclass, field
@@ -11,15 +11,17 @@ from zmqtasks.wire import ToPeer
 
 
 class Send(NamedTuple):
-    """One message to one connection.
+    """One message to one peer; `route` is its control connection.
 
-    `after`: the number of the record that must be durable first; 0 waits for nothing. Order per route is kept, except
+    `bulk`: it goes over the bulk connection that belongs to that one, which the driver asks for if there is none yet;
+    the order of the two is kept each for itself. `after`: the number of the record that must be durable first; 0 waits for nothing. Order per route is kept, except
     that a message that waits for nothing may overtake a DoneAck that does.
     """
 
     route: bytes
     message: ToPeer
     after: int = 0
+    bulk: bool = False
 
 
 class Log(NamedTuple):
@@ -39,6 +41,7 @@ class Effects:
         stores: (reference, bytes) of large payloads, to be kept before the records that name them.
         loads: references whose bytes are wanted; answered by `Core.on_loaded`.
         drops: references that nobody needs any more.
+        bulks: (control route, bulk route): a bulk connection was bound to its control connection.
         sends: messages.
         forget: routes whose connection the core is done with.
         logs: lines for the log.
@@ -48,6 +51,7 @@ class Effects:
     stores: list[tuple[int, bytes]] = field(default_factory=list)
     loads: list[int] = field(default_factory=list)
     drops: list[int] = field(default_factory=list)
+    bulks: list[tuple[bytes, bytes]] = field(default_factory=list)
     sends: list[Send] = field(default_factory=list)
     forget: list[bytes] = field(default_factory=list)
     logs: list[Log] = field(default_factory=list)

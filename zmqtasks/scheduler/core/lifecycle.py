@@ -180,10 +180,7 @@ def lose(state: State, worker: Worker, why: str, now: Now, fx: Effects) -> None:
 def remove_worker(state: State, worker: Worker, fx: Effects) -> None:
     """The worker's session ends; what it still holds must be moved on by the caller."""
     state.workers.pop(worker.nonce, None)
-    if worker.route is not None:
-        state.peers.pop(worker.route, None)
-        fx.forget.append(worker.route)
-        worker.route = None
+    state.drop_route(worker, fx)
     worker.quarantine = None
     state.acks.pop(worker, None)
     seat(state, worker)

@@ -236,10 +236,11 @@ class Worker:
         asked: numbers that a Retract is out for.
         busy: jobs that its last heartbeat said were running.
         quarantine: the line of solo jobs that it serves instead of all others.
+        bulk: the route of its bulk connection, if it has one.
     """
 
     __slots__ = (
-        "asked", "busy", "connection", "credit", "done", "draining", "functions", "heard", "held", "host", "load",
+        "asked", "bulk", "busy", "connection", "credit", "done", "draining", "functions", "heard", "held", "host", "load",
         "moved", "name", "next", "nonce", "offered", "pid", "profile", "quarantine", "queues", "route", "running",
         "slots", "tasks",
     )  # fmt: skip
@@ -247,6 +248,7 @@ class Worker:
     def __init__(self, nonce: bytes) -> None:
         self.nonce = nonce
         self.route: bytes | None = None
+        self.bulk: bytes | None = None
         self.connection = 0
         self.name = self.host = ""
         self.pid = 0
@@ -277,16 +279,18 @@ class Submitter:
     Attributes:
         outbox: final jobs whose outcome has not been sent.
         unacked: (delivery number, jobs, bytes), sent and not acknowledged.
+        bulk: the route of its bulk connection, if it has one.
     """
 
     __slots__ = (
-        "accepted", "connection", "flying", "flying_bytes", "host", "next_delivery", "outbox", "pid", "prefix",
+        "accepted", "bulk", "connection", "flying", "flying_bytes", "host", "next_delivery", "outbox", "pid", "prefix",
         "python", "route", "unacked", "user",
     )  # fmt: skip
 
     def __init__(self, prefix: bytes) -> None:
         self.prefix = prefix
         self.route: bytes | None = None
+        self.bulk: bytes | None = None
         self.connection = 0
         self.user = self.host = self.python = ""
         self.pid = 0
@@ -305,6 +309,13 @@ class Operator:
     route: bytes
     host: str
     pid: int
+
+
+@dataclass(slots=True, frozen=True)
+class Bulk:
+    """A bulk connection. `owner`: the control connection that it belongs to."""
+
+    owner: bytes
 
 
 @dataclass(slots=True)

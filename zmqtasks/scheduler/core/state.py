@@ -7,6 +7,7 @@ from zmqtasks.scheduler.core.deadlines import Timers
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.lines import Lines
 from zmqtasks.scheduler.core.model import (
+    Bulk,
     CancelRequest,
     Job,
     Line,
@@ -61,7 +62,7 @@ class State:
         self.lines = Lines()
         self.payloads = Payloads(settings.spill)
         self.story = Story()
-        self.peers: dict[bytes, Worker | Submitter | Operator] = {}
+        self.peers: dict[bytes, Worker | Submitter | Operator | Bulk] = {}
         self.workers: dict[bytes, Worker] = {}
         self.submitters: dict[bytes, Submitter] = {}
         self.sources: dict[bytes, Source] = {}
@@ -110,6 +111,21 @@ class State:
         """Tell a submitter something that must be durable first."""
         if submitter.route is not None:
             fx.sends.append(Send(submitter.route, message, self.seq))
+
+    def drop_route(self, peer: Worker | Submitter, fx: Effects) -> None:
+        """This peer's connection, bulk and all, is over: nothing that still comes from it counts."""
+        self.drop_bulk(peer, fx)
+        if peer.route is not None:
+            self.peers.pop(peer.route, None)
+            fx.forget.append(peer.route)
+            peer.route = None
+
+    def drop_bulk(self, peer: Worker | Submitter, fx: Effects) -> None:
+        """Its bulk connection is over."""
+        if peer.bulk is not None:
+            self.peers.pop(peer.bulk, None)
+            fx.forget.append(peer.bulk)
+            peer.bulk = None
 
     def find(self, prefix: bytes, counter: int) -> Job | None:
         """The job of this id, if it is known."""

@@ -46,9 +46,10 @@ def on_hello(state: State, route: bytes, hello: SubmitterHello, now: Now, fx: Ef
         return
     if submitter is None:
         submitter = state.submitters[hello.prefix] = Submitter(hello.prefix)
-    elif submitter.route is not None and submitter.route != route:
-        state.peers.pop(submitter.route, None)
-        fx.forget.append(submitter.route)
+    elif submitter.route != route:
+        state.drop_route(submitter, fx)
+    else:
+        state.drop_bulk(submitter, fx)
     submitter.user, submitter.host, submitter.pid = hello.user, hello.host, hello.pid
     submitter.python = hello.python
     submitter.route = route
@@ -116,8 +117,9 @@ def _ask_for_hello(state: State, submitter: Submitter, now: Now, fx: Effects) ->
     """A function was forgotten: the session begins anew on this connection and brings it again."""
     route = submitter.route
     if route is not None:
-        on_gone(state, submitter, now, fx)
         del state.peers[route]
+        submitter.route = None  # the connection itself stays
+        on_gone(state, submitter, now, fx)
         fx.sends.append(Send(route, HelloAgain()))
 
 
@@ -321,7 +323,7 @@ def on_cancel(state: State, submitter: Submitter, message: Cancel, now: Now, fx:
 
 def on_gone(state: State, submitter: Submitter, now: Now, fx: Effects) -> None:
     """Its connection broke; the session waits for it as long as its results live."""
-    submitter.route = None
+    state.drop_route(submitter, fx)
     submitter.accepted.clear()
     state.accepting.pop(submitter, None)
     state.dirty.pop(submitter, None)

@@ -56,9 +56,10 @@ def on_hello(state: State, route: bytes, hello: WorkerHello, now: Now, fx: Effec
         state.lines.join(worker, hello.queues, hello.tasks, hello.python)
         state.leases.add(now.mono + state.settings.lease, worker)
         fx.logs.append(Log(logging.INFO, "worker-joined", f"worker {worker} joined with {worker.slots} slots"))
-    elif worker.route is not None and worker.route != route:
-        state.peers.pop(worker.route, None)
-        fx.forget.append(worker.route)
+    elif worker.route != route:
+        state.drop_route(worker, fx)
+    else:
+        state.drop_bulk(worker, fx)
     state.peers[route] = worker
     worker.route = route
     worker.connection = hello.connection
@@ -273,7 +274,7 @@ def on_gone(state: State, worker: Worker, now: Now, fx: Effects) -> None:
             f"worker {worker} lost its connection; its {len(worker.held)} jobs wait for it until its lease ends",
         )
     )
-    worker.route = None
+    state.drop_route(worker, fx)
     state.acks.pop(worker, None)
     lifecycle.seat(state, worker)
 
