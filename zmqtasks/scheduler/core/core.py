@@ -72,7 +72,7 @@ class Core:
             elif isinstance(peer, Submitter):
                 self._from_submitter(peer, route, wire.decode_from_submitter(data), now, fx)
             elif isinstance(peer, Bulk):  # the driver joins chunks and hands messages over as the owner's
-                raise PeerError("a message that is not cut into chunks came over a bulk connection")
+                self.state.count("malformed_messages")
             elif peer is not None:
                 self._from_operator(route, wire.decode_from_operator(data), now, fx)
             else:

@@ -13,9 +13,9 @@ from zmqtasks.wire import ToPeer
 class Send(NamedTuple):
     """One message to one peer; `route` is its control connection.
 
-    `bulk`: it goes over the bulk connection that belongs to that one, which the driver asks for if there is none yet;
-    the order of the two is kept each for itself. `after`: the number of the record that must be durable first; 0 waits for nothing. Order per route is kept, except
-    that a message that waits for nothing may overtake a DoneAck that does.
+    `bulk`: it goes over the bulk connection that belongs to that one, which the driver asks for if there is none yet.
+    `after`: the number of the record that must be durable first; 0 waits for nothing. Order per connection is kept,
+    except that a message that waits for nothing may overtake a DoneAck that does.
     """
 
     route: bytes
