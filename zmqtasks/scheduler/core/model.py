@@ -241,8 +241,8 @@ class Worker:
 
     __slots__ = (
         "asked", "bulk", "busy", "connection", "credit", "done", "draining", "functions", "heard", "held", "host",
-        "load", "moved", "name", "next", "nonce", "offered", "pid", "profile", "quarantine", "queues", "route", "running",
-        "slots", "tasks",
+        "load", "moved", "name", "next", "nonce", "offered", "pid", "profile", "quarantine", "queues", "route",
+        "running", "slots", "tasks",
     )  # fmt: skip
 
     def __init__(self, nonce: bytes) -> None:
