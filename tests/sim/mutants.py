@@ -75,7 +75,7 @@ MUTANTS = (
     Mutant("a job that was cancelled while it was loaded stays behind", _CORE + "lifecycle",
            "                state.waiting.pop(args.number, None)\n", "                pass\n", "rest", 9),
     Mutant("the worker does not send outcomes again", "worker.core",
-           "fx.sends.extend(dones(list(work.outcomes.runs.values()), list(work.outcomes.ends.values())))", "pass",
+           "self._send_outcomes(list(work.outcomes.runs.values()), list(work.outcomes.ends.values()), fx)", "pass",
            "liveness", 4),
     Mutant("the worker takes a repeated Assign as new", "worker.workload",
            "skip = min(count, max(0, self.ledger.seen + 1 - number))", "skip = 0", "worker", 2),

@@ -24,9 +24,9 @@ from zmqtasks.submitter.effects import Identity as SubmitterIdentity
 from zmqtasks.submitter.effects import Submission
 from zmqtasks.wire import FAILED, RETRYABLE, End, Run
 from zmqtasks.worker.claims import Claim
-from zmqtasks.worker.core import Effects as WorkerEffects
-from zmqtasks.worker.core import Identity as WorkerIdentity
 from zmqtasks.worker.core import WorkerCore
+from zmqtasks.worker.effects import Effects as WorkerEffects
+from zmqtasks.worker.effects import Identity as WorkerIdentity
 
 FSYNC = 0.002  # seconds, the mean
 LOAD = 0.005

@@ -19,7 +19,8 @@ from zmqtasks.payload import python_version
 from zmqtasks.transport import Change, Context, Link, Waitable, Wakeup, parse_url, wait
 from zmqtasks.worker import hostinfo
 from zmqtasks.worker.claims import Report
-from zmqtasks.worker.core import Effects, Identity, WorkerCore
+from zmqtasks.worker.core import WorkerCore
+from zmqtasks.worker.effects import Effects, Identity
 from zmqtasks.worker.pool import Death, Loaded, Pool
 
 log = logging.getLogger(__name__)

@@ -199,8 +199,8 @@ def part_of(run: Run, low: int, high: int) -> Run:
     return Run(low, results, run.total * len(results) / len(run.results), run.longest)
 
 
-def dones(runs: list[Run], ends: list[End]) -> Iterator[Done]:
-    """Outcomes as messages, each within the bounds of a control message unless a single outcome is larger."""
+def dones(runs: list[Run], ends: list[End]) -> Iterator[tuple[Done, bool]]:
+    """Outcomes as messages within the bounds of a control message; a larger outcome has one for itself: (…, True)."""
     batch = Done([], [])
     jobs = size = 0
     outcomes: list[Run | End] = [*_small(runs), *ends]
@@ -210,7 +210,7 @@ def dones(runs: list[Run], ends: list[End]) -> Iterator[Done]:
         else:
             n, length = 1, len(outcome.payload)
         if jobs and (jobs + n > MAX_JOBS_PER_MESSAGE or size + length > MAX_BYTES_PER_MESSAGE):
-            yield batch
+            yield batch, size > MAX_BYTES_PER_MESSAGE
             batch = Done([], [])
             jobs = size = 0
         if isinstance(outcome, Run):
@@ -220,7 +220,7 @@ def dones(runs: list[Run], ends: list[End]) -> Iterator[Done]:
         jobs += n
         size += length
     if jobs:
-        yield batch
+        yield batch, size > MAX_BYTES_PER_MESSAGE
 
 
 def _small(runs: list[Run]) -> Iterator[Run]:

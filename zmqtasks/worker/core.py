@@ -14,7 +14,6 @@ One turn of whoever drives it (the agent's loop, the simulation)::
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from zmqtasks import wire
@@ -22,9 +21,10 @@ from zmqtasks.clock import Now
 from zmqtasks.config import WorkerSettings
 from zmqtasks.errors import NotAuthorized, ProtocolMismatch
 from zmqtasks.ids import spans
-from zmqtasks.wire import End, FromWorker, Run, ToWorker
+from zmqtasks.wire import End, Run, ToWorker
 from zmqtasks.worker.backlog import dones
-from zmqtasks.worker.claims import Claim
+from zmqtasks.worker.check import check
+from zmqtasks.worker.effects import Effects, Identity
 from zmqtasks.worker.ledger import PUSHED
 from zmqtasks.worker.workload import Workload
 
@@ -38,45 +38,6 @@ WATCH: Final = 0.02  # between looks while a child is to be killed as soon as it
 OFF: Final = 0  # no connection
 HELLO: Final = 1  # said hello, not welcomed yet
 UP: Final = 2
-
-
-@dataclass(slots=True, frozen=True)
-class Identity:
-    """Who this worker is. `nonce`: 16 random bytes, one life of it."""
-
-    release: str
-    python: str
-    host: str
-    pid: int
-    name: str
-    nonce: bytes
-    queues: tuple[str, ...]
-    tasks: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class Effects:
-    """What is to be done after a turn.
-
-    Attributes:
-        sends: messages to the scheduler, in order.
-        bulk: messages for the bulk connection, in order among themselves; the driver opens it when there are any.
-        open_bulk: the scheduler asks for the bulk connection.
-        close_bulk: a hello begins anew on the same connection, so the bulk connection must, too.
-        pushes: claims for the children.
-        kills: slots whose child, with its process group, is to be killed; answered by on_child_exit.
-        reclaim: read the shared queue until it is empty; answered by on_reclaimed.
-        look: read the cells of all slots; answered by on_running.
-    """
-
-    sends: list[FromWorker] = field(default_factory=list)
-    bulk: list[FromWorker] = field(default_factory=list)
-    open_bulk: bool = False
-    close_bulk: bool = False
-    pushes: list[Claim] = field(default_factory=list)
-    kills: list[int] = field(default_factory=list)
-    reclaim: bool = False
-    look: bool = False
 
 
 class WorkerCore:
@@ -119,6 +80,9 @@ class WorkerCore:
             wire.Ping: self._on_ping,
             wire.Refused: self._on_refused,
             wire.OpenBulk: self._on_open_bulk,
+            wire.Argument: self._on_argument,
+            wire.Code: self._on_code,
+            wire.Disown: self._on_disown,
         }
 
     @property
@@ -153,6 +117,7 @@ class WorkerCore:
         self._phase = HELLO
         fx.close_bulk = True
         self._drain_told = False
+        work.give_up_late()
         work.retracted.clear()  # the hello does not list them
         work.started.clear()
         work.asked.clear()
@@ -187,7 +152,7 @@ class WorkerCore:
         self._tell_drain(fx)
         work.fresh_runs.clear()
         work.fresh_ends.clear()
-        fx.sends.extend(dones(list(work.outcomes.runs.values()), list(work.outcomes.ends.values())))
+        self._send_outcomes(list(work.outcomes.runs.values()), list(work.outcomes.ends.values()), fx)
 
     def _on_hello_again(self, message: wire.HelloAgain, now: Now, fx: Effects) -> None:
         if self._phase == UP:
@@ -226,6 +191,15 @@ class WorkerCore:
     def _on_kill(self, message: wire.Kill, now: Now, fx: Effects) -> None:
         fx.reclaim |= self.work.retract(message.numbers, kill=True)
 
+    def _on_argument(self, message: wire.Argument, now: Now, fx: Effects) -> None:
+        self.work.on_argument(message.number, message.data)
+
+    def _on_code(self, message: wire.Code, now: Now, fx: Effects) -> None:
+        self.work.on_code(message.digest, message.blob)
+
+    def _on_disown(self, message: wire.Disown, now: Now, fx: Effects) -> None:
+        fx.reclaim |= self.work.drop(message.numbers)
+
     def _on_forget(self, message: wire.Forget, now: Now, fx: Effects) -> None:
         self.work.forget(message.digests)
 
@@ -243,6 +217,11 @@ class WorkerCore:
     ) -> None:
         """A child's outcomes, in the order in which it sent them. `finished`: nothing more comes of this claim."""
         self.work.on_report(claim, runs, ends, finished=finished)
+
+    def on_progress(self, child: int, items: list[tuple[int, bytes]], now: Now, fx: Effects) -> None:
+        """What jobs tell of themselves while they run in this child, as (number, MessagePack); the newest counts."""
+        work = self.work
+        work.progress.update((number, value) for number, value in items if work.ledger.state(number) == PUSHED)
 
     def on_child_exit(self, child: int, claim: int, number: int, evidence: str, now: Now, fx: Effects) -> None:
         """A child is dead and its reports are read to the end.
@@ -359,7 +338,10 @@ class WorkerCore:
                 work.retracted.clear()
                 work.started.clear()
             if work.fresh_runs or work.fresh_ends:
-                fx.sends.extend(dones(work.fresh_runs, work.fresh_ends))
+                self._send_outcomes(work.fresh_runs, work.fresh_ends, fx)
+            if work.progress:
+                fx.sends.append(wire.Progress(list(work.progress), list(work.progress.values())))
+                work.progress.clear()
         work.fresh_runs.clear()  # what could not be sent now is sent after the next Welcome: it is kept
         work.fresh_ends.clear()
         if work.backlog and not self._reclaiming and not self._draining:
@@ -372,6 +354,11 @@ class WorkerCore:
             elif self._phase == OFF and work.idle and now.mono >= self._alone_since + ALONE:
                 log.warning("no scheduler takes the outcomes of %d jobs; they run again elsewhere", work.kept)
                 self.drained = True
+
+    def _send_outcomes(self, runs: list[Run], ends: list[End], fx: Effects) -> None:
+        """Large ones go over the bulk connection: until they are acknowledged, each heartbeat lists them as held."""
+        for message, large in dones(runs, ends):
+            (fx.bulk if large else fx.sends).append(message)
 
     def next_deadline(self) -> float | None:
         """Monotonic time at which `tick` has something to do even if nothing happens."""
@@ -387,6 +374,6 @@ class WorkerCore:
         return min(due, default=None)
 
     def check(self) -> None:
-        """Raises AssertionError if an invariant is broken: see Workload."""
-        self.work.check()
+        """Raises AssertionError if an invariant is broken: see `zmqtasks.worker.check`."""
+        check(self.work)
         assert not (self.drained and not self.work.idle), "drained, but something is held"  # noqa: S101

@@ -11,6 +11,7 @@ from zmqtasks.ids import spans as to_spans
 from zmqtasks.wire import CANCELLED, CRASHED, FAILED, LOST, Assign, End, Function, Run, Work
 from zmqtasks.worker.backlog import Backlog, Outcomes, Target, part_of
 from zmqtasks.worker.claims import Claim, Piece
+from zmqtasks.worker.late import Late
 from zmqtasks.worker.ledger import ENDED, GONE, PUSHED, VOID, WAITING, Ledger
 
 log = logging.getLogger(__name__)
@@ -28,9 +29,11 @@ class Pushed:
 
 
 class Workload:
-    """Every number that the worker holds is in exactly one of: backlog, a pushed claim, the outcomes kept.
+    """Every number that the worker holds is in exactly one of: backlog, late, a pushed claim, the outcomes kept.
 
     Attributes:
+        late: waiting jobs of which the bulk connection has something to bring.
+        progress: by number, the newest that running jobs told of themselves; the core sends and empties it.
         fresh_runs, fresh_ends: outcomes since the last turn; the core sends and empties them.
         retracted: spans handed back since then; the same.
         started: numbers that were asked for since then, but are in a child's hands; the same.
@@ -45,6 +48,8 @@ class Workload:
         self.host = host
         self.ledger = Ledger()
         self.backlog = Backlog()
+        self.late = Late()
+        self.progress: dict[int, bytes] = {}
         self.outcomes = Outcomes()
         self.claims: dict[int, Pushed] = {}
         self.last_claim = 0
@@ -84,9 +89,12 @@ class Workload:
             PeerError: a Work whose counters and arguments do not match, or that has no jobs.
         """
         for function in assign.functions:
-            self._functions[function.digest] = function
+            if function.blob:
+                self._functions[function.digest] = function
+            elif function.digest not in self._functions:
+                self.late.coming[function.digest] = function
         number, attempt = assign.number, assign.attempt
-        if number < 1 or any(len(work.counters) != len(work.args) or not work.args for work in assign.works):
+        if number < 1 or not all(map(_sound, assign.works)):
             raise PeerError("an Assign whose counters and arguments do not match")
         for work in assign.works:
             count = len(work.args)
@@ -99,15 +107,46 @@ class Workload:
     def _add_work(self, first: int, attempt: int, work: Work, skip: int) -> None:
         counters, args = (work.counters[skip:], work.args[skip:]) if skip else (work.counters, work.args)
         self.ledger.add(first, attempt, work.prefix, counters)
+        piece = Piece(first, attempt, work.prefix, counters, args)
+        if not work.late:
+            self._start(piece, work)
+            return
+        for part in self.late.split(piece, work, {place - skip for place in work.late if place >= skip}):
+            self._start(part, work)
+
+    def _start(self, piece: Piece, work: Work) -> None:
+        """A piece whose arguments are here: it waits for its turn, or for its function."""
         target = self._target(work)
+        if target is None and self.late.needs_code(piece, work):
+            return
         if target is None:
             text = f"the scheduler assigned {work.task} without sending the function to this worker"
             told = payload.failure("PayloadError", text)
             log.error("%s; the job fails", text)
-            for number in range(first, first + len(args)):
+            for number in range(piece.first, piece.first + len(piece.args)):
                 self._end(End(number, FAILED, told, 0.0), WAITING)
             return
-        self.backlog.append(Piece(first, attempt, work.prefix, counters, args), target)
+        self.backlog.append(piece, target)
+
+    def on_argument(self, number: int, data: bytes) -> None:
+        """The bulk connection brought an argument."""
+        ready = self.late.argument(number, data)
+        if ready is not None:
+            self._start(*ready)
+
+    def on_code(self, digest: bytes, blob: bytes) -> None:
+        """The bulk connection brought a shipped function."""
+        function, ready = self.late.code(digest, blob)
+        if function is not None:
+            self._functions[digest] = function
+        for piece, work in ready:
+            self._start(piece, work)
+
+    def give_up_late(self) -> None:
+        """The connection that was to bring these bytes is over: the next hello does not list these jobs."""
+        for number in sorted(self.late.numbers()):
+            self.ledger.move(number, 1, WAITING, GONE)
+        self.late.clear()
 
     def _target(self, work: Work) -> Target | None:
         key = (work.function or work.task, work.codec)
@@ -128,6 +167,7 @@ class Workload:
         gone = set(digests)
         for digest in digests:
             self._functions.pop(digest, None)
+            self.late.coming.pop(digest, None)
         for key in [key for key in self._targets if key[0] in gone]:
             del self._targets[key]
 
@@ -161,13 +201,19 @@ class Workload:
         for first, count in spans:
             for state, start, n in self.ledger.segments(first, count):
                 if state == WAITING:
-                    self.backlog.remove([(start, n)])
+                    self._unqueue(start, n)
                     self.ledger.move(start, n, WAITING, GONE)
                 elif state == PUSHED:
                     self.ledger.move(start, n, PUSHED, VOID)
                     self._unwant(start, n)
                     pushed = True
         return pushed
+
+    def _unqueue(self, first: int, count: int) -> None:
+        """Waiting jobs do not wait any more."""
+        self.backlog.remove([(first, count)])
+        if self.late:
+            self.late.remove([(first, count)])
 
     def retract(self, spans: list[Span], *, kill: bool = False, answer: bool = False) -> bool:
         """Hand back what has not started. Whether some may stand unstarted in the shared queue.
@@ -178,7 +224,7 @@ class Workload:
         for first, count in spans:
             for state, start, n in self.ledger.segments(first, count):
                 if state == WAITING:
-                    self.backlog.remove([(start, n)])
+                    self._unqueue(start, n)
                     self.ledger.move(start, n, WAITING, GONE)
                     self.retracted.append((start, n))
                 elif state == PUSHED:
@@ -281,6 +327,9 @@ class Workload:
             self.ledger.move(end.number, 1, VOID, GONE)
 
     def _unwant(self, first: int, count: int) -> None:
+        if self.progress:
+            for number in range(first, first + count):
+                self.progress.pop(number, None)
         if self.wanted:
             self.wanted.difference_update(range(first, first + count))
             self.doomed.difference_update(range(first, first + count))
@@ -337,43 +386,14 @@ class Workload:
         text = f"cancelled while it ran on {self.host}; its process was killed"
         return End(number, CANCELLED, payload.failure("JobCancelled", text), 0.0)
 
-    # -------------------------------------------------------------------------------------------- truth
-
-    def check(self) -> None:
-        """Raises AssertionError where a number is in no place, or in two, or sums do not match."""
-        self.ledger.check()
-        places: list[set[int]] = [set(), set(), set()]
-        waiting = list(self.backlog.numbers())
-        assert len(waiting) == self.backlog.waiting, "the backlog counts wrong"  # noqa: S101
-        places[WAITING].update(waiting)
-        places[ENDED].update(self.outcomes.numbers())
-        assert len(waiting) == len(places[WAITING]), "a number waits twice"  # noqa: S101
-        void: set[int] = set()
-        for claim, pushed in self.claims.items():
-            left = 0
-            for piece in pushed.pieces:
-                for state, first, n in self.ledger.segments(piece.first, len(piece.args)):
-                    if state in (PUSHED, VOID):
-                        place = places[PUSHED] if state == PUSHED else void
-                        assert place.isdisjoint(range(first, first + n)), f"{first} is in two claims"  # noqa: S101
-                        place.update(range(first, first + n))
-                        left += n
-            assert left == pushed.left, f"claim {claim} says {pushed.left} are left, the ledger says {left}"  # noqa: S101
-        counts = self.ledger.counts
-        found = [*map(len, places), len(void)]
-        assert found == counts[:GONE], f"the ledger counts {counts[:GONE]}, found {found}"  # noqa: S101
-        for state, first, n in self.ledger.everything():
-            if state != VOID:
-                missing = set(range(first, first + n)) - places[state]
-                assert not missing, f"{sorted(missing)} are not where the ledger says"  # noqa: S101
-        limit = self.settings
-        assert counts[WAITING] + counts[PUSHED] <= limit.credit, f"more than {limit.credit} jobs are held"  # noqa: S101
-        assert len(self.claims) <= limit.slots * limit.ahead, f"{len(self.claims)} claims are pushed"  # noqa: S101
-        assert self.doomed <= self.wanted <= places[PUSHED], "somebody wants back what is not pushed"  # noqa: S101
-
     def held_numbers(self) -> set[int]:
         """For tests: every number that is held."""
         return set(expand(self.ledger.held_spans()))
+
+
+def _sound(work: Work) -> bool:
+    count = len(work.args)
+    return count == len(work.counters) > 0 and all(0 <= place < count for place in work.late)
 
 
 def _slice(piece: Piece, first: int, count: int) -> Piece:

@@ -7,7 +7,8 @@ from zmqtasks.clock import Now
 from zmqtasks.config import WorkerSettings
 from zmqtasks.wire import Assign, End, Run, Work, WorkerHello, WorkerWelcome
 from zmqtasks.worker import claims
-from zmqtasks.worker.core import Effects, Identity, WorkerCore
+from zmqtasks.worker.core import WorkerCore
+from zmqtasks.worker.effects import Effects, Identity
 
 PREFIX = b"p" * 12
 EPOCH = 7

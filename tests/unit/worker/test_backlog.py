@@ -68,11 +68,17 @@ def test_outcomes_are_discarded_in_any_pieces():
 def test_a_run_too_large_for_a_message_is_cut():
     run = Run(1, [b"x" * 30_000] * 5, 5.0, 1.0)
     ends = [End(9, 1, b"e" * 40_000, 0.0)]
-    assert [[(r.first, len(r.results)) for r in d.runs] for d in dones([run], ends)] == [
-        [(1, 2)],
-        [(3, 2)],
-        [(5, 1)],
-        [],
+    assert [([(r.first, len(r.results)) for r in d.runs], large) for d, large in dones([run], ends)] == [
+        ([(1, 2)], False),
+        ([(3, 2)], False),
+        ([(5, 1)], False),
+        ([], False),
     ]
     assert list(dones([], [])) == []
-    assert list(dones([Run(1, [b"x" * 99_999], 1.0, 1.0)], [])) == [Done([Run(1, [b"x" * 99_999], 1.0, 1.0)], [])]
+    large = Run(2, [b"x" * 99_999], 1.0, 1.0)
+    small = [Run(1, [b"1"], 1.0, 1.0), Run(3, [b"3"], 1.0, 1.0)]
+    assert list(dones([small[0], large, small[1]], [])) == [
+        (Done([small[0]], []), False),
+        (Done([large], []), True),
+        (Done([small[1]], []), False),
+    ]
