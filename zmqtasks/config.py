@@ -21,6 +21,7 @@ MAX_BYTES_PER_MESSAGE = 64 * KIB
 CHUNK_BYTES = 256 * KIB
 BULK_WINDOW = 4 * MIB
 BULK_STREAMS = 4
+MAX_BULK_MESSAGE = 144 * MIB  # the largest arguments and the largest function in one Submit, and their envelope
 MAX_PROGRESS = 4 * KIB  # bytes of what a running job tells of itself
 
 
@@ -41,6 +42,7 @@ class SchedulerSettings:
     spill: int = 256 * KIB  # payloads above this are kept by the journal, the core holds a reference
     results_window: int = 10_000  # outcomes sent to one submitter and not yet acknowledged
     results_window_bytes: int = 8 * MIB
+    large_window_bytes: int = 32 * MIB  # the same over the bulk connection
     accept_delay: float = 0.001  # the Accepted of few jobs waits so long for their Results, at most
     ack_delay: float = 0.02  # a DoneAck waits so long for company, at most; nobody waits for it
     horizon: float = 0.010  # measured work, in seconds, that one slot may hold in advance

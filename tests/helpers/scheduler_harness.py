@@ -56,6 +56,7 @@ class Peer:
         self.h = harness
         self.name = name
         self.inbox: list[Any] = []
+        self.by_bulk: list[Any] = []  # those that came over the bulk connection
         self.route = b""
         self.connect()
 
@@ -237,8 +238,10 @@ class SubmitterPeer(Peer):
         for message in messages:
             came.update(zip(message.counters, message.values, strict=True))
             came.update((end.counter, end) for end in message.ends)
-        if ack and messages:
-            self.send(wire.ResultAck(messages[-1].delivery))
+        for bulk in (False, True):
+            told = [message.delivery for message in messages if message.bulk is bulk]
+            if ack and told:
+                self.send(wire.ResultAck(told[-1], bulk))
         return came
 
     def ends(self) -> dict[int, tuple[int, str, str]]:
@@ -265,6 +268,20 @@ class OperatorPeer(Peer):
         status = self.expect(wire.Status)
         assert isinstance(status, wire.Status)
         return status
+
+    def jobs(self, *states: str, queue: str = "", limit: int = 100) -> wire.Jobs:
+        """Ask for the jobs in some states and get them."""
+        self.send(wire.AskJobs(list(states), queue, limit))
+        jobs = self.expect(wire.Jobs)
+        assert isinstance(jobs, wire.Jobs)
+        return jobs
+
+    def job(self, counter: int = 0, prefix: bytes = b"s".ljust(12, b"\0")) -> wire.JobReport:
+        """Ask for all about one job and get it."""
+        self.send(wire.AskJob(prefix, counter))
+        report = self.expect(wire.JobReport)
+        assert isinstance(report, wire.JobReport)
+        return report
 
 
 class Harness:
@@ -357,7 +374,10 @@ class Harness:
             assert peer is not None, f"a message to a connection that is over: {send}"
             message = type(peer).decode(wire.encode(send.message))
             assert message == send.message, f"{message} came out of the codec, {send.message} went in"
-            peer.inbox.append(message)
+            if send.bulk:
+                peer.by_bulk.append(message)
+            if not isinstance(message, wire.Argument | wire.Code):  # parts of the Assign before them
+                peer.inbox.append(message)
             if isinstance(peer, WorkerPeer):
                 peer.note(message)
         self.logs += [(log.action, log.text) for log in fx.logs]

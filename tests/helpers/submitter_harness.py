@@ -45,6 +45,7 @@ class Harness:
         self.notices: list[str] = []
         self.refused: tuple[str, str] | None = None
         self._sent: list[Any] = []
+        self.by_bulk: list[Any] = []  # those that went over the bulk connection
 
     # ---------------------------------------------------------------------------------------- turns
 
@@ -54,8 +55,9 @@ class Harness:
         now, fx = Now(self.time, 1e9 + self.time), Effects()
         told = action(now, fx) if action is not None else None
         self.core.tick(now, fx)
-        for message in fx.sends:
+        for message in (*fx.sends, *fx.bulk):
             self._sent.append(wire.decode_from_submitter(wire.encode(message)))
+        self.by_bulk += fx.bulk
         for done in fx.finished:
             assert len(done.counters) == len(done.handles) == len(done.values)
             for handle, value in zip(done.handles, done.values, strict=True):

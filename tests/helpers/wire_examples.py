@@ -67,12 +67,12 @@ _MESSAGES: list[Any] = [
     wire.OperatorWelcome(1_800_000_000_000, "0.1.0"),
     wire.Status(
         1_800_000_000_000, "0.1.0", 4711, 60.5, False,
-        [wire.WorkerStatus("worker@host", "host", 4711, "up", 8, 20, 8, 1000, ["default"], ["add"], 0.5)],
+        [wire.WorkerStatus("worker@host", "host", 4711, "up", 8, 20, 8, 1000, ["default"], ["add"], 0.5, "3.11")],
         [wire.QueueStatus("default", 100, 1)], {"ready": 100}, 2, {"submitted": 1120}, ["a warning"],
     ),
     wire.AskJobs(["running"], "default", 100),
     wire.Jobs(
-        [wire.JobStatus("00" * 16, "add", "running", "default", "worker@host", 2**62, 1, 0, 0.0, "user@host")], 1
+        [wire.JobStatus("00" * 16, "add", "running", "default", "worker@host", 2**62, 1, 0, 0.0, "user@host", 1.5)], 1
     ),
     wire.AskJob(PREFIX, 5),
     wire.JobReport(None, ["the scheduler does not know it"], [wire.StoryLine(1_800_000_000.25, "ready", "why")], b""),

@@ -235,6 +235,7 @@ class Book:
     def _forget(self, parcel: Parcel) -> None:
         line = self.lines[parcel.prefix]
         line.remove(parcel)
+        parcel.args = None
         if not line:
             del self.lines[parcel.prefix]
         if parcel.stage == ACCEPTED:

@@ -60,6 +60,15 @@ class Cancels:
         """All requests without an answer, for a new connection."""
         return [request.message for request in self._open.values()]
 
+    def follows_bulk(self, message: wire.Cancel) -> bool:
+        """Whether a job of this Cancel is being submitted over the bulk connection: the Cancel goes behind it."""
+        line = self._book.line(message.prefix)
+        return any(
+            parcel.bulk and parcel.stage == SENT
+            for first, count in message.counters
+            for parcel in line.overlapping(first, count)
+        )
+
     def on_ack(self, message: wire.CancelAck, fx: Effects) -> None:
         """One answer. A job that the scheduler did not know because it is being submitted again is cancelled now."""
         request = self._open.pop(message.request, None)
@@ -106,7 +115,7 @@ class Cancels:
             self._open[self._last] = _Request(message, answer)
             self._outstanding[id(answer)] = self._outstanding.get(id(answer), 0) + 1
             if self.ready:
-                fx.sends.append(message)
+                (fx.bulk if self.follows_bulk(message) else fx.sends).append(message)
 
     def _one_less(self, answer: CancelAnswer, fx: Effects) -> None:
         self._outstanding[id(answer)] -= 1

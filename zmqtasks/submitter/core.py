@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from zmqtasks import payload, wire
 from zmqtasks.clock import Now
-from zmqtasks.config import SubmitterSettings
+from zmqtasks.config import MAX_BYTES_PER_MESSAGE, SubmitterSettings
 from zmqtasks.errors import PeerError
 from zmqtasks.ids import Span, job_id
 from zmqtasks.states import ABORTED, FAILED, FINAL
@@ -54,9 +54,9 @@ class SubmitterCore:
         self.notice: tuple[str, float] | None = None
         self._book = Book(settings)
         self._cancels = Cancels(self._book)
-        self._carried: set[bytes] = set()  # digests of the functions that this connection has carried
-        self._delivery = 0  # highest of this connection
-        self._acked = 0
+        self._carried: dict[bytes, Parcel | None] = {}  # functions that this connection has carried; by bulk, in what
+        self._delivery = [0, 0]  # highest of this connection: control, bulk
+        self._acked = [0, 0]
         self._ack_delay = settings.ack_delay
         self._unacked = 0  # outcomes
         self._ack_at = 0.0
@@ -198,10 +198,15 @@ class SubmitterCore:
             return
         while (parcel := self._book.next_to_send()) is not None:
             self._send(parcel, fx)
-        if self._delivery > self._acked and (self._unacked >= MANY_ACKS or now.mono >= self._ack_at):
-            self._acked = self._delivery
-            self._unacked = 0
-            fx.sends.append(wire.ResultAck(self._delivery))
+        if self._delivery != self._acked and (self._unacked >= MANY_ACKS or now.mono >= self._ack_at):
+            self._acknowledge(fx)
+
+    def _acknowledge(self, fx: Effects) -> None:
+        self._unacked = 0
+        for bulk in (False, True):
+            if self._delivery[bulk] > self._acked[bulk]:
+                self._acked[bulk] = self._delivery[bulk]
+                fx.sends.append(wire.ResultAck(self._delivery[bulk], bulk))
 
     def next_deadline(self) -> float | None:
         """Monotonic time when `tick` has something to do: 0.0 is at once, None is not before another verb."""
@@ -209,7 +214,7 @@ class SubmitterCore:
             return None
         if self._book.queue and self._book.room():
             return 0.0
-        return self._ack_at if self._delivery > self._acked else None
+        return self._ack_at if self._delivery != self._acked else None
 
     def check(self) -> None:
         """Raise AssertionError if an invariant is broken."""
@@ -230,7 +235,8 @@ class SubmitterCore:
             wanted = _join(span for parcel in line if parcel.stage == ACCEPTED for span in parcel.open_spans())
             for start in range(0, len(wanted), _SPANS_PER_MESSAGE):
                 fx.sends.append(wire.Ask(prefix, wanted[start : start + _SPANS_PER_MESSAGE]))
-        fx.sends.extend(self._cancels.again())
+        for cancel in self._cancels.again():
+            (fx.bulk if self._cancels.follows_bulk(cancel) else fx.sends).append(cancel)
 
     def on_accepted(self, message: wire.Accepted, now: Now, fx: Effects) -> None:
         line = self._book.line(message.prefix)
@@ -246,7 +252,7 @@ class SubmitterCore:
             raise PeerError(error)
         if self._delivery == self._acked:
             self._ack_at = now.mono + self._ack_delay
-        self._delivery = max(self._delivery, message.delivery)
+        self._delivery[message.bulk] = max(self._delivery[message.bulk], message.delivery)
         self._unacked += len(message.counters) + len(message.ends)
         if message.counters:
             self._take_values(message, fx)
@@ -377,7 +383,7 @@ class SubmitterCore:
         self._enter(GREETING)
         fx.close_bulk = True
         self._carried.clear()
-        self._delivery = self._acked = self._unacked = 0
+        self._delivery, self._acked, self._unacked = [0, 0], [0, 0], 0
         me = self._identity
         fx.sends.append(
             wire.SubmitterHello(
@@ -394,12 +400,20 @@ class SubmitterCore:
         )
 
     def _send(self, parcel: Parcel, fx: Effects) -> None:
+        """What is large goes over the bulk connection, and behind it what needs a function that is under way there."""
         functions = []
+        large = parcel.size > MAX_BYTES_PER_MESSAGE
         shipped = parcel.call.shipped if parcel.call else None
-        if shipped is not None and shipped.digest not in self._carried:
-            self._carried.add(shipped.digest)
-            functions.append(shipped)
-        fx.sends.append(parcel.message(functions))
+        if shipped is not None:
+            carrier = self._carried.get(shipped.digest, parcel)
+            if carrier is parcel:
+                functions.append(shipped)
+                large |= len(shipped.blob) > MAX_BYTES_PER_MESSAGE
+                self._carried[shipped.digest] = parcel if large else None
+            elif carrier is not None:
+                large |= carrier.stage == SENT
+        parcel.bulk = large
+        (fx.bulk if large else fx.sends).append(parcel.message(functions))
 
 
 def _join(pieces: Iterable[Span]) -> list[Span]:

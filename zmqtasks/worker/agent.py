@@ -12,11 +12,12 @@ from types import FrameType
 from typing import Any, Final
 
 from zmqtasks import clock, payload, wire
+from zmqtasks.channel import Channel
 from zmqtasks.clock import Now
 from zmqtasks.config import BROKER_VARIABLE, DEFAULT_BROKER, WorkerSettings
 from zmqtasks.errors import PeerError
 from zmqtasks.payload import python_version
-from zmqtasks.transport import Change, Context, Link, Waitable, Wakeup, parse_url, wait
+from zmqtasks.transport import Change, Context, Waitable, Wakeup, parse_url, wait
 from zmqtasks.worker import hostinfo
 from zmqtasks.worker.claims import Report
 from zmqtasks.worker.core import WorkerCore
@@ -95,7 +96,7 @@ class Agent:
         self._name = options.name or f"worker@{hostinfo.host()}"
         self._wakeup = wakeup
         self._context: Context | None = None
-        self._link: Link | None = None
+        self._link: Channel | None = None
         self._url = ""
         self._core: WorkerCore | None = None
         self._pool = Pool(options.concurrency, options.app or "", self._name, options.loglevel, options.broker)
@@ -188,7 +189,7 @@ class Agent:
                     self._connected = False
                     log.warning("lost the scheduler at %s; jobs go on, and it is tried again", link.url)
                 core.on_disconnected(now, fx)
-                fx.sends.clear()  # they were meant for the old connection
+                _void(fx)
         link.flush()
         until = time.monotonic() + TURN_SECONDS
         for _ in range(TURN_MESSAGES):
@@ -201,7 +202,7 @@ class Agent:
                 log.error("the scheduler at %s broke the protocol (%s); connecting anew", link.url, error)  # noqa: TRY400
                 link.restart(now.mono + PEER_ERROR_PAUSE)
                 core.on_disconnected(now, fx)
-                fx.sends.clear()
+                _void(fx)
                 return False
             if time.monotonic() > until:
                 break
@@ -212,8 +213,7 @@ class Agent:
         link, pool = self._link, self._pool
         assert link is not None  # noqa: S101  (made together with the core)
         while True:
-            for message in fx.sends:
-                link.send(wire.encode(message))
+            _send(link, fx)
             for index, claim in enumerate(fx.pushes):
                 if not pool.queue.push(claim):
                     for refused in reversed(fx.pushes[index:]):  # the youngest first, so that their order stays
@@ -252,7 +252,7 @@ class Agent:
         self._core = WorkerCore(WorkerSettings(slots, credit), identity)
         self._context = Context()
         self._url = options.broker or loaded.broker or os.environ.get(BROKER_VARIABLE) or DEFAULT_BROKER
-        self._link = Link(self._context, self._url, random.random())
+        self._link = Channel(self._context, self._url, random.random(), self._core.bulk_hello)
         self._more = True  # the connection is opened in the next turn
 
     def _tell_failures(self, core: WorkerCore, report: Report, now: Now) -> None:
@@ -345,16 +345,35 @@ class Agent:
         return self._core is None or self._abandoned
 
 
+def _send(link: Channel, fx: Effects) -> None:
+    if fx.close_bulk:
+        link.close_bulk()
+    for message in fx.sends:
+        link.send(wire.encode(message))
+    for large in fx.bulk:
+        link.send_bulk(large)
+    if fx.open_bulk:
+        link.open_bulk()
+
+
+def _void(fx: Effects) -> None:
+    """What was to be sent was meant for a connection that is over."""
+    fx.sends.clear()
+    fx.bulk.clear()
+    fx.open_bulk = False
+
+
 @contextmanager
 def _signals(wakeup: Wakeup, received: list[int]) -> Iterator[None]:
-    """SIGTERM and SIGINT end the wait and are noted, while this lasts."""
+    """SIGTERM, SIGINT and SIGHUP (its terminal is gone) end the wait and are noted, while this lasts."""
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)
 
     before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
-    for ending in (signal.SIGTERM, signal.SIGINT):
-        before[ending] = signal.signal(ending, note)
+    for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if ending != signal.SIGHUP or signal.getsignal(ending) != signal.SIG_IGN:  # nohup means it
+            before[ending] = signal.signal(ending, note)
     old_fd = signal.set_wakeup_fd(wakeup.write_fd, warn_on_full_buffer=False)
     try:
         yield

@@ -3,6 +3,10 @@
 It is started by exec before the agent opens any socket of zmq. It is the children's parent: it alone can tell how one
 died, and kill one without the danger of hitting a stranger that got its pid. When the agent is gone, which the end of
 the control stream tells, it kills every child with its process group and ends.
+
+Nobody can be relied on to be left for that, so the kernel does the same: it kills this process when the agent dies,
+and a child's whole group, with all that jobs have started in it, when this process or the child does. For this each
+child and this process hold the two ends of a tether, a socket pair through which nothing goes.
 """
 
 import gc
@@ -36,6 +40,7 @@ class Offspring:
 
     index: int
     pid: int
+    tether: socket.socket
 
 
 class ForkServer:
@@ -52,8 +57,7 @@ class ForkServer:
 
     def run(self) -> None:
         """Load the app, then serve until the agent is gone."""
-        parent = os.getppid()
-        hostinfo.die_with_parent(parent)  # an import may take long, and looks at no stream
+        hostinfo.die_with_parent(os.getppid())  # an import may take long, and looks at no stream
         if not self._load():
             return
         wake, notify = os.pipe()
@@ -61,9 +65,6 @@ class ForkServer:
         os.set_blocking(notify, False)
         signal.signal(signal.SIGCHLD, child.let_pass)
         signal.set_wakeup_fd(notify, warn_on_full_buffer=False)
-        hostinfo.live_without_parent()
-        if os.getppid() != parent:
-            return
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(wake, select.POLLIN)
@@ -141,19 +142,27 @@ class ForkServer:
     # -------------------------------------------------------------------------------------------- children
 
     def _fork(self, index: int, report_fd: int) -> None:
-        pid = self._spawn(index, report_fd) if self._by_exec else self._clone(index, report_fd)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            pid = (self._spawn if self._by_exec else self._clone)(index, report_fd, ours, theirs)
+            for end in (ours, theirs):
+                hostinfo.tether(end.fileno(), pid, signal.SIGKILL)
         os.close(report_fd)
-        self._children[index] = Offspring(index, pid)
+        self._children[index] = Offspring(index, pid, ours)
         self._tell(Forked(index, pid))
 
-    def _clone(self, index: int, report_fd: int) -> int:
+    def _clone(self, index: int, report_fd: int, ours: socket.socket, theirs: socket.socket) -> int:
         parent = os.getpid()
         pid = os.fork()
         if pid:
+            _make_group(pid)
             return pid
         try:
-            os.setpgid(0, 0)
+            _make_group(0)
             hostinfo.die_with_parent(parent)
+            theirs.detach()  # open for as long as this process lives
+            for end in (ours, *(sibling.tether for sibling in self._children.values())):
+                end.close()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._control.close()
@@ -163,12 +172,12 @@ class ForkServer:
         child.run(index, boot.slots, self._claims_fd, self._cells_fd, report_fd, self._tasks, boot.worker)
         return 0
 
-    def _spawn(self, index: int, report_fd: int) -> int:
+    def _spawn(self, index: int, report_fd: int, _ours: socket.socket, theirs: socket.socket) -> int:
         boot = self._boot
         numbers = (index, boot.slots, self._claims_fd, self._cells_fd, report_fd, os.getpid())
         process = subprocess.Popen(
             [sys.executable, "-m", child.__name__, *map(str, numbers), boot.worker, boot.app, boot.directory],
-            pass_fds=(self._claims_fd, self._cells_fd, report_fd),
+            pass_fds=(self._claims_fd, self._cells_fd, report_fd, theirs.fileno()),
             process_group=0,
         )
         process.returncode = 0  # it is reaped here, by its pid: Popen must not try
@@ -182,6 +191,7 @@ class ForkServer:
                 continue
             _kill_group(pid)
             _, status = os.waitpid(pid, 0)
+            offspring.tether.close()
             del self._children[offspring.index]
             self._tell(Exited(offspring.index, pid, status))
 
@@ -190,6 +200,14 @@ class ForkServer:
             _kill_group(offspring.pid)
         for offspring in self._children.values():
             os.waitpid(offspring.pid, 0)
+
+
+def _make_group(pid: int) -> None:
+    """Give a new child a process group of its own. Both sides do it, so that either may rely on it at once."""
+    try:
+        os.setpgid(pid, pid)
+    except (PermissionError, ProcessLookupError):
+        pass  # it is dead already
 
 
 def _kill_group(pid: int) -> None:

@@ -1,6 +1,7 @@
 """What a worker tells about its host, and what it asks of it."""
 
 import ctypes
+import fcntl
 import os
 import resource
 import signal
@@ -49,9 +50,25 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def live_without_parent() -> None:
-    """Take die_with_parent back: from now on this process looks after its end itself."""
-    _death_signal(0)
+def tether(fd: int, group: int, number: int) -> None:
+    """Have the kernel send a signal to a process group when the other end of `fd` closes (Linux; elsewhere nothing).
+
+    That is when the last process that has it open ends, however it does, and nobody need be awake to see it. It works
+    as long as some process has this end open. A stranger that gets the group's number later is safe: the kernel
+    remembers the group, not its number.
+
+    Args:
+        fd: an end of a pipe or of a socket pair through which nothing ever goes.
+        group: process group, which exists.
+        number: of the signal; SIGKILL, too.
+    """
+    if sys.platform == "linux":
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETOWN, -group)
+            fcntl.fcntl(fd, fcntl.F_SETSIG, number)
+            fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
+        except OSError:
+            pass  # the group is gone already, or the kernel is another one behind Linux's face
 
 
 def _death_signal(number: int) -> None:

@@ -326,7 +326,9 @@ class Pool:
     def close(self) -> None:
         """Kill every child and the fork server; nothing of them is left. Takes at most a few seconds."""
         self._control.close()  # this tells the fork server
-        if not self._ready:
+        if self._ready:
+            self._server.send_signal(signal.SIGCONT)  # somebody may have stopped it
+        else:
             self._server.kill()  # it is importing, and does not look
         try:
             self._server.wait(CLOSE_WITHIN)

@@ -16,6 +16,8 @@ from zmqtasks.worker.ledger import ENDED, GONE, PUSHED, VOID, WAITING, Ledger
 
 log = logging.getLogger(__name__)
 
+_MAX_NUMBER = 2**53  # so that no number that follows outgrows MessagePack; a worker's life ends long before
+_MAX_ATTEMPT = 2**64 - 2**32
 MAX_TARGETS = 1_000  # measured ones; beyond it measuring begins anew
 
 
@@ -86,7 +88,7 @@ class Workload:
         """Take in the jobs of an Assign; those that were seen before are skipped.
 
         Raises:
-            PeerError: a Work whose counters and arguments do not match, or that has no jobs.
+            PeerError: numbers that cannot be, a Work whose counters and arguments do not match, or that has no jobs.
         """
         for function in assign.functions:
             if function.blob:
@@ -94,8 +96,8 @@ class Workload:
             elif function.digest not in self._functions:
                 self.late.coming[function.digest] = function
         number, attempt = assign.number, assign.attempt
-        if number < 1 or not all(map(_sound, assign.works)):
-            raise PeerError("an Assign whose counters and arguments do not match")
+        if not 0 < number < _MAX_NUMBER or not 0 <= attempt < _MAX_ATTEMPT or not all(map(_sound, assign.works)):
+            raise PeerError("an Assign whose numbers, or counters and arguments, cannot be")
         for work in assign.works:
             count = len(work.args)
             skip = min(count, max(0, self.ledger.seen + 1 - number))

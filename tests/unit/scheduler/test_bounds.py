@@ -19,7 +19,11 @@ def sizes(state):
         "evidence": len(state.evidence),
         "watchers": len(state.watchers),
         "cancels": len(state.cancels),
-        "unacked": sum(len(s.unacked) + len(s.outbox) for s in state.submitters.values()),
+        "unacked": sum(
+            len(lane.unacked) + len(lane.outbox) for s in state.submitters.values() for lane in (s.small, s.large)
+        ),
+        "strays": len(state.strays) + len(state.adoptions),
+        "progress": len(state.progress) + len(state.told) + len(state.blocked),
     }
 
 

@@ -16,7 +16,7 @@ def test_each_kind_of_peer_is_welcomed(h):
     s.expect(wire.SubmitterWelcome(EPOCH, RELEASE, durable=False, max_payload=64 * 1024 * 1024))
     o.expect(wire.OperatorWelcome(EPOCH, RELEASE))
     assert (fx.records, fx.stores, fx.loads, fx.drops, fx.forget) == ([], [], [], [], [])
-    assert fx.logs == [Log(20, "worker-joined", "worker w (host, pid 7) joined with 1 slots")]
+    assert fx.logs == [Log(20, "worker-joined", "worker w (host, pid 7) joined with 1 slot")]
 
 
 @pytest.mark.parametrize("kind", [WorkerPeer, SubmitterPeer])

@@ -1,6 +1,7 @@
 """The small parts of the core: timers, lines, the table of moves, the story, the laws."""
 
 import itertools
+import random
 
 import pytest
 
@@ -228,7 +229,35 @@ def test_the_story_tells_what_happened(h):
     w.done()
     s.results()
     told = [(entry.state, entry.cause) for entry in h.core.state.story.of(s.prefix, 0)]
-    assert told == [(READY, "accepted"), (READY, "retry 1 of 1"), (SUCCEEDED, "its result came")]
+    assert told == [
+        (READY, "accepted"),
+        (ASSIGNED, "given to worker w"),
+        (READY, "retry 1 of 1"),
+        (ASSIGNED, "given to worker w"),
+        (SUCCEEDED, "its result came"),
+    ]
+
+
+def test_a_run_of_jobs_is_one_entry_that_holds_these_and_no_others():
+    story = Story()
+    story.tell_run(1.0, b"p", [7, 5, 6], ASSIGNED, "together")
+    story.tell_run(2.0, b"p", [5, 9], SUCCEEDED, "apart")
+    assert [len(story.of(b"p", counter)) for counter in range(4, 11)] == [0, 2, 1, 1, 0, 1, 0]
+    assert story.of(b"q", 5) == []
+    story.tell_run(3.0, b"p", [5], ASSIGNED, "again")
+    assert story.latest({b"p": [9, 7, 5], b"q": [5]}, ASSIGNED) == {(b"p", 5): 3.0, (b"p", 7): 1.0}
+
+
+def test_the_soonest_of_many_timers():
+    dice = random.Random(7)
+    times = [dice.random() for _ in range(500)]
+    timers: Timers[float] = Timers(lambda when: when not in times[:50])
+    for when in times:
+        timers.add(when, when)
+    assert [when for when, _ in timers.soonest()] == sorted(times[50:])
+    assert timers.when(times[60], 500) == times[60]
+    assert timers.when(times[60], 0) is None
+    assert len(timers) == 500
 
 
 def test_status(h):
@@ -243,7 +272,7 @@ def test_status(h):
     status = o.status()
     assert status == wire.Status(
         h.core.identity.epoch, RELEASE, 4711, 0.5, False,
-        [wire.WorkerStatus("w", "host", 7, "up", 2, 2, 1, 1, ["default", "high"], ["add"], 0.5)],
+        [wire.WorkerStatus("w", "host", 7, "up", 2, 2, 1, 1, ["default", "high"], ["add"], 0.5, "3.11")],
         [wire.QueueStatus("default", 1, 1), wire.QueueStatus("high", 0, 1)],
         {"waiting": 0, "delayed": 0, "ready": 1, "assigned": 1, "running": 1, "succeeded": 1, "failed": 0,
          "cancelled": 0, "aborted": 0},

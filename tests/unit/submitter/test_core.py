@@ -102,7 +102,8 @@ def test_messages_hold_500_jobs_and_64_kib_unless_one_payload_is_larger(h: Harne
     assert [(m.first, len(m.args), m.batch) for m in h.sent()] == [(0, 500, 0), (500, 500, 0), (1000, 201, 0)]
     sizes = [40_000, 30_000, 200_000, 10, 10]
     h.submit(5, args=[bytes(size) for size in sizes])
-    assert [(m.first, len(m.args)) for m in h.sent()] == [(1201, 1), (1202, 1), (1203, 1), (1204, 2)]
+    assert [(m.first, len(m.args)) for m in h.sent()] == [(1201, 1), (1202, 1), (1204, 2), (1203, 1)]
+    assert [m.first for m in h.by_bulk] == [1203]
 
 
 def test_the_window_holds_back_what_is_too_much() -> None:

@@ -23,6 +23,7 @@ class Worker:
         self.core = WorkerCore(WorkerSettings(slots, credit, ahead=ahead), IDENTITY)
         self.now = 100.0
         self.sent: list[Any] = []
+        self.by_bulk: list[Any] = []  # those that went over the bulk connection
         self.pushed: list[claims.Claim] = []
         self.kills: list[int] = []
         self.reclaim = self.look = False
@@ -39,7 +40,8 @@ class Worker:
         self._take(fx)
 
     def _take(self, fx: Effects) -> None:
-        self.sent += [wire.decode_from_worker(wire.encode(message)) for message in fx.sends]
+        self.sent += [wire.decode_from_worker(wire.encode(message)) for message in (*fx.sends, *fx.bulk)]
+        self.by_bulk += fx.bulk
         self.pushed += [claims.decode_claim(claims.encode(claim)) for claim in fx.pushes]
         self.kills += fx.kills
         self.reclaim |= fx.reclaim
@@ -79,6 +81,9 @@ class Worker:
         self, claim: int, runs: list[Run] | None = None, ends: list[End] | None = None, *, finished: bool = True
     ) -> None:
         self._do("on_report", 0, claim, runs or [], ends or [], finished)
+
+    def core_progress(self, items: list[tuple[int, bytes]]) -> None:
+        self._do("on_progress", 0, items)
 
     def exit(self, claim: int, number: int, child: int = 0) -> None:
         self._do("on_child_exit", child, claim, number, "child 9 was killed by SIGKILL")

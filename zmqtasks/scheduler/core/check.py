@@ -38,6 +38,15 @@ def check(state: State) -> None:
     assert result_bytes == state.result_bytes, f"results: {result_bytes} bytes kept, counted {state.result_bytes}"
     args = sum(size(j.args) for s in state.sources.values() for j in s.jobs.values())
     assert args == state.arg_bytes, f"bytes: {args} of arguments, counted {state.arg_bytes}"
+    for key, stray in state.strays.items():
+        assert stray.worker.strays.get(stray.number) is stray, f"stray: {stray.worker} does not hold {key}"
+        assert state.find(*key) is None, f"stray: job {key} is known and waits to be adopted"
+    held = sum(len(worker.strays) for worker in state.workers.values())
+    assert held == len(state.strays), f"stray: workers hold {held}, {len(state.strays)} wait to be adopted"
+    stray_bytes = sum(stray.size for stray in state.strays.values())
+    assert stray_bytes == state.stray_bytes, f"stray: outcomes of {stray_bytes} bytes, counted {state.stray_bytes}"
+    for job in state.progress:
+        assert job.state in (ASSIGNED, RUNNING), f"progress: job {job.id} is not leased, yet its progress is kept"
     for job in state.cancels:
         assert job.state in (ASSIGNED, RUNNING), f"cancel: job {job.id} is not leased, yet a cancel waits for it"
 
@@ -61,7 +70,7 @@ def _lines(state: State) -> dict[Job, int]:
 
 
 def _worker(worker: Worker) -> None:
-    held = len(worker.held)
+    held = len(worker.held) + len(worker.strays)
     assert worker.credit + held == worker.offered, (
         f"credit: {worker} offered {worker.offered}, has {worker.credit} and holds {held}"
     )
@@ -85,8 +94,8 @@ def _job(state: State, job: Job, places: int) -> None:
     expected = 1 if job.state in (READY, ASSIGNED, RUNNING) else 0
     assert places == expected, f"place: job {job.id} (state {job.state}) stands in {places} places, not {expected}"
     if job.state in (ASSIGNED, RUNNING):
-        assert state.first_attempt < job.attempt <= state.attempts, (
-            f"fence: job {job.id} is leased under attempt {job.attempt:#x}, not one of this life"
+        assert 0 < job.attempt <= state.attempts, (
+            f"fence: job {job.id} is leased under attempt {job.attempt:#x}, which nobody gave out"
         )
     if job.state == WAITING:
         assert job in state.waiting.values(), f"place: job {job.id} waits for nothing"

@@ -9,7 +9,17 @@ from zmqtasks import wire
 from zmqtasks.clock import Now
 from zmqtasks.config import SchedulerSettings
 from zmqtasks.errors import PeerError
-from zmqtasks.scheduler.core import check, delivery, operators, submitters, unserved, workers
+from zmqtasks.scheduler.core import (
+    check,
+    delivery,
+    operators,
+    outcomes,
+    progress,
+    strays,
+    submitters,
+    unserved,
+    workers,
+)
 from zmqtasks.scheduler.core.dispatch import dispatch
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
 from zmqtasks.scheduler.core.model import Bulk, Submitter, Worker
@@ -18,16 +28,21 @@ from zmqtasks.states import DELAYED, READY
 
 _FROM_WORKER: Final[dict[type, Callable[..., None]]] = {
     wire.Heartbeat: workers.on_heartbeat,
-    wire.Done: workers.on_done,
+    wire.Done: outcomes.on_done,
     wire.Retracted: workers.on_retracted,
     wire.Draining: workers.on_draining,
     wire.Goodbye: workers.on_goodbye,
+    wire.Progress: progress.on_progress,
 }
 _FROM_SUBMITTER: Final[dict[type, Callable[..., None]]] = {
     wire.Submit: submitters.on_submit,
     wire.Ask: submitters.on_ask,
     wire.ResultAck: submitters.on_result_ack,
     wire.Cancel: submitters.on_cancel,
+}
+_FROM_OPERATOR: Final[dict[type, Callable[..., None]]] = {
+    wire.AskJobs: operators.on_ask_jobs,
+    wire.AskJob: operators.on_ask_job,
 }
 
 
@@ -142,9 +157,11 @@ class Core:
     def _from_operator(self, route: bytes, message: Any, now: Now, fx: Effects) -> None:
         if isinstance(message, wire.OperatorHello):
             operators.on_hello(self.state, route, message, fx, self.identity.release)
-        else:
+        elif isinstance(message, wire.AskStatus):
             me = self.identity
             fx.sends.append(Send(route, operators.status(self.state, now, me.started, me.pid, me.release)))
+        else:
+            _FROM_OPERATOR[type(message)](self.state, route, message, now, fx)
 
     def on_gone(self, route: bytes, now: Now, fx: Effects) -> None:
         """This connection is known to be dead."""
@@ -167,9 +184,8 @@ class Core:
         if job is not None:
             state.moves.one(job, READY)
             state.lines.put_back(job)
-        for submitter in state.submitters.values():
-            if submitter.outbox and submitter.route is not None:
-                state.dirty[submitter] = None
+        state.dirty.update(state.blocked)
+        state.blocked.clear()
 
     def on_gap(self, seconds: float) -> None:
         """This process was stopped for so long (SIGSTOP, a suspended machine): nobody's lease may suffer from it."""
@@ -188,11 +204,16 @@ class Core:
         state = self.state
         if caught_up:
             workers.expire_leases(state, now, fx)
+        strays.expire(state, now, fx)
         for timers, clock in ((state.backoffs, now.mono), (state.delays, now.wall)):
+            came: dict[bytes, list[int]] = {}
             for _, job in timers.due(clock):
                 if job.state == DELAYED:
                     state.moves.one(job, READY)
                     state.lines.put_back(job)
+                    came.setdefault(job.submission.source.prefix, []).append(job.counter)
+            for prefix, counters in came.items():
+                state.story.tell_run(now.wall, prefix, counters, READY, "its time has come")
         unserved.watch(state, now, fx)
         dispatch(state, now, fx)
         for submitter, since in state.accepting.items():
@@ -204,6 +225,7 @@ class Core:
             submitters.flush_accepted(state, submitter, now, fx)
             delivery.flush_results(state, submitter, fx)
         workers.flush_acks(state, now, fx)
+        progress.flush(state, fx)
         delivery.expire(state, now, fx)
         self._forget_functions(fx)
 
@@ -211,13 +233,15 @@ class Core:
         """Monotonic time at which `tick` should be called even if nothing comes in."""
         state = self.state
         times = [state.leases.next(), state.backoffs.next(), state.patience.next(), state.balance_at]
+        times += [state.adoptions.next(), delivery.next_expiry(state)]
         if state.accepting:
             times.append(min(state.accepting.values()) + state.settings.accept_delay)
         first_ack = workers.next_ack(state)
         if first_ack is not None:
             times.append(first_ack + state.settings.ack_delay)
-        walls = (state.delays.next(), delivery.next_expiry(state))
-        times += [now.mono + max(0.0, wall - now.wall) for wall in walls if wall is not None]
+        eta = state.delays.next()
+        if eta is not None:
+            times.append(now.mono + max(0.0, eta - now.wall))
         return min((t for t in times if t is not None), default=None)
 
     def check(self) -> None:

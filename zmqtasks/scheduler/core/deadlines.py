@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Callable, Iterator
-from itertools import count
+from itertools import count, islice
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -45,3 +45,20 @@ class Timers(Generic[T]):
     def next(self) -> float | None:
         """When the next one comes up."""
         return self._heap[0][0] if self._heap else None
+
+    def soonest(self) -> Iterator[tuple[float, T]]:
+        """What still matters, in order, and nothing is taken out. Each step is O(log of the steps so far)."""
+        heap = self._heap
+        ahead = [(*heap[0][:2], 0)] if heap else []  # the front of a walk down the heap: (when, serial, place)
+        while ahead:
+            when, _, place = heapq.heappop(ahead)
+            thing = heap[place][2]
+            if self._alive(thing):
+                yield when, thing
+            for child in (2 * place + 1, 2 * place + 2):
+                if child < len(heap):
+                    heapq.heappush(ahead, (*heap[child][:2], child))
+
+    def when(self, thing: T, look: int) -> float | None:
+        """When a thing comes up, if it is among the first `look` entries, in whatever order they stand."""
+        return next((when for when, _, other in islice(self._heap, look) if other is thing), None)

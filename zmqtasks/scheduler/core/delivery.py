@@ -18,37 +18,44 @@ LITTLE = 100  # outcomes
 
 def flows(state: State, submitter: Submitter) -> bool:
     """Whether all that waits for a submitter is little, and surely goes out in this turn."""
-    outbox, settings = submitter.outbox, state.settings
-    if len(outbox) > LITTLE or state.payloads.spilled or submitter.flying + LITTLE > settings.results_window:
+    lane, settings = submitter.small, state.settings
+    if submitter.large.outbox or len(lane.outbox) > LITTLE or state.payloads.spilled:
         return False
-    waiting = sum(size(job.outcome) for job in outbox)
-    return submitter.flying_bytes + waiting < settings.results_window_bytes
+    waiting = sum(size(job.outcome) for job in lane.outbox)
+    return (
+        lane.flying + LITTLE <= settings.results_window and lane.flying_bytes + waiting < settings.results_window_bytes
+    )
 
 
 def flush_results(state: State, submitter: Submitter, fx: Effects) -> None:
-    """Send what the window allows, in messages of at most 500 jobs and 64 KiB, one job at least."""
+    """Send what the windows allow, in messages of at most 500 jobs and 64 KiB, one job at least."""
     settings = state.settings
-    outbox = submitter.outbox
-    while (
-        outbox
-        and submitter.route is not None
-        and submitter.flying < settings.results_window
-        and submitter.flying_bytes < settings.results_window_bytes
+    for lane, window in (
+        (submitter.small, settings.results_window_bytes),
+        (submitter.large, settings.large_window_bytes),
     ):
-        jobs, total = _next_message(state, submitter, fx)
-        if not jobs:
-            return  # its bytes are being loaded; order is kept
-        delivery = submitter.next_delivery
-        submitter.next_delivery += 1
-        submitter.unacked.append((delivery, jobs, total))
-        submitter.flying += len(jobs)
-        submitter.flying_bytes += total
-        fx.sends.append(Send(submitter.route, _results(state, delivery, jobs), state.seq))
+        while (
+            lane.outbox
+            and submitter.route is not None
+            and lane.flying < settings.results_window
+            and lane.flying_bytes < window
+        ):
+            jobs, total = _next_message(state, submitter, lane.outbox, fx)
+            if not jobs:  # its bytes are being loaded; order is kept
+                state.blocked[submitter] = None
+                break
+            delivery = lane.next_delivery
+            lane.next_delivery += 1
+            lane.unacked.append((delivery, jobs, total))
+            lane.flying += len(jobs)
+            lane.flying_bytes += total
+            fx.sends.append(
+                Send(submitter.route, _results(state, delivery, jobs, bulk=lane.bulk), state.seq, lane.bulk)
+            )
 
 
-def _next_message(state: State, submitter: Submitter, fx: Effects) -> tuple[list[Job], int]:
+def _next_message(state: State, submitter: Submitter, outbox: deque[Job], fx: Effects) -> tuple[list[Job], int]:
     """Jobs of one prefix and codec for one message, and their bytes."""
-    outbox = submitter.outbox
     jobs: list[Job] = []
     total = 0
     submission: Submission | None = None
@@ -82,7 +89,7 @@ def _alike(one: Submission, other: Submission) -> bool:
     return one.source is other.source and one.codec == other.codec
 
 
-def _results(state: State, delivery: int, jobs: list[Job]) -> Results:
+def _results(state: State, delivery: int, jobs: list[Job], *, bulk: bool) -> Results:
     take = state.payloads.take
     counters: list[int] = []
     values: list[bytes] = []
@@ -99,18 +106,18 @@ def _results(state: State, delivery: int, jobs: list[Job]) -> Results:
         for job in jobs:  # only now: a job may stand here twice, for somebody who asked twice
             state.payloads.sent(job.outcome)
     submission = jobs[0].submission
-    return Results(delivery, submission.source.prefix, submission.codec, counters, values, ends)
+    return Results(delivery, submission.source.prefix, submission.codec, counters, values, ends, bulk)
 
 
 def expire(state: State, now: Now, fx: Effects) -> None:
     """Drop outcomes whose time is over, or that were delivered and are too many; then old tombstones."""
     finished, settings = state.finished, state.settings
-    while finished and finished[0][0] <= now.wall:
+    while finished and finished[0][0] <= now.mono:
         lifecycle.forget_job(state, finished.popleft()[1], now, fx)
-    for _, job in list(state.expiries.due(now.wall)):
+    for _, job in list(state.expiries.due(now.mono)):
         owner = job.submission.source.owner
         if job.out and owner is not None and owner.route is not None:
-            state.expiries.add(now.wall + 1.0, job)  # its submitter is there: it gets it first
+            state.expiries.add(now.mono + 1.0, job)  # its submitter is there: it gets it first
         else:
             lifecycle.forget_job(state, job, now, fx)
     delivered = state.delivered
@@ -125,7 +132,7 @@ def expire(state: State, now: Now, fx: Effects) -> None:
     if len(delivered) > 2 * settings.max_results + state.results:
         state.delivered = deque(job for job in delivered if job.outcome is not None)
     tombstones = state.tombstones
-    while tombstones and (tombstones[0][0] <= now.wall or len(tombstones) > settings.max_tombstones):
+    while tombstones and (tombstones[0][0] <= now.mono or len(tombstones) > settings.max_tombstones):
         _bury(state, tombstones.popleft()[1])
 
 
@@ -150,7 +157,7 @@ def _bury(state: State, submission: Submission) -> None:
 
 
 def next_expiry(state: State) -> float | None:
-    """Wall time at which something here is due."""
+    """Monotonic time at which something here is due."""
     times = [queue[0][0] for queue in (state.finished, state.tombstones) if queue]
     soonest = state.expiries.next()
     if soonest is not None:

@@ -16,7 +16,7 @@ from zmqtasks.scheduler.core.model import Job, Line, Profile, Ref, Worker
 from zmqtasks.scheduler.core.records import Assigned
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import ASSIGNED, WAITING
-from zmqtasks.wire import Assign, Function, Retract, Work
+from zmqtasks.wire import Argument, Assign, Code, Function, Retract, Work
 
 CHEAPEST = 1e-6  # seconds; no job is taken for less
 STALL = 0.005  # seconds without an outcome after which a crowded worker's waiting jobs may be taken back
@@ -39,7 +39,7 @@ def dispatch(state: State, now: Now, fx: Effects) -> None:
     for worker, jobs in plan.items():
         if len(worker.held) == len(jobs):  # it was idle: its time without an outcome begins now
             worker.moved = now.mono
-        _assign(state, worker, jobs, fx)
+        _assign(state, worker, jobs, now, fx)
     _balance(state, now, fx)
 
 
@@ -60,7 +60,7 @@ def _feed_hungry(state: State, profile: Profile, plan: _Plan, fx: Effects) -> No
         line = _pick(profile)
         share = -(-len(line) // others)
         others -= 1
-        amount = min(share, worker.slots - len(worker.held), worker.credit)
+        amount = min(share, worker.slots - len(worker.held) - len(worker.strays), worker.credit)
         _give(state, worker, state.lines.take(line, amount), plan, fx)
         state.lines.rotate(profile, line)
         if worker in hungry:  # others first
@@ -169,24 +169,25 @@ def _at_hand(state: State, job: Job, fx: Effects) -> bool:
     return False
 
 
-def _assign(state: State, worker: Worker, jobs: list[Job], fx: Effects) -> None:
+def _assign(state: State, worker: Worker, jobs: list[Job], now: Now, fx: Effects) -> None:
     """Turn a worker's share into messages of at most 500 jobs and 64 KiB, one job at least."""
     start = size = 0
     for index, job in enumerate(jobs):
         args = job.args
         length = len(args) if type(args) is bytes else args.size  # type: ignore[union-attr]  # a leased job has them
         if index > start and (size + length > MAX_BYTES_PER_MESSAGE or index - start >= MAX_JOBS_PER_MESSAGE):
-            _send_assign(state, worker, jobs[start:index], fx)
+            _send_assign(state, worker, jobs[start:index], now, fx)
             start, size = index, 0
         size += length
-    _send_assign(state, worker, jobs[start:], fx)
+    _send_assign(state, worker, jobs[start:], now, fx)
 
 
-def _send_assign(state: State, worker: Worker, jobs: list[Job], fx: Effects) -> None:
+def _send_assign(state: State, worker: Worker, jobs: list[Job], now: Now, fx: Effects) -> None:
     first_attempt = state.attempts + 1
     state.attempts += len(jobs)
     works: list[Work] = []
     functions: list[Function] = []
+    large: list[Argument | Code] = []  # go over the bulk connection
     submission = None
     attempt = first_attempt
     counters: list[int] = []
@@ -200,7 +201,7 @@ def _send_assign(state: State, worker: Worker, jobs: list[Job], fx: Effects) -> 
             target = submission.target
             if target.blob is not None and target.digest not in worker.functions:
                 worker.functions.add(target.digest)
-                functions.append(target.blob)
+                functions.append(_announced(target.blob, large))
             if not works or not _same_work(
                 works[-1], submission.source.prefix, target.digest, target.name, submission.codec
             ):
@@ -210,16 +211,32 @@ def _send_assign(state: State, worker: Worker, jobs: list[Job], fx: Effects) -> 
                 )
         counters.append(job.counter)
         args = job.args
-        if type(args) is bytes:
-            arguments.append(args)
-        else:
-            arguments.append(take(args))  # type: ignore[arg-type]  # a leased job has them
-            state.payloads.sent(args)
+        if type(args) is not bytes:
+            stored = args
+            args = take(args)  # type: ignore[arg-type]  # a leased job has them
+            state.payloads.sent(stored)
+        if len(args) > MAX_BYTES_PER_MESSAGE:
+            large.append(Argument(job.number, args))
+            works[-1].late.append(len(arguments))
+            args = b""
+        arguments.append(args)
+    cause = f"given to worker {worker.name}"
+    for work in works:
+        state.story.tell_run(now.wall, work.prefix, work.counters, ASSIGNED, cause)
     state.record(
         fx, Assigned(worker.nonce, jobs[0].number, first_attempt, [(work.prefix, work.counters) for work in works])
     )
     assert worker.route is not None  # noqa: S101  (only connected workers have credit)
     fx.sends.append(Send(worker.route, Assign(jobs[0].number, first_attempt, works, functions)))
+    fx.sends.extend(Send(worker.route, message, bulk=True) for message in large)
+
+
+def _announced(function: Function, large: list[Argument | Code]) -> Function:
+    """What an Assign carries of a shipped function: a large one is only announced there."""
+    if len(function.blob) <= MAX_BYTES_PER_MESSAGE:
+        return function
+    large.append(Code(function.digest, function.blob))
+    return Function(function.digest, function.name, b"")
 
 
 def _same_work(work: Work, prefix: bytes, digest: bytes, name: str, codec: str) -> bool:
@@ -244,7 +261,8 @@ def _balance(state: State, now: Now, fx: Effects) -> None:
 
 def _retract_half(state: State, victim: Worker, fx: Effects) -> bool:
     """Ask for half of what it cannot be running and was not asked for yet; whether there was any."""
-    excess = [n for n in islice(reversed(victim.held), len(victim.held) - victim.slots) if n not in victim.asked]
+    more = len(victim.held) + len(victim.strays) - victim.slots
+    excess = [n for n in islice(reversed(victim.held), more) if n not in victim.asked]
     wanted = excess[: (len(excess) + 1) // 2]
     if not wanted or victim.route is None:
         return False

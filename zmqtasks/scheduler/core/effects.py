@@ -25,11 +25,15 @@ class Send(NamedTuple):
 
 
 class Log(NamedTuple):
-    """One line for the log: `level` of logging, `action` a stable key for machines."""
+    """One line for the log: `level` of logging, `action` a stable key for machines.
+
+    `source`: address of the peer that caused it, for the driver to fill in where it knows.
+    """
 
     level: int
     action: str
     text: str
+    source: str = ""
 
 
 @dataclass(slots=True)

@@ -5,16 +5,19 @@ from zlib import crc32
 
 from zmqtasks import payload
 from zmqtasks.clock import Now
+from zmqtasks.config import MAX_BYTES_PER_MESSAGE
 from zmqtasks.ids import spans
 from zmqtasks.scheduler.core.effects import Effects, Log
-from zmqtasks.scheduler.core.model import CancelRequest, Job, Payload, Ref, Submission, Worker
+from zmqtasks.scheduler.core.model import CancelRequest, Job, Payload, Ref, Stray, Submission, Submitter, Worker
 from zmqtasks.scheduler.core.payloads import size
 from zmqtasks.scheduler.core.records import Ended, Requeued
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.scheduler.core.story import Entry
 from zmqtasks.states import ABORTED, ASSIGNED, CANCELLED, DELAYED, FAILED, READY, RUNNING
 from zmqtasks.wire import CancelAck
+from zmqtasks.words import plural
 
+_ENDED = {FAILED: "it failed", CANCELLED: "it was cancelled", ABORTED: "the system ended it"}
 _LATEST_BACKOFF = 60  # doublings; beyond this 2**n means nothing
 
 
@@ -38,7 +41,7 @@ def release(state: State, job: Job) -> None:
 def seat(state: State, worker: Worker) -> None:
     """Put the worker into the right groups of its profile, after its credit or load changed."""
     profile = worker.profile
-    held = len(worker.held)
+    held = len(worker.held) + len(worker.strays)
     able = worker.route is not None and not worker.draining and worker.quarantine is None
     _member(profile.hungry, worker, belongs=able and held < worker.slots and worker.credit > 0)
     room = worker.credit > 0 and worker.load < worker.slots * state.settings.horizon
@@ -57,22 +60,24 @@ def end(state: State, job: Job, to: int, outcome: bytes, now: Now, fx: Effects) 
     """The job is over, but not by success (that way goes in runs, in `workers.on_done`)."""
     submission = job.submission
     kept = state.payloads.keep(outcome, fx)
+    where = "" if job.worker is None else f" on worker {job.worker.name}"
     release(state, job)
     state.moves.one(job, to)
     told = kept if isinstance(kept, bytes) else kept.number
     state.record(fx, Ended(submission.source.prefix, job.counter, to, told))
-    state.story.tell(Entry(now.wall, submission.source.prefix, job.counter, 1, to, "ended"))
+    state.story.tell(Entry(now.wall, submission.source.prefix, job.counter, 1, to, _ENDED[to] + where))
     settle(state, [job], [kept], now, fx)
 
 
 def settle(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx: Effects) -> None:
     """Jobs have come to a final state: keep their outcomes for those who ask, and send them to the submitter."""
-    default_expiry = now.wall + state.settings.result_ttl
+    default_expiry = now.mono + state.settings.result_ttl
     finished, dirty = state.finished, state.dirty
     total = arg_bytes = 0
     for job, outcome in zip(jobs, outcomes, strict=True):
         job.outcome = outcome
-        total += len(outcome) if type(outcome) is bytes else size(outcome)
+        length = len(outcome) if type(outcome) is bytes else size(outcome)
+        total += length
         args = job.args
         if type(args) is bytes:
             arg_bytes += len(args)
@@ -87,29 +92,36 @@ def settle(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx:
         if submission.spec.result_ttl < 0:
             finished.append((default_expiry, job))
         else:
-            state.expiries.add(now.wall + submission.spec.result_ttl, job)
+            state.expiries.add(now.mono + submission.spec.result_ttl, job)
         owner = submission.source.owner
         if owner is not None:
             job.out += 1
-            owner.outbox.append(job)
+            (owner.small if length <= MAX_BYTES_PER_MESSAGE else owner.large).outbox.append(job)
             dirty[owner] = None
     state.open -= len(jobs)
     state.arg_bytes -= arg_bytes
     state.results += len(jobs)
     state.result_bytes += total
-    if state.evidence or state.cancels or state.watchers:
+    if state.evidence or state.cancels or state.watchers or state.progress:
         for job in jobs:
             state.evidence.pop(job, None)
+            state.progress.pop(job, None)
             for watcher in state.watchers.pop(job, ()):
-                job.out += 1
-                watcher.outbox.append(job)
-                dirty[watcher] = None
+                post(state, watcher, job)
             answer_cancels(state, job, fx)
+
+
+def post(state: State, submitter: Submitter, job: Job) -> None:
+    """Send the outcome of a job that is over to somebody."""
+    job.out += 1
+    (submitter.small if size(job.outcome) <= MAX_BYTES_PER_MESSAGE else submitter.large).outbox.append(job)
+    state.dirty[submitter] = None
 
 
 def requeue(state: State, job: Job, cause: str, now: Now, fx: Effects, delay: float = 0.0) -> None:
     """The job goes back into its line, or waits for `delay` seconds first."""
     release(state, job)
+    state.progress.pop(job, None)
     submission = job.submission
     if job in state.cancels:
         end(state, job, CANCELLED, payload.failure("JobCancelled", f"job {job.id} was cancelled"), now, fx)
@@ -167,9 +179,8 @@ def crash(state: State, job: Job, evidence: str, now: Now, fx: Effects) -> None:
 def lose(state: State, worker: Worker, why: str, now: Now, fx: Effects) -> None:
     """The worker is gone. What it held may have been running: suspects, to be run alone."""
     jobs = list(worker.held.values())
-    fx.logs.append(
-        Log(logging.WARNING, "worker-lost", f"worker {worker} is lost ({why}); {len(jobs)} jobs run again elsewhere")
-    )
+    again = f"{plural(len(jobs), 'job')} {'runs' if len(jobs) == 1 else 'run'} again elsewhere"
+    fx.logs.append(Log(logging.WARNING, "worker-lost", f"worker {worker} is lost ({why}); {again}"))
     state.count("workers_lost")
     remove_worker(state, worker, fx)
     for job in reversed(jobs):  # each goes to the front of its line
@@ -183,8 +194,20 @@ def remove_worker(state: State, worker: Worker, fx: Effects) -> None:
     state.drop_route(worker, fx)
     worker.quarantine = None
     state.acks.pop(worker, None)
+    for stray in list(worker.strays.values()):
+        forget_stray(state, stray)
     seat(state, worker)
     state.lines.leave(worker)
+
+
+def forget_stray(state: State, stray: Stray) -> None:
+    """Nobody waits for the job of this attempt any more, or it has its job again: the credit returns."""
+    worker = stray.worker
+    del state.strays[stray.key]
+    del worker.strays[stray.number]
+    state.stray_bytes -= stray.size
+    worker.credit += 1
+    seat(state, worker)
 
 
 def answer_cancels(state: State, job: Job, fx: Effects) -> None:
@@ -242,7 +265,7 @@ def forget_job(state: State, job: Job, now: Now, fx: Effects) -> None:
     if submission.live == 0:
         state.lines.release(submission)
         drop_target(state, submission)
-        state.tombstones.append((now.wall + state.settings.tombstone_ttl, submission))
+        state.tombstones.append((now.mono + state.settings.tombstone_ttl, submission))
 
 
 def abort(state: State, job: Job, error: str, text: str, now: Now, fx: Effects) -> None:

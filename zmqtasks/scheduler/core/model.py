@@ -1,12 +1,13 @@
 """The tables: jobs and what they hang on, workers, submitters. Data only; the verbs are in their own modules."""
 
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
 from zmqtasks import ids
 from zmqtasks.states import FINAL, READY
-from zmqtasks.wire import Function, Spec
+from zmqtasks.wire import End, Function, Run, Spec
 
 UNKNOWN_COST: Final = -1.0
 _GAIN: Final = 0.2  # weight of the newest measurement in the running mean
@@ -113,6 +114,16 @@ class Source:
         self.jobs: dict[int, Job] = {}
         self.submissions: dict[int, Submission] = {}
         self.firsts: list[int] = []
+
+    def covers(self, first: int, count: int) -> bool:
+        """Whether any of these counters was submitted, as far as is remembered."""
+        at = bisect_left(self.firsts, first)
+        if at < len(self.firsts) and self.firsts[at] < first + count:
+            return True
+        if at == 0:
+            return False
+        before = self.submissions[self.firsts[at - 1]]
+        return before.first + before.count > first
 
 
 class Job:
@@ -229,12 +240,13 @@ class Worker:
 
     Attributes:
         route: its connection; None while it is suspect.
-        offered: assignments it accepts at most; always `credit` + len(`held`).
+        offered: assignments it accepts at most; always `credit` + len(`held`) + len(`strays`).
         held: assignment number → job, ascending.
         load: seconds of work that `held` was taken for.
         heard: monotonic time of its last message.
         asked: numbers that a Retract is out for.
         busy: jobs that its last heartbeat said were running.
+        strays: attempts that it holds at jobs which are unknown here, by number (see `strays.py`).
         quarantine: the line of solo jobs that it serves instead of all others.
         bulk: the route of its bulk connection, if it has one.
     """
@@ -242,7 +254,7 @@ class Worker:
     __slots__ = (
         "asked", "bulk", "busy", "connection", "credit", "done", "draining", "functions", "heard", "held", "host",
         "load", "moved", "name", "next", "nonce", "offered", "pid", "profile", "quarantine", "queues", "route",
-        "running", "slots", "tasks",
+        "running", "slots", "strays", "tasks",
     )  # fmt: skip
 
     def __init__(self, nonce: bytes) -> None:
@@ -267,24 +279,62 @@ class Worker:
         self.functions: set[bytes] = set()
         self.asked: set[int] = set()
         self.draining = False
+        self.strays: dict[int, Stray] = {}
         self.quarantine: Line | None = None
 
     def __str__(self) -> str:
         return f"{self.name} ({self.host}, pid {self.pid})"
 
 
+class Lane:
+    """What goes to a submitter over one of its two connections.
+
+    Attributes:
+        bulk: it is the bulk connection.
+        outbox: final jobs whose outcome has not been sent.
+        unacked: (delivery number, jobs, bytes), sent and not acknowledged.
+        flying: jobs in `unacked`; `flying_bytes`: of their outcomes.
+    """
+
+    __slots__ = ("bulk", "flying", "flying_bytes", "next_delivery", "outbox", "unacked")
+
+    def __init__(self, *, bulk: bool) -> None:
+        self.bulk = bulk
+        self.outbox: deque[Job] = deque()
+        self.unacked: deque[tuple[int, list[Job], int]] = deque()
+        self.flying = 0
+        self.flying_bytes = 0
+        self.next_delivery = 1
+
+
+class Stray:
+    """An attempt of an earlier life of the scheduler: its worker holds it, its job is unknown.
+
+    Attributes:
+        outcome: what came of it, if that has come; `size`: its bytes.
+    """
+
+    __slots__ = ("attempt", "key", "number", "outcome", "size", "worker")
+
+    def __init__(self, worker: Worker, number: int, key: tuple[bytes, int], attempt: int) -> None:
+        self.worker = worker
+        self.number = number
+        self.key = key
+        self.attempt = attempt
+        self.outcome: Run | End | None = None
+        self.size = 0
+
+
 class Submitter:
     """One session of a submitter.
 
     Attributes:
-        outbox: final jobs whose outcome has not been sent.
-        unacked: (delivery number, jobs, bytes), sent and not acknowledged.
+        small, large: outcomes on their way, by size.
         bulk: the route of its bulk connection, if it has one.
     """
 
     __slots__ = (
-        "accepted", "bulk", "connection", "flying", "flying_bytes", "host", "next_delivery", "outbox", "pid", "prefix",
-        "python", "route", "unacked", "user",
+        "accepted", "bulk", "connection", "host", "large", "pid", "prefix", "python", "route", "small", "user",
     )  # fmt: skip
 
     def __init__(self, prefix: bytes) -> None:
@@ -294,11 +344,8 @@ class Submitter:
         self.connection = 0
         self.user = self.host = self.python = ""
         self.pid = 0
-        self.outbox: deque[Job] = deque()
-        self.unacked: deque[tuple[int, list[Job], int]] = deque()
-        self.flying = 0
-        self.flying_bytes = 0
-        self.next_delivery = 1
+        self.small = Lane(bulk=False)
+        self.large = Lane(bulk=True)
         self.accepted: dict[bytes, list[ids.Span]] = {}
 
 

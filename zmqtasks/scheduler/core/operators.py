@@ -2,16 +2,46 @@
 
 from zmqtasks import states
 from zmqtasks.clock import Now
+from zmqtasks.scheduler.core import explain, rows
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.model import Operator, Worker
 from zmqtasks.scheduler.core.state import State
-from zmqtasks.wire import OperatorHello, OperatorWelcome, QueueStatus, Status, WorkerStatus
+from zmqtasks.wire import (
+    AskJob,
+    AskJobs,
+    JobReport,
+    OperatorHello,
+    OperatorWelcome,
+    QueueStatus,
+    Status,
+    StoryLine,
+    WorkerStatus,
+)
 
 
 def on_hello(state: State, route: bytes, hello: OperatorHello, fx: Effects, release: str) -> None:
     """An operator's connection begins."""
     state.peers[route] = Operator(route, hello.host, hello.pid)
     fx.sends.append(Send(route, OperatorWelcome(state.epoch, release)))
+
+
+def on_ask_jobs(state: State, route: bytes, message: AskJobs, now: Now, fx: Effects) -> None:
+    """Some of the jobs in some states."""
+    fx.sends.append(Send(route, rows.jobs(state, message, now), state.seq))
+
+
+def on_ask_job(state: State, route: bytes, message: AskJob, now: Now, fx: Effects) -> None:
+    """All about one job."""
+    prefix, counter = message.prefix, message.counter
+    story = [StoryLine(e.wall, states.name(e.state), e.cause) for e in state.story.of(prefix, counter)]
+    job = state.find(prefix, counter)
+    if job is None:
+        report = JobReport(None, explain.unknown(state, prefix, counter), story, b"")
+    else:
+        since = next((line.wall for line in reversed(story) if line.state == "assigned"), 0.0)
+        told = rows.row(job, rows.due(state, job, now), since)
+        report = JobReport(told, explain.reasons(state, job, now), story, state.progress.get(job, b""))
+    fx.sends.append(Send(route, report, state.seq))
 
 
 def status(state: State, now: Now, started: float, pid: int, release: str) -> Status:
@@ -43,5 +73,5 @@ def _worker(worker: Worker, now: Now) -> WorkerStatus:
     return WorkerStatus(
         worker.name, worker.host, worker.pid, condition, worker.slots, len(worker.held),
         min(worker.busy, len(worker.held)), worker.done,
-        worker.queues, worker.tasks, max(0.0, now.mono - worker.heard),
+        worker.queues, worker.tasks, max(0.0, now.mono - worker.heard), worker.profile.pythons,
     )  # fmt: skip

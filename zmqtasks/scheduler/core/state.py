@@ -13,6 +13,7 @@ from zmqtasks.scheduler.core.model import (
     Line,
     Operator,
     Source,
+    Stray,
     Submission,
     Submitter,
     Target,
@@ -69,10 +70,10 @@ class State:
         self.targets: dict[str | bytes, Target] = {}
         self.idle_targets: dict[str | bytes, None] = {}  # that no submission uses, the oldest first
         self.leases: Timers[Worker] = Timers(lambda worker: self.workers.get(worker.nonce) is worker)
-        self.delays: Timers[Job] = Timers(_delayed)  # wall clock
-        self.backoffs: Timers[Job] = Timers(_delayed)  # monotonic clock
-        self.expiries: Timers[Job] = Timers(_kept)  # wall clock; only jobs with a result_ttl of their own
-        self.finished: deque[tuple[float, Job]] = deque()  # (wall time of expiry, job), all of the default ttl
+        self.delays: Timers[Job] = Timers(_delayed)  # wall clock: all other times here are monotonic
+        self.backoffs: Timers[Job] = Timers(_delayed)
+        self.expiries: Timers[Job] = Timers(_kept)  # only jobs with a result_ttl of their own
+        self.finished: deque[tuple[float, Job]] = deque()  # (time of expiry, job), all of the default ttl
         self.delivered: deque[Job] = deque()
         self.tombstones: deque[tuple[float, Submission]] = deque()
         self.results = 0
@@ -83,9 +84,15 @@ class State:
         self.evidence: dict[Job, list[str]] = {}
         self.cancels: dict[Job, list[CancelRequest]] = {}
         self.dirty: dict[Submitter, None] = {}  # have something to send at the end of the turn
-        self.accepting: dict[Submitter, float] = {}  # since when (monotonic) an Accepted waits for company
-        self.acks: dict[Worker, tuple[list[int], float]] = {}  # (numbers, monotonic time of the first)
-        self.patience: Timers[Line] = Timers(lambda line: line.since is not None)  # monotonic clock
+        self.accepting: dict[Submitter, float] = {}  # since when an Accepted waits for company
+        self.acks: dict[Worker, tuple[list[int], float]] = {}  # (numbers, time of the first)
+        self.patience: Timers[Line] = Timers(lambda line: line.since is not None)
+        self.strays: dict[tuple[bytes, int], Stray] = {}
+        self.stray_bytes = 0
+        self.adoptions: Timers[Stray] = Timers(lambda stray: self.strays.get(stray.key) is stray)
+        self.progress: dict[Job, bytes] = {}  # the newest that running jobs told of themselves
+        self.told: dict[Submitter, dict[Job, None]] = {}  # to whom it is to be passed on
+        self.blocked: dict[Submitter, None] = {}  # whose next outcome is being loaded
         self.waiting: dict[int, Job] = {}  # by the reference that is being loaded
         self.quarantined: dict[Worker, None] = {}
         self.balance_at: float | None = None
@@ -126,6 +133,11 @@ class State:
             self.peers.pop(peer.bulk, None)
             fx.forget.append(peer.bulk)
             peer.bulk = None
+
+    def remembers(self, prefix: bytes, counter: int) -> bool:
+        """Whether this job was submitted, even if its outcome is gone."""
+        source = self.sources.get(prefix)
+        return source is not None and source.covers(counter, 1)
 
     def find(self, prefix: bytes, counter: int) -> Job | None:
         """The job of this id, if it is known."""

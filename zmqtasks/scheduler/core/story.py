@@ -1,13 +1,19 @@
 """What happened lately, one entry per run of jobs: a bounded ring for people who ask why."""
 
+from array import array
+from bisect import bisect_left
 from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 RING = 10_000
 
 
 class Entry(NamedTuple):
-    """Jobs `first … first + jobs - 1` of a prefix came to `state` because of `cause`."""
+    """Jobs `first … first + jobs - 1` of a prefix came to `state` because of `cause`.
+
+    `some`: where not all of these are meant, the counters of those that are, 32 bits each in this machine's order.
+    """
 
     wall: float
     prefix: bytes
@@ -15,6 +21,13 @@ class Entry(NamedTuple):
     jobs: int
     state: int
     cause: str
+    some: bytes = b""
+
+    def holds(self, counter: int) -> bool:
+        """Whether this job of the prefix is meant."""
+        if not self.first <= counter < self.first + self.jobs:
+            return False
+        return not self.some or counter in memoryview(self.some).cast("I")
 
 
 class Story:
@@ -29,6 +42,40 @@ class Story:
         """Add one entry; the oldest falls out."""
         self._ring.append(entry)
 
+    def tell_run(self, wall: float, prefix: bytes, counters: Sequence[int], state: int, cause: str) -> None:
+        """Add one entry about jobs that moved together; their counters differ, in whatever order they are."""
+        first = min(counters)
+        jobs = max(counters) - first + 1
+        some = b"" if jobs == len(counters) else array("I", counters).tobytes()
+        self._ring.append(Entry(wall, prefix, first, jobs, state, cause, some))
+
     def of(self, prefix: bytes, counter: int) -> list[Entry]:
         """The entries that concern one job, oldest first."""
-        return [e for e in self._ring if e.prefix == prefix and e.first <= counter < e.first + e.jobs]
+        return [entry for entry in self._ring if entry.prefix == prefix and entry.holds(counter)]
+
+    def latest(self, wanted: Mapping[bytes, Iterable[int]], state: int) -> dict[tuple[bytes, int], float]:
+        """When each of these jobs last came to a state (Unix time); those that are forgotten are left out.
+
+        One pass over the ring, however many jobs are asked for.
+
+        Args:
+            wanted: prefix → counters.
+            state: number of a state.
+        """
+        ordered = {prefix: sorted(counters) for prefix, counters in wanted.items()}
+        found: dict[tuple[bytes, int], float] = {}
+        for entry in self._ring:
+            counters = ordered.get(entry.prefix)
+            if counters is not None and entry.state == state:
+                found.update(((entry.prefix, counter), entry.wall) for counter in _within(entry, counters))
+        return found
+
+
+def _within(entry: Entry, ordered: Sequence[int]) -> Iterator[int]:
+    """Those of some ascending counters that an entry holds."""
+    for at in range(bisect_left(ordered, entry.first), len(ordered)):
+        counter = ordered[at]
+        if counter >= entry.first + entry.jobs:
+            return
+        if entry.holds(counter):
+            yield counter

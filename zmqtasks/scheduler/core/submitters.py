@@ -1,6 +1,6 @@
 """What submitters say: submit, ask, acknowledge, cancel."""
 
-from bisect import bisect_left, insort
+from bisect import insort
 from hashlib import blake2b
 from math import isfinite
 
@@ -10,9 +10,9 @@ from zmqtasks.config import MAX_JOBS_PER_MESSAGE
 from zmqtasks.errors import PeerError
 from zmqtasks.ids import MAX_COUNTER, PREFIX_BYTES, Span, expand, job_id, spans, total
 from zmqtasks.payload import function_digest
-from zmqtasks.scheduler.core import delivery, lifecycle
+from zmqtasks.scheduler.core import adoption, delivery, lifecycle
 from zmqtasks.scheduler.core.effects import Effects, Send
-from zmqtasks.scheduler.core.model import CancelRequest, Job, Source, Submission, Submitter, Target
+from zmqtasks.scheduler.core.model import CancelRequest, Job, Lane, Source, Submission, Submitter, Target
 from zmqtasks.scheduler.core.records import Submitted
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.scheduler.core.story import Entry
@@ -61,11 +61,10 @@ def on_hello(state: State, route: bytes, hello: SubmitterHello, now: Now, fx: Ef
 
 def _let_go(submitter: Submitter) -> None:
     """Forget what is on its way: a new connection asks for what it still wants, and only for that."""
-    for job in [*submitter.outbox, *(job for _, jobs, _ in submitter.unacked for job in jobs)]:
-        job.out -= 1
-    submitter.outbox.clear()
-    submitter.unacked.clear()
-    submitter.flying = submitter.flying_bytes = 0
+    for lane in (submitter.small, submitter.large):
+        for job in [*lane.outbox, *(job for _, jobs, _ in lane.unacked for job in jobs)]:
+            job.out -= 1
+    submitter.small, submitter.large = Lane(bulk=False), Lane(bulk=True)
 
 
 def on_submit(state: State, submitter: Submitter, message: Submit, now: Now, fx: Effects) -> None:
@@ -82,7 +81,7 @@ def on_submit(state: State, submitter: Submitter, message: Submit, now: Now, fx:
         if known is not None and known.count == count and known.digest == digest:
             _repeat(state, submitter, known, fx)
             return
-        if known is not None or _overlaps(source, message.first, count):
+        if known is not None or source.covers(message.first, count):
             others = f" (or one of the {count - 1} after it)" if count > 1 else ""
             text = f"job {job_id(message.prefix, message.first)}{others} exists already, with other content"
             _reject(state, submitter, message, "JobConflict", text, fx)
@@ -154,16 +153,6 @@ def _digest(message: Submit) -> bytes:
     return state.digest()
 
 
-def _overlaps(source: Source, first: int, count: int) -> bool:
-    at = bisect_left(source.firsts, first)
-    if at < len(source.firsts) and source.firsts[at] < first + count:
-        return True
-    if at == 0:
-        return False
-    before = source.submissions[source.firsts[at - 1]]
-    return before.first + before.count > first
-
-
 def _target(state: State, message: Submit) -> Target | None:
     for function in message.functions:
         if function.digest not in state.targets:
@@ -206,10 +195,12 @@ def _accept(state: State, source: Source, submission: Submission, message: Submi
     state.arg_bytes += sum(map(len, message.args))
     state.moves.enter(count, entry)
     state.count("submitted", count)
+    if state.strays:
+        jobs = adoption.adopt(state, source, jobs, now, fx)
     if delayed:
         for job in jobs:
             state.delays.add(submission.spec.not_before, job)
-    else:
+    elif jobs:
         state.lines.append(state.lines.line_of(submission), jobs)
 
 
@@ -235,9 +226,7 @@ def _want(state: State, submitter: Submitter, job: Job) -> None:
         if submitter not in watching:
             watching.append(submitter)
     else:  # even if it is on its way already: that may be for an earlier wish, which is fulfilled
-        job.out += 1
-        submitter.outbox.append(job)
-        state.dirty[submitter] = None
+        lifecycle.post(state, submitter, job)
 
 
 def _note_accepted(state: State, submitter: Submitter, prefix: bytes, span: Span) -> None:
@@ -273,7 +262,7 @@ def on_ask(state: State, submitter: Submitter, message: Ask, now: Now, fx: Effec
         job = source.jobs.get(counter) if source is not None else None
         if job is not None:
             _want(state, submitter, job)
-        elif source is not None and _overlaps(source, counter, 1):
+        elif source is not None and source.covers(counter, 1):
             expired.append(counter)
         else:
             unknown.append(counter)
@@ -285,15 +274,16 @@ def on_ask(state: State, submitter: Submitter, message: Ask, now: Now, fx: Effec
 
 def on_result_ack(state: State, submitter: Submitter, message: ResultAck, now: Now, fx: Effects) -> None:
     """The submitter has these outcomes; they may be dropped when there are too many."""
-    unacked = submitter.unacked
+    lane = submitter.large if message.bulk else submitter.small
+    unacked = lane.unacked
     while unacked and unacked[0][0] <= message.delivery:
         _, jobs, size = unacked.popleft()
-        submitter.flying -= len(jobs)
-        submitter.flying_bytes -= size
+        lane.flying -= len(jobs)
+        lane.flying_bytes -= size
         for job in jobs:
             job.out -= 1
         state.delivered.extend(jobs)
-    if submitter.outbox:
+    if lane.outbox:
         state.dirty[submitter] = None
 
 
@@ -327,6 +317,8 @@ def on_gone(state: State, submitter: Submitter, now: Now, fx: Effects) -> None:
     submitter.accepted.clear()
     state.accepting.pop(submitter, None)
     state.dirty.pop(submitter, None)
+    state.blocked.pop(submitter, None)
+    state.told.pop(submitter, None)
     if submitter.prefix not in state.sources:
         state.submitters.pop(submitter.prefix, None)
         _let_go(submitter)
@@ -342,7 +334,7 @@ def flush_accepted(state: State, submitter: Submitter, now: Now, fx: Effects) ->
         return
     since = state.accepting.setdefault(submitter, now.mono)
     few = len(accepted) <= MANY_ACCEPTED and sum(total(told) for told in accepted.values()) <= MANY_ACCEPTED
-    if few and not submitter.outbox and now.mono < since + state.settings.accept_delay:
+    if few and not submitter.small.outbox and now.mono < since + state.settings.accept_delay:
         return
     del state.accepting[submitter]
     for prefix, told in accepted.items():

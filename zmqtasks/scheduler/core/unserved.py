@@ -37,6 +37,11 @@ def watch(state: State, now: Now, fx: Effects) -> None:
         fx.logs.append(Log(logging.WARNING, "unserved", text))
 
 
+def why(state: State, line: Line) -> str:
+    """Why no worker serves this line, for people who ask."""
+    return _why(line, _known_tasks(state, line.need.queue))
+
+
 def on_join(state: State, now: Now, fx: Effects) -> None:
     """A worker came: what must not wait for an unknown task can be decided now."""
     for line in [line for line in state.lines.unserved if line.need.strict]:

@@ -2,36 +2,27 @@
 
 import logging
 
-from zmqtasks import payload
 from zmqtasks.clock import Now
 from zmqtasks.errors import PeerError
 from zmqtasks.ids import inside, spans, total
-from zmqtasks.scheduler.core import lifecycle
+from zmqtasks.scheduler.core import adoption, lifecycle, strays
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
-from zmqtasks.scheduler.core.model import Job, Payload, Ref, Worker
-from zmqtasks.scheduler.core.records import Succeeded
+from zmqtasks.scheduler.core.model import Worker
 from zmqtasks.scheduler.core.state import State
-from zmqtasks.scheduler.core.story import Entry
-from zmqtasks.states import ASSIGNED, CANCELLED, FAILED, READY, RUNNING, SUCCEEDED
-from zmqtasks.wire import CANCELLED as END_CANCELLED
+from zmqtasks.states import ASSIGNED, RUNNING
 from zmqtasks.wire import (
-    CRASHED,
-    LOST,
-    RETRYABLE,
-    Done,
     DoneAck,
     Draining,
-    End,
     Goodbye,
     Heartbeat,
     Held,
     Kill,
     Retract,
     Retracted,
-    Run,
     WorkerHello,
     WorkerWelcome,
 )
+from zmqtasks.words import plural
 
 MAX_CREDIT = 1_000_000  # assignments that one worker may hold
 MAX_NUMBER = 2**53  # assignment numbers of one worker's life stay far below
@@ -55,7 +46,8 @@ def on_hello(state: State, route: bytes, hello: WorkerHello, now: Now, fx: Effec
         worker.queues, worker.tasks = hello.queues, hello.tasks
         state.lines.join(worker, hello.queues, hello.tasks, hello.python)
         state.leases.add(now.mono + state.settings.lease, worker)
-        fx.logs.append(Log(logging.INFO, "worker-joined", f"worker {worker} joined with {worker.slots} slots"))
+        text = f"worker {worker} joined with {plural(worker.slots, 'slot')}"
+        fx.logs.append(Log(logging.INFO, "worker-joined", text))
     elif worker.route != route:
         state.drop_route(worker, fx)
     else:
@@ -97,32 +89,14 @@ def _reconcile(state: State, worker: Worker, listed: list[Held], now: Now, fx: E
     for job in reversed(lost):
         job.attempt = 0
         lifecycle.requeue(state, job, f"its assignment never reached worker {worker}", now, fx)
-    dropped = {h.number for h in listed if h.number not in worker.held and not _adopt(state, worker, h, now)}
+    for number, stray in list(worker.strays.items()):
+        if attempts.get(number) != stray.attempt:
+            lifecycle.forget_stray(state, stray)
+    others = [held for held in listed if held.number not in worker.held]
+    foreign = [held for held in others if not adoption.adopt_again(state, worker, held, now, fx)]
+    dropped = {held.number for held in foreign if not strays.keep(state, worker, held, now, fx)}
     worker.held = dict(sorted(worker.held.items()))
     return spans(sorted(dropped))
-
-
-def _adopt(state: State, worker: Worker, held: Held, now: Now) -> bool:
-    """The worker was given up, but the job has not started elsewhere: it is the worker's again."""
-    job = state.find(held.prefix, held.counter)
-    if job is None or job.attempt != held.attempt or job.state != READY or worker.credit <= 0:
-        return False
-    state.lines.remove(job)
-    if job.solo:  # its worker was not dead after all
-        job.solo = False
-        job.crashes -= 1
-        texts = state.evidence[job]
-        texts.pop()
-        if not texts:
-            del state.evidence[job]
-    job.worker, job.number, job.cost = worker, held.number, 0.0
-    worker.held[held.number] = job
-    worker.next = max(worker.next, held.number + 1)
-    worker.credit -= 1
-    state.moves.one(job, ASSIGNED)
-    state.story.tell(Entry(now.wall, held.prefix, held.counter, 1, ASSIGNED, f"adopted again from worker {worker}"))
-    state.count("adopted")
-    return True
 
 
 def _repeat_cancels(state: State, worker: Worker, fx: Effects) -> None:
@@ -140,104 +114,29 @@ def on_heartbeat(state: State, worker: Worker, message: Heartbeat, now: Now, fx:
     """The lease is renewed by the message itself. What it does not list, and should, is lost."""
     listed = set(inside(worker.held, message.held))
     lost = [job for number, job in worker.held.items() if number <= message.seen and number not in listed]
+    if worker.strays:
+        strays.on_heartbeat(state, worker, message)
     for job in reversed(lost):
         job.attempt = 0
         state.count("lost_assignments")
         lifecycle.requeue(state, job, f"worker {worker} does not hold it any more", now, fx)
     worker.busy = len(message.running)
+    news: dict[bytes, list[int]] = {}
     for number in message.running:
         started = worker.held.get(number)
         if started is not None and started.state == ASSIGNED:
             state.moves.one(started, RUNNING)
             worker.running += 1
-
-
-def on_done(state: State, worker: Worker, message: Done, now: Now, fx: Effects) -> None:
-    """Outcomes: taken from the current attempt only; late and repeated ones are counted and acknowledged."""
-    numbers: list[int] = []
-    for run in message.runs:
-        numbers.extend(range(run.first, run.first + len(run.results)))
-        _succeeded(state, worker, run, now, fx)
-    for end in message.ends:
-        numbers.append(end.number)
-        job = worker.held.get(end.number)
-        if job is None:
-            state.count("stale_results")
-        else:
-            worker.done += 1
-            _ended(state, worker, job, end, now, fx)
-    worker.moved = now.mono
-    lifecycle.seat(state, worker)
-    state.acks.setdefault(worker, ([], now.mono))[0].extend(numbers)
-
-
-def _succeeded(state: State, worker: Worker, run: Run, now: Now, fx: Effects) -> None:
-    held = worker.held
-    jobs: list[Job] = []
-    outcomes: list[Payload] = []
-    load = 0.0
-    number = run.first
-    keep = state.payloads.keep
-    spill = state.payloads.spill
-    for result in run.results:
-        job = held.pop(number, None)
-        number += 1
-        if job is None:
-            state.count("stale_results")
-            continue
-        load += job.cost
-        if job.state == RUNNING:
-            worker.running -= 1
-        job.worker = None
-        jobs.append(job)
-        outcomes.append(result if len(result) <= spill else keep(result, fx))
-    if not jobs:
-        return
-    worker.asked.difference_update(range(run.first, number))
-    worker.credit += len(jobs)
-    worker.load = worker.load - load if held else 0.0
-    worker.done += len(jobs)
-    state.moves.many(jobs, SUCCEEDED)
-    jobs[0].submission.target.measured(len(run.results), run.total, run.longest)
-    _record_success(state, jobs, outcomes, now, fx)
-    lifecycle.settle(state, jobs, outcomes, now, fx)
-    state.count("succeeded", len(jobs))
-
-
-def _record_success(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx: Effects) -> None:
-    """One record and one line of the story per prefix."""
-    start = 0
-    for index in range(1, len(jobs) + 1):
-        prefix = jobs[start].submission.source.prefix
-        if index < len(jobs) and jobs[index].submission.source.prefix == prefix:
-            continue
-        told = [o.number if isinstance(o, Ref) else o for o in outcomes[start:index]]
-        state.record(fx, Succeeded(prefix, [job.counter for job in jobs[start:index]], told))
-        state.story.tell(Entry(now.wall, prefix, jobs[start].counter, index - start, SUCCEEDED, "its result came"))
-        start = index
-
-
-def _ended(state: State, worker: Worker, job: Job, end: End, now: Now, fx: Effects) -> None:
-    if end.took and end.kind not in (CRASHED, LOST):
-        job.submission.target.measured(1, end.took, end.took)
-    if end.kind == END_CANCELLED:
-        lifecycle.end(state, job, CANCELLED, end.payload, now, fx)
-    elif end.kind == RETRYABLE:
-        lifecycle.retry(state, job, end.payload, now, fx)
-    elif end.kind == CRASHED:
-        job.attempt = 0
-        lifecycle.crash(state, job, payload.read_failure(end.payload).text, now, fx)
-    elif end.kind == LOST:
-        job.attempt = 0
-        lifecycle.requeue(state, job, f"its outcome was lost with a child of worker {worker}", now, fx)
-    else:
-        lifecycle.end(state, job, FAILED, end.payload, now, fx)
-        state.count("failed")
+            news.setdefault(started.submission.source.prefix, []).append(started.counter)
+    for prefix, counters in news.items():
+        state.story.tell_run(now.wall, prefix, counters, RUNNING, f"worker {worker.name} says that it runs")
 
 
 def on_retracted(state: State, worker: Worker, message: Retracted, now: Now, fx: Effects) -> None:
     """These have not started: they go back into their lines."""
     back = [worker.held[number] for number in inside(worker.held, message.numbers)]
+    for number in inside(worker.strays, message.numbers):
+        lifecycle.forget_stray(state, worker.strays[number])
     if len(back) < total(message.numbers):
         state.count("stale_retractions")
     for job in reversed(back):
@@ -252,6 +151,7 @@ def on_retracted(state: State, worker: Worker, message: Retracted, now: Now, fx:
 def on_draining(state: State, worker: Worker, message: Draining, now: Now, fx: Effects) -> None:
     """No new work for this one."""
     worker.draining = True
+    strays.disown(state, list(worker.strays.values()), fx)
     lifecycle.seat(state, worker)
 
 
@@ -267,13 +167,9 @@ def on_goodbye(state: State, worker: Worker, message: Goodbye, now: Now, fx: Eff
 
 def on_gone(state: State, worker: Worker, now: Now, fx: Effects) -> None:
     """Its connection broke: it is suspect. Its jobs wait for it until its lease ends."""
-    fx.logs.append(
-        Log(
-            logging.WARNING,
-            "worker-suspect",
-            f"worker {worker} lost its connection; its {len(worker.held)} jobs wait for it until its lease ends",
-        )
-    )
+    held = plural(len(worker.held), "job")
+    text = f"worker {worker} lost its connection; what it holds ({held}) waits for it until its lease ends"
+    fx.logs.append(Log(logging.WARNING, "worker-suspect", text))
     state.drop_route(worker, fx)
     state.acks.pop(worker, None)
     lifecycle.seat(state, worker)

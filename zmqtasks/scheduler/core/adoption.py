@@ -1,0 +1,84 @@
+"""Workers that come back with what they hold: their attempts become the current ones again, and nothing runs twice."""
+
+from zmqtasks.clock import Now
+from zmqtasks.scheduler.core import lifecycle, outcomes
+from zmqtasks.scheduler.core.effects import Effects
+from zmqtasks.scheduler.core.model import Job, Source, Stray, Worker
+from zmqtasks.scheduler.core.records import Assigned
+from zmqtasks.scheduler.core.state import State
+from zmqtasks.scheduler.core.story import Entry
+from zmqtasks.states import ASSIGNED, DELAYED, READY
+from zmqtasks.wire import Done, Held, Run
+
+
+def adopt_again(state: State, worker: Worker, held: Held, now: Now, fx: Effects) -> bool:
+    """The worker was given up, but the job has not started elsewhere: it is the worker's again.
+
+    Or the scheduler was restarted, and the submitter was sooner back than the worker.
+    """
+    job = state.find(held.prefix, held.counter)
+    if job is None or job.state != READY or worker.credit <= 0:
+        return False
+    untouched = not (job.attempt or job.crashes or job.retries)
+    if job.attempt != held.attempt and not (untouched and held.attempt <= state.first_attempt):
+        return False
+    state.lines.remove(job)
+    if job.attempt != held.attempt:
+        job.attempt = held.attempt
+        state.record(fx, Assigned(worker.nonce, held.number, held.attempt, [(held.prefix, [held.counter])]))
+    if job.solo:  # its worker was not dead after all
+        job.solo = False
+        job.crashes -= 1
+        texts = state.evidence[job]
+        texts.pop()
+        if not texts:
+            del state.evidence[job]
+    job.worker, job.number, job.cost = worker, held.number, 0.0
+    worker.held[held.number] = job
+    worker.next = max(worker.next, held.number + 1)
+    worker.credit -= 1
+    state.moves.one(job, ASSIGNED)
+    state.story.tell(Entry(now.wall, held.prefix, held.counter, 1, ASSIGNED, f"adopted again from worker {worker}"))
+    state.count("adopted")
+    return True
+
+
+def adopt(state: State, source: Source, jobs: list[Job], now: Now, fx: Effects) -> list[Job]:
+    """Jobs were just accepted: where a worker holds a stray attempt at one, that is its current one.
+
+    Returns the jobs that nobody holds.
+    """
+    rest: list[Job] = []
+    workers: dict[Worker, Done] = {}
+    for job in jobs:
+        stray = state.strays.get((source.prefix, job.counter))
+        if stray is None:
+            rest.append(job)
+            continue
+        lifecycle.forget_stray(state, stray)
+        _take(state, job, stray, now, fx)
+        done = workers.setdefault(stray.worker, Done([], []))
+        if isinstance(stray.outcome, Run):
+            done.runs.append(stray.outcome)
+        elif stray.outcome is not None:
+            done.ends.append(stray.outcome)
+    for worker, done in workers.items():
+        worker.held = dict(sorted(worker.held.items()))
+        lifecycle.seat(state, worker)
+        if done.runs or done.ends:
+            outcomes.on_done(state, worker, done, now, fx)
+    return rest
+
+
+def _take(state: State, job: Job, stray: Stray, now: Now, fx: Effects) -> None:
+    worker, prefix = stray.worker, stray.key[0]
+    if job.state == DELAYED:
+        state.moves.one(job, READY)
+    state.moves.one(job, ASSIGNED)
+    job.worker, job.number, job.attempt, job.cost = worker, stray.number, stray.attempt, 0.0
+    worker.held[stray.number] = job
+    worker.credit -= 1
+    state.record(fx, Assigned(worker.nonce, stray.number, stray.attempt, [(prefix, [job.counter])]))
+    text = f"worker {worker} had it from before the scheduler's restart"
+    state.story.tell(Entry(now.wall, prefix, job.counter, 1, ASSIGNED, text))
+    state.count("adopted")

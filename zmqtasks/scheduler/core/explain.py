@@ -1,0 +1,226 @@
+"""Why a job is where it is, in sentences for people."""
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Final
+
+from zmqtasks import payload
+from zmqtasks.clock import Now
+from zmqtasks.scheduler.core import rows, unserved
+from zmqtasks.scheduler.core.model import Job, Line, Worker
+from zmqtasks.scheduler.core.payloads import size
+from zmqtasks.scheduler.core.state import State
+from zmqtasks.states import ABORTED, ASSIGNED, CANCELLED, DELAYED, FAILED, READY, RUNNING, SUCCEEDED, WAITING
+from zmqtasks.words import duration, plural
+
+LOOK: Final = 100_000  # outcomes among which that of a job is looked for, to say how long it is kept
+NAMES: Final = 5  # workers that are named
+FIRST_LINE: Final = 500  # characters of an error that are told
+
+
+def unknown(state: State, prefix: bytes, counter: int) -> list[str]:
+    """Why the scheduler knows no job of an id."""
+    stray = state.strays.get((prefix, counter))
+    if stray is not None:
+        return [
+            f"An earlier life of the scheduler gave this job to worker {stray.worker}, which still has it.",
+            "This life was not told of the job: submitted again with the same id, it goes on there.",
+        ]
+    if state.remembers(prefix, counter):
+        return ["This job is over and its outcome was dropped: it was kept as long as its result_ttl says."]
+    told = ["The scheduler knows no job of this id."]
+    if not state.durable:
+        told.append("It keeps jobs in memory only: those of before its last start are forgotten.")
+    return told
+
+
+def reasons(state: State, job: Job, now: Now) -> list[str]:
+    """Where the job is, why, and what it waits for."""
+    return _TELL[job.state](state, job, now) + _past(state, job)
+
+
+def _past(state: State, job: Job) -> list[str]:
+    """What happened to it before that still matters."""
+    if job.final:
+        return []
+    told = []
+    spec = job.submission.spec
+    if job in state.cancels:
+        told.append("Somebody asked to cancel it; its worker has not answered yet.")
+    if job.retries:
+        allowed = "1 retry is" if spec.retries == 1 else f"{spec.retries:,} retries are"
+        told.append(f"It failed {plural(job.retries, 'time')} before; {allowed} allowed.")
+    if job.crashes:
+        where = "a process" if job.crashes == 1 else f"{job.crashes:,} processes"
+        told.append(f"It was running in {where} that died; its crash budget is {spec.crash_budget}.")
+    told += [f"{text[:1].upper()}{text[1:]}." for text in state.evidence.get(job, ())]
+    return told
+
+
+# ------------------------------------------------------------------------------------------------ before the start
+
+
+def _waiting(state: State, job: Job, now: Now) -> list[str]:
+    return [f"Its turn has come; the {size(job.args):,} bytes of its arguments are being loaded from the journal."]
+
+
+def _delayed(state: State, job: Job, now: Now) -> list[str]:
+    when = rows.due(state, job, now)
+    left = f"for another {duration(max(0.0, when - now.wall))}" if when else "until its time has come"
+    spec = job.submission.spec
+    if spec.not_before > now.wall:
+        return [f"It is delayed {left}: it was submitted with a time before which it must not start."]
+    return [f"It is delayed {left}: its last attempt failed, and retry {job.retries} of {spec.retries} waits."]
+
+
+def _ready(state: State, job: Job, now: Now) -> list[str]:
+    line = state.lines.line_of(job.submission, solo=job.solo)
+    place = rows.front(state, job)
+    ahead = f"more than {rows.LOOK:,} jobs stand" if place is None else _ahead(place)
+    whose = "of the same submitter and task" if line.need.task else "of the same submitter"
+    told = [f"It is ready in queue {line.need.queue!r}; {ahead} before it in its line (jobs {whose})."]
+    told += _turns(line)
+    if line.solo:
+        told.append(
+            "A worker died that held it: it runs alone on a worker, one such job at a time, when that worker is empty."
+        )
+    if not line.profiles:
+        why = unserved.why(state, line)
+        return [*told, f"Nobody can run it now: {why}".rstrip("?.") + "."]
+    return told + _workers(line, now)
+
+
+def _ahead(place: int) -> str:
+    if place == 0:
+        return "no job stands"
+    return "1 job stands" if place == 1 else f"{place:,} jobs stand"
+
+
+def _turns(line: Line) -> list[str]:
+    """With whom the line takes turns."""
+    flows = max((len(p.ready.get(line.need.queue, ())) for p in line.profiles), default=1) - 1
+    queues = max((len(p.ready) for p in line.profiles), default=1) - 1
+    others = []
+    if flows > 0:
+        others.append(plural(flows, "other submitter"))
+    if queues > 0:
+        others.append(plural(queues, "other queue"))
+    return [f"Its line takes turns with those of {' and '.join(others)}."] if others else []
+
+
+def _workers(line: Line, now: Now) -> list[str]:
+    """Who could run a job of this line, and why not now."""
+    able = [worker for profile in line.profiles for worker in profile.workers]
+    told = [f"{plural(len(able), 'worker')} can run it: {_names(able)}."]
+    groups: dict[str, list[Worker]] = {}
+    for worker in able:
+        groups.setdefault(_obstacle(worker, line), []).append(worker)
+    for why, workers in groups.items():
+        if not why:
+            told.append(f"{_names(workers)} can take it now: it goes out as soon as its turn comes.")
+        elif len(groups) == 1:
+            told.append(f"Not now: {why}.")
+        else:
+            told.append(f"Not now on {_names(workers)}: {why}.")
+    return told
+
+
+def _obstacle(worker: Worker, line: Line) -> str:
+    """Why a worker cannot take a job of this line now; empty: it can."""
+    if worker.route is None:
+        return "its connection broke, and it is not back yet"
+    if worker.draining:
+        return "it is shutting down and takes no new jobs"
+    if worker.quarantine is not None and worker.quarantine is not line:
+        return "it runs jobs alone that were held by a worker that died"
+    if len(worker.held) + len(worker.strays) >= worker.slots:
+        return "all slots are taken"
+    if worker.credit <= 0:
+        return "it holds as many jobs as it may"
+    return ""
+
+
+def _names(workers: list[Worker]) -> str:
+    names = [worker.name for worker in islice(workers, NAMES)]
+    more = len(workers) - len(names)
+    return ", ".join(names) + (f" and {more:,} more" if more else "")
+
+
+# ------------------------------------------------------------------------------------------------ at a worker, over
+
+
+def _leased(state: State, job: Job, now: Now) -> list[str]:
+    worker = job.worker
+    if worker is None:  # it cannot be; a question must not be what finds that out
+        return []
+    prefix = job.submission.source.prefix
+    since = state.story.latest({prefix: [job.counter]}, ASSIGNED).get((prefix, job.counter))
+    long = "" if since is None else f" for {duration(max(0.0, now.wall - since))}"
+    if job.state == RUNNING:
+        told = [f"It runs on worker {worker}, which has had it{long}." if long else f"It runs on worker {worker}."]
+    else:
+        before = sum(1 for number in worker.held if number < job.number)
+        others = f"{plural(before, 'job')} {'is' if before == 1 else 'are'}"
+        told = [
+            f"Worker {worker} has had it{long} and has not said yet that it runs.",
+            f"Of what this worker got before, {others} not over; it has {plural(worker.slots, 'slot')}.",
+        ]
+    if worker.route is None:
+        left = worker.heard + state.settings.lease - now.mono
+        told.append(
+            f"The connection of that worker broke: if it is not back in {duration(max(0.0, left))}, "
+            "the job runs again elsewhere."
+        )
+    elif job.number in worker.asked:
+        told.append("The scheduler has asked for it back, for a worker that has nothing to do.")
+    return told
+
+
+def _over(state: State, job: Job, now: Now) -> list[str]:
+    told = [f"{_END[job.state]}{_failure(state, job)}."]
+    told += _kept(state, job, now)
+    if job.out:
+        told.append("Its outcome is on the way to a submitter that has not said yet that it arrived.")
+    return told
+
+
+def _failure(state: State, job: Job) -> str:
+    """The first line of what it failed with."""
+    if job.state == SUCCEEDED:
+        return f", with a result of {plural(size(job.outcome), 'byte')}"
+    data = job.outcome if isinstance(job.outcome, bytes) else job.outcome and state.payloads.at_hand(job.outcome)
+    if not data:
+        return ""
+    failure = payload.read_failure(data)
+    first_line = failure.text.partition("\n")[0][:FIRST_LINE]
+    return f": {failure.type_name}: {first_line}".rstrip(": .")
+
+
+def _kept(state: State, job: Job, now: Now) -> list[str]:
+    ttl = job.submission.spec.result_ttl
+    if ttl < 0:
+        ttl = state.settings.result_ttl
+        recent = islice(reversed(state.finished), LOOK)
+        expiry = next((when for when, other in recent if other is job), None)
+    else:
+        expiry = state.expiries.when(job, LOOK)
+    if expiry is None:
+        return []
+    ago, left = max(0.0, ttl - (expiry - now.mono)), max(0.0, expiry - now.mono)
+    return [f"That was {duration(ago)} ago; its outcome is kept for another {duration(left)}, if there is room."]
+
+
+_END: Final = {
+    SUCCEEDED: "It succeeded",
+    FAILED: "It failed",
+    CANCELLED: "It was cancelled",
+    ABORTED: "The system ended it",
+}
+_TELL: Final[dict[int, Callable[[State, Job, Now], list[str]]]] = {
+    WAITING: _waiting,
+    DELAYED: _delayed,
+    READY: _ready,
+    ASSIGNED: _leased,
+    RUNNING: _leased,
+    **dict.fromkeys(_END, _over),
+}

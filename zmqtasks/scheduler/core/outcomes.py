@@ -1,0 +1,108 @@
+"""What jobs came to: taken from the current attempt only; late and repeated outcomes are counted and acknowledged."""
+
+from zmqtasks import payload
+from zmqtasks.clock import Now
+from zmqtasks.scheduler.core import lifecycle, strays
+from zmqtasks.scheduler.core.effects import Effects
+from zmqtasks.scheduler.core.model import Job, Payload, Ref, Worker
+from zmqtasks.scheduler.core.records import Succeeded
+from zmqtasks.scheduler.core.state import State
+from zmqtasks.states import CANCELLED, FAILED, RUNNING, SUCCEEDED
+from zmqtasks.wire import CANCELLED as END_CANCELLED
+from zmqtasks.wire import CRASHED, LOST, RETRYABLE, Done, End, Run
+
+
+def on_done(state: State, worker: Worker, message: Done, now: Now, fx: Effects) -> None:
+    """Outcomes: taken from the current attempt only; late and repeated ones are counted and acknowledged."""
+    numbers: list[int] = []
+    for run in message.runs:
+        numbers.extend(range(run.first, run.first + len(run.results)))
+        _succeeded(state, worker, run, now, fx)
+    for end in message.ends:
+        numbers.append(end.number)
+        job = worker.held.get(end.number)
+        if job is None:
+            _stale(state, worker, end.number, end, fx)
+        else:
+            worker.done += 1
+            _ended(state, worker, job, end, now, fx)
+    worker.moved = now.mono
+    lifecycle.seat(state, worker)
+    if worker.strays:  # nobody has taken these yet: the worker keeps them
+        numbers = [number for number in numbers if number not in worker.strays]
+    if numbers:
+        state.acks.setdefault(worker, ([], now.mono))[0].extend(numbers)
+
+
+def _succeeded(state: State, worker: Worker, run: Run, now: Now, fx: Effects) -> None:
+    held = worker.held
+    jobs: list[Job] = []
+    outcomes: list[Payload] = []
+    load = 0.0
+    number = run.first
+    share = run.total / max(1, len(run.results))
+    keep = state.payloads.keep
+    spill = state.payloads.spill
+    for result in run.results:
+        job = held.pop(number, None)
+        number += 1
+        if job is None:
+            _stale(state, worker, number - 1, Run(number - 1, [result], share, run.longest), fx)
+            continue
+        load += job.cost
+        if job.state == RUNNING:
+            worker.running -= 1
+        job.worker = None
+        jobs.append(job)
+        outcomes.append(result if len(result) <= spill else keep(result, fx))
+    if not jobs:
+        return
+    worker.asked.difference_update(range(run.first, number))
+    worker.credit += len(jobs)
+    worker.load = worker.load - load if held else 0.0
+    worker.done += len(jobs)
+    state.moves.many(jobs, SUCCEEDED)
+    jobs[0].submission.target.measured(len(run.results), run.total, run.longest)
+    _record_success(state, jobs, outcomes, now, fx)
+    lifecycle.settle(state, jobs, outcomes, now, fx)
+    state.count("succeeded", len(jobs))
+
+
+def _stale(state: State, worker: Worker, number: int, outcome: Run | End, fx: Effects) -> None:
+    """An outcome of what the worker does not hold, to our knowledge: late, repeated, or of an unknown job."""
+    if number in worker.strays:
+        strays.on_outcome(state, worker.strays[number], outcome, fx)
+    else:
+        state.count("stale_results")
+
+
+def _record_success(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx: Effects) -> None:
+    """One record and one line of the story per prefix."""
+    start = 0
+    for index in range(1, len(jobs) + 1):
+        prefix = jobs[start].submission.source.prefix
+        if index < len(jobs) and jobs[index].submission.source.prefix == prefix:
+            continue
+        told = [o.number if isinstance(o, Ref) else o for o in outcomes[start:index]]
+        counters = [job.counter for job in jobs[start:index]]
+        state.record(fx, Succeeded(prefix, counters, told))
+        state.story.tell_run(now.wall, prefix, counters, SUCCEEDED, "its result came")
+        start = index
+
+
+def _ended(state: State, worker: Worker, job: Job, end: End, now: Now, fx: Effects) -> None:
+    if end.took and end.kind not in (CRASHED, LOST):
+        job.submission.target.measured(1, end.took, end.took)
+    if end.kind == END_CANCELLED:
+        lifecycle.end(state, job, CANCELLED, end.payload, now, fx)
+    elif end.kind == RETRYABLE:
+        lifecycle.retry(state, job, end.payload, now, fx)
+    elif end.kind == CRASHED:
+        job.attempt = 0
+        lifecycle.crash(state, job, payload.read_failure(end.payload).text, now, fx)
+    elif end.kind == LOST:
+        job.attempt = 0
+        lifecycle.requeue(state, job, f"its outcome was lost with a child of worker {worker}", now, fx)
+    else:
+        lifecycle.end(state, job, FAILED, end.payload, now, fx)
+        state.count("failed")

@@ -1,0 +1,44 @@
+"""How far running jobs have come, by their own account: the newest of each, passed on to those who wait for them."""
+
+from zmqtasks.clock import Now
+from zmqtasks.config import MAX_PROGRESS
+from zmqtasks.scheduler.core.effects import Effects, Send
+from zmqtasks.scheduler.core.model import Job, Submitter, Worker
+from zmqtasks.scheduler.core.state import State
+from zmqtasks.wire import Progress, Progressed
+
+
+def on_progress(state: State, worker: Worker, message: Progress, now: Now, fx: Effects) -> None:
+    """Take in what a worker's jobs tell; what is too long, or of a job that is not its, is dropped."""
+    for number, value in zip(message.numbers, message.values, strict=False):
+        job = worker.held.get(number)
+        if job is None or len(value) > MAX_PROGRESS:
+            state.count("stale_progress")
+            continue
+        state.progress[job] = value
+        owner = job.submission.source.owner
+        for submitter in (*([owner] if owner else ()), *state.watchers.get(job, ())):
+            tell(state, submitter, job)
+
+
+def tell(state: State, submitter: Submitter, job: Job) -> None:
+    """Pass the newest on, if the submitter is there."""
+    if submitter.route is not None:
+        state.told.setdefault(submitter, {})[job] = None
+
+
+def flush(state: State, fx: Effects) -> None:
+    """One message per submitter and prefix; what is over meanwhile is no news."""
+    for submitter, jobs in state.told.items():
+        messages: dict[bytes, Progressed] = {}
+        for job in jobs:
+            value = state.progress.get(job)
+            if value is None:
+                continue
+            prefix = job.submission.source.prefix
+            message = messages.setdefault(prefix, Progressed(prefix, [], []))
+            message.counters.append(job.counter)
+            message.values.append(value)
+        if submitter.route is not None:
+            fx.sends.extend(Send(submitter.route, message) for message in messages.values())
+    state.told.clear()

@@ -1,0 +1,235 @@
+"""What jobs print: whole lines in the worker's log, each with the job that wrote it.
+
+A child's `sys.stdout` and `sys.stderr` are `JobStream`s. A line begins with ``[JOB-ID TASK] `` where a job runs in the
+thread that writes; an unfinished one is ended with the job. What code below Python writes goes past this.
+Writing never fails: a full disk or a reader that has gone costs lines, which are counted, and no job.
+"""
+
+import fcntl
+import io
+import os
+import select
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final, cast
+
+MAX_LINE: Final = 10_000  # characters; what is beyond is counted
+ATOMIC: Final = 4096  # bytes that a pipe takes as a whole, so that lines of several processes do not mix
+_HIGH: Final = 64  # jobs that close descriptors close low ones
+_PATIENCE: Final = 1.0  # seconds for the reader of a pipe that does not block
+
+Whose = Callable[[], tuple[int, str]]  # the slot that the calling thread belongs to, -1: none; how its lines begin
+
+
+class Sink:
+    """Where the lines go: a descriptor of our own, or a file that is opened anew after its rotation.
+
+    Args:
+        fd: is duplicated, so that a job which closes it, or puts another file in its place, does no harm.
+        path: of a log file, instead.
+    """
+
+    def __init__(self, fd: int, path: str = "") -> None:
+        self._path = path
+        self._given = fd
+        self._fd = -1
+        self._inode = (0, 0)
+        self._lost = 0
+        self._why = ""
+        self._lock = threading.RLock()
+
+    def after_fork(self) -> None:
+        """In a process that a job has forked: whoever held the lock is not there."""
+        self._lock = threading.RLock()
+
+    def write(self, data: bytes) -> None:
+        """Write whole lines; what cannot be written is counted, and told as soon as something can."""
+        with self._lock:
+            try:
+                self._open()
+                if self._lost:
+                    self._all(f"{self._lost} lines of output could not be written: {self._why}\n".encode())
+                    self._lost = 0
+                self._all(data)
+            except OSError as error:
+                self._lost += data.count(b"\n")
+                self._why = error.strerror or str(error)
+
+    def _open(self) -> None:
+        if not self._path:
+            if self._fd < 0:
+                self._fd = fcntl.fcntl(self._given, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+            return
+        try:
+            found = os.stat(self._path)
+            inode = found.st_dev, found.st_ino
+        except FileNotFoundError:
+            inode = 0, 0
+        if self._fd < 0 or inode != self._inode:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            found = os.fstat(self._fd)
+            self._inode = found.st_dev, found.st_ino
+
+    def _all(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._fd, view) :]
+            except BlockingIOError:
+                if not select.select([], [self._fd], [], _PATIENCE)[1]:
+                    raise
+
+
+@dataclass(slots=True)
+class _Line:
+    """What a slot has written since its last line break."""
+
+    start: str = ""
+    text: str = ""
+    more: int = 0  # characters beyond MAX_LINE
+
+
+class Output:
+    """Makes lines of what the threads of a child write.
+
+    Attributes:
+        stdout, stderr: what to put in their place.
+    """
+
+    def __init__(self, sink: Sink, whose: Whose) -> None:
+        self._sink = sink
+        self._whose = whose
+        self._lock = threading.RLock()  # a finaliser may print while something is printed
+        self._open: dict[int, _Line] = {}
+        self.stdout = JobStream(self, "<stdout>")
+        self.stderr = JobStream(self, "<stderr>")
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
+        self._open = {}  # the parent ends these lines
+        self._sink.after_fork()
+
+    def write(self, text: str) -> None:
+        """Add to the line of the slot that the calling thread belongs to."""
+        slot, start = self._whose()
+        *whole, rest = text.split("\n")
+        out: list[str] = []
+        with self._lock:
+            line = self._open.get(slot)
+            if line is None:
+                line = self._open[slot] = _Line(start)
+            elif line.start != start:
+                out += _ended(line) if line.text else ()
+                line = self._open[slot] = _Line(start)
+            for part in whole:
+                _add(line, part)
+                out += _ended(line)
+                line.text, line.more = "", 0
+            if rest:
+                _add(line, rest)
+            elif not line.text:
+                del self._open[slot]
+            if out:
+                self._put(out)
+
+    def finish(self, slot: int) -> None:
+        """End the line that a slot has begun, if it has. A look costs next to nothing where nothing was printed."""
+        if slot in self._open:
+            with self._lock:
+                line = self._open.pop(slot, None)
+                if line is not None and line.text:
+                    self._put(_ended(line))
+
+    def _put(self, lines: Iterable[str]) -> None:
+        """Write them, as many at a time as a pipe takes whole."""
+        batch = bytearray()
+        for line in lines:
+            data = line.encode("utf-8", "backslashreplace")
+            if batch and len(batch) + len(data) > ATOMIC:
+                self._sink.write(bytes(batch))
+                batch.clear()
+            batch += data
+        if batch:
+            self._sink.write(bytes(batch))
+
+
+def _add(line: _Line, part: str) -> None:
+    if "\r" in part:  # a progress bar draws over itself: the last picture is the line
+        part = part.rstrip("\r")
+        head, back, tail = part.rpartition("\r")
+        if back:
+            line.text, line.more, part = "", 0, tail
+    room = MAX_LINE - len(line.text)
+    if len(part) > room:
+        line.more += len(part) - room
+        part = part[:room]
+    line.text += part
+
+
+def _ended(line: _Line) -> list[str]:
+    more = f" … {line.more} more characters" if line.more else ""
+    return [f"{line.start}{line.text}{more}\n"]
+
+
+class JobStream(io.TextIOBase):
+    """A `sys.stdout` or `sys.stderr` of jobs. It cannot be closed, and writing to it does not fail."""
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+    newlines = None
+    line_buffering = True
+    mode = "w"
+
+    def __init__(self, output: Output, name: str) -> None:
+        super().__init__()
+        self._output = output
+        self.name = name
+        self.buffer = cast("BinaryIO", _Bytes(self))
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            message = f"write() argument must be str, not {type(text).__name__}"  # type: ignore[unreachable]
+            raise TypeError(message)
+        if text:
+            self._output.write(text)
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        """For what is started with it: its output goes past the lines."""
+        return 2
+
+    def close(self) -> None:
+        """Nothing: the next job prints, too."""
+
+    def reconfigure(self, **_settings: Any) -> None:
+        """Nothing: lines it is, in UTF-8."""
+
+
+class _Bytes(io.RawIOBase):
+    """The `buffer` of a JobStream."""
+
+    def __init__(self, stream: JobStream) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def write(self, data: Any) -> int:
+        raw = bytes(data)
+        self._stream.write(raw.decode("utf-8", "backslashreplace"))
+        return len(raw)
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def close(self) -> None:
+        """Nothing, as above."""
