@@ -2,15 +2,20 @@
 
 from dataclasses import dataclass
 
-from tests.sim.laws import Broken, Laws
-from tests.sim.load import KINDS, MILD, draw
-from tests.sim.nodes import Network, Scheduler, SubmitterNode, WorkerNode
+from tests.sim.faults import Faults
+from tests.sim.laws import Broken, JobKey, Laws
+from tests.sim.load import KINDS, MILD, draw, draw_call, draw_spec
+from tests.sim.nodes import Network
+from tests.sim.operator import OperatorNode
+from tests.sim.scheduler import Scheduler
+from tests.sim.submitter import SubmitterNode
+from tests.sim.worker import WorkerNode
 from tests.sim.world import World
 from zmqtasks.config import SchedulerSettings
 from zmqtasks.submitter.ledger import Call
 from zmqtasks.wire import Spec
 
-MAX_STEPS = 60_000  # of one history; beyond it something spins
+MAX_STEPS = 80_000  # of one history; beyond it something spins
 LIVENESS = 400.0  # seconds of virtual time in which everything must end after the healing
 SPILL = 64
 
@@ -35,28 +40,43 @@ class History:
         random = self.world.random
         self.laws = Laws()
         self.settings = SchedulerSettings(
-            spill=SPILL,
+            spill=random.choice((SPILL, 1_000_000)),
             ack_delay=random.choice((0.0, 0.02)),
             accept_delay=random.choice((0.0, 0.001)),
             results_window=random.choice((3, 50)),
             results_window_bytes=100_000,
+            large_window_bytes=100_000,
             max_functions=2,
+            max_results=random.choice((20, 200_000)),
+            max_tombstones=random.choice((20, 200_000)),
+            adoption=random.choice((20.0, 600.0)),
         )
+        # Of some histories all faults are of one kind, so that it can be told exactly what must come of them.
+        self.theme = random.choice(("lonely", "calm restart", *["mixed"] * 8))
         self.scheduler = Scheduler(self.world, self.laws, self.settings)
         self.network = Network(self.world, self.scheduler, random.choice((0.0, 0.02, 0.3)))
-        self.lonely = random.random() < 0.2  # one worker and partitions only: it is given up and comes back
-        self.workers = [self._worker(i) for i in range(1 if self.lonely else random.randint(1, 4))]
+        self.workers: list[WorkerNode] = []
+        for _ in range(1 if self.theme == "lonely" else random.randint(1, 4)):
+            self.new_worker()
         self.submitters = [
             SubmitterNode(self.world, self.network, self.laws, f"s{i}") for i in range(random.randint(1, 3))
         ]
+        self.operator = OperatorNode(self.world, self.network, "operator")
         self.jobs = 0
-        self.kinds = random.choice((KINDS, KINDS, MILD))
-        self.faults = 0.3 if self.lonely else random.choice((0.0, 0.5, 2.0))  # per second
+        self.given = 0
+        self.kinds = random.choice((KINDS, KINDS, MILD)) if self.theme != "calm restart" else ("ok",)
+        self.large = random.choice((0.0, 0.0, 0.1))
+        self.rate = {"lonely": 0.3, "calm restart": 0.0}.get(self.theme, random.choice((0.0, 0.5, 2.0)))  # of faults
+        self.restarts = self.theme == "mixed" and random.random() < 0.3
+        self.faults = Faults(self, lonely=self.theme == "lonely", restarts=self.restarts)
         self.calm_at = random.uniform(2.0, 15.0)
-        self.network.flaps = 0.3 if self.faults else 0.0
+        self.network.flaps = 0.3 if self.rate else 0.0
+        self.counters: dict[str, int] = {}
 
-    def _worker(self, index: int) -> WorkerNode:
-        return WorkerNode(self.world, self.network, self.laws, f"w{index}", self.world.random.choice((1, 2, 4)))
+    def new_worker(self) -> None:
+        """One more worker joins."""
+        name, slots = f"w{len(self.workers)}", self.world.random.choice((1, 2, 4))
+        self.workers.append(WorkerNode(self.world, self.network, self.laws, name, slots))
 
     def run(self) -> Outcome:
         """Raises Broken, or an AssertionError of a core's own check."""
@@ -64,22 +84,27 @@ class History:
         for submitter in self.submitters:
             for _ in range(random.randint(1, 4)):
                 self.world.after(random.uniform(0, self.calm_at), self._batch, submitter)
-        if self.faults:
-            self.world.after(random.expovariate(self.faults), self._fault)
-        self._until(self.calm_at, None)
+        for _ in range(random.randint(0, 3)):
+            self.world.after(random.uniform(0, self.calm_at + 5), self._question)
+        if self.rate:
+            self.world.after(random.expovariate(self.rate), self._fault)
+        if self.theme == "calm restart":
+            self.world.after(self.calm_at, self._calm_restart)
+        self._until(self.calm_at + 0.001, over=False)
         self._heal()
-        end = self.world.time + LIVENESS
-        self._until(end, self._all_over)
+        self._until(self.world.time + LIVENESS, over=True)
         self._settle()
+        self._count()
         survivors = {(s.name, key) for s in self.submitters if s.alive for key in s.wanted}
         expected = {key for s in self.submitters for key in s.wanted}
         self.laws.finale(expected, survivors)
         self._at_rest()
-        return Outcome(self.seed, self.jobs, self.world.steps, self.world.time, self.scheduler.core.state.counters)
+        return Outcome(self.seed, self.jobs, self.world.steps, self.world.time, self.counters)
 
-    def _until(self, time: float, over: object) -> None:
+    def _until(self, time: float, *, over: bool) -> None:
+        """Let time pass; `over`: until all jobs are over."""
         while self.world.time < time:
-            if callable(over) and self.world.steps % 50 == 0 and over():
+            if over and self.world.steps % 50 == 0 and self._all_over():
                 return
             if not self.world.step():
                 return
@@ -87,20 +112,31 @@ class History:
                 raise Broken("liveness", f"{MAX_STEPS} steps and no end: something spins")
 
     def _settle(self) -> None:
-        """Let acknowledgements and the last heartbeats arrive."""
-        self._until(self.world.time + 12.0, None)
+        """Let acknowledgements, the last heartbeats and strays that nobody wants come to their end."""
+        patience = self.settings.adoption if self.scheduler.core.state.strays else 0.0
+        self._until(self.world.time + 12.0 + patience, over=False)
+
+    # ------------------------------------------------------------------------------------------ what people do
 
     def _batch(self, submitter: SubmitterNode) -> None:
         random = self.world.random
         if not submitter.alive:
             return
         count = random.choice((1, 2, 5, 20))
-        retries, budget = random.choice((0, 1, 2)), random.choice((0, 1, 3))
-        spec = Spec(retries=retries, backoff=random.choice((0.0, 0.3)), crash_budget=budget)
-        plans = [draw(random, self.kinds, self.jobs + i, retries, budget, SPILL) for i in range(count)]
+        spec = draw_spec(random, self.world.now().wall) if self.theme != "calm restart" else Spec()
+        if random.random() < 0.05 and self.theme == "mixed":
+            spec, call = Spec(fail_unknown=True), Call("nobody knows it", None, "msgpack", Spec(fail_unknown=True))
+        else:
+            call = draw_call(random, spec)
+        plans = [draw(random, self.kinds, self.jobs + i, spec, SPILL, self.large) for i in range(count)]
         first = submitter.counter
-        submitter.submit(Call("task", None, "msgpack", spec), plans)
         self.jobs += count
+        short = spec.result_ttl >= 0
+        if short:
+            self.laws.short_lived.update((submitter.prefix, first + i) for i in range(count))
+        submitter.submit(call, plans, may_vanish=short or self.settings.max_results < 100)
+        if self.theme == "calm restart":
+            return
         other = random.choice(self.submitters)
         if other is not submitter and random.random() < 0.3:
             self.world.after(random.expovariate(1.0), self._ask, other, (submitter.prefix, first))
@@ -108,74 +144,48 @@ class History:
             force = random.random() < 0.5
             for counter in range(first, first + count, 2):
                 self.world.after(random.expovariate(2.0), submitter.cancel, counter, force)
+        if random.random() < 0.3 and self.settings.max_tombstones > 100:  # otherwise a repeat may be taken as new
+            self._given(submitter, other)
 
-    def _ask(self, submitter: SubmitterNode, key: tuple[bytes, int]) -> None:
+    def _given(self, submitter: SubmitterNode, other: SubmitterNode) -> None:
+        """A job with an id of the user's, submitted by two sessions, sometimes with different content."""
+        random = self.world.random
+        self.given += 1
+        key: JobKey = (b"given %d" % self.given).ljust(12, b"-"), 0
+        spec = Spec()
+        call = Call("task", None, "msgpack", spec)
+        plan = draw(random, self.kinds, 100_000 + self.given, spec, SPILL, self.large)
+        submitter.submit_given(key, call, plan)
+        if other is submitter or not other.alive:
+            return
+        if self.restarts or random.random() < 0.5:
+            other.repeat_given(key, call)
+        else:  # whichever comes first is accepted, and nothing may come of the other: here the first is known
+            self.world.after(30.0, self._conflict, submitter, other, key, call)
+
+    def _conflict(self, submitter: SubmitterNode, other: SubmitterNode, key: JobKey, call: Call) -> None:
+        if other.alive and self.laws.lives.get(key) and self.laws.lives[key].submitted:
+            other.submit_given(key, call, draw(self.world.random, ("ok",), 200_000, call.spec, SPILL, 0.0))
+
+    def _ask(self, submitter: SubmitterNode, key: JobKey) -> None:
         if submitter.alive:
             submitter.ask(key)
 
-    # ------------------------------------------------------------------------------------------ what goes wrong
+    def _question(self) -> None:
+        self.operator.ask((self.world.random.choice(self.submitters).prefix, 0))
 
     def _fault(self) -> None:
-        random = self.world.random
-        if self.world.time >= self.calm_at:
-            return
-        if self.lonely:
-            self._partition()
-        else:
-            random.choice((self._break, self._break, self._partition, self._kill_worker, self._kill_child,
-                           self._kill_child, self._kill_submitter))()  # fmt: skip
-        self.world.after(random.expovariate(self.faults), self._fault)
+        if self.world.time < self.calm_at:
+            self.faults.one()
+            self.world.after(self.world.random.expovariate(self.rate), self._fault)
 
-    def _some_link(self) -> tuple[object, object] | None:
-        alive = [(link, node) for link, node in self.network.links.items() if node.alive]
-        return self.world.random.choice(alive) if alive else None
-
-    def _break(self) -> None:
-        found = self._some_link()
-        if found:
-            self.network.cut(*found)
-
-    def _partition(self) -> None:
-        """Nothing passes, one way or both; after 4 s without a sign both ends give the connection up."""
-        found = self._some_link()
-        if not found:
-            return
-        link, node = found
-        random = self.world.random
-        up, down = random.choice(((True, True), (True, False), (False, True)))
-        link.stall(up=up, down=down)
-        self.network.isolated.add(node.name)
-        length = random.uniform(4.5 if self.lonely else 0.2, 9.0)
-        if length > 4.0:
-            self.world.after(4.0, self.network.cut, link, node)
-        self.world.after(length, self._rejoin, link, node)
-
-    def _rejoin(self, link: object, node: object) -> None:
-        self.network.isolated.discard(node.name)
-        link.resume()
-
-    def _kill_worker(self) -> None:
-        random = self.world.random
-        alive = [w for w in self.workers if w.alive]
-        if alive:
-            victim = random.choice(alive)
-            victim.die()
-            self.world.after(random.uniform(0.1, 3.0), self._new_worker)
-
-    def _new_worker(self) -> None:
-        self.workers.append(self._worker(len(self.workers)))
-
-    def _kill_child(self) -> None:
-        random = self.world.random
-        children = [(w, c) for w in self.workers if w.alive for c in w.children if c.alive]
-        if children:
-            worker, child = random.choice(children)
-            worker.child_dies(child, "killed by SIGKILL")
-
-    def _kill_submitter(self) -> None:
-        alive = [s for s in self.submitters if s.alive]
-        if len(alive) > 1:
-            self.world.random.choice(alive).die()
+    def _calm_restart(self) -> None:
+        """The only fault: the scheduler is restarted, and all workers are back before the first submitter is."""
+        for worker in self.workers:
+            self.laws.once |= self.laws.begun_on(worker.nonce, worker.core.work.held_numbers())
+        self.faults.restart_scheduler()
+        for submitter in self.submitters:
+            submitter.held_back = self.world.time + 15.0
 
     # ------------------------------------------------------------------------------------------ the end
 
@@ -184,28 +194,43 @@ class History:
         for link in list(self.network.links):
             link.resume()
         self.network.isolated.clear()
-        if not any(w.alive for w in self.workers):
-            self._new_worker()
+        for node in (*self.workers, *self.submitters, self.scheduler):
+            if node.stopped:
+                node.go_on()
+        for worker in self.workers:
+            for child in worker.children:
+                child.until = 0.0
+                child.ask()
+        if not any(w.alive and not w.core.draining for w in self.workers):
+            self.new_worker()
 
     def _all_over(self) -> bool:
         state = self.scheduler.core.state
-        return state.open == 0 and all(s.core.open == 0 for s in self.submitters if s.alive)
+        idle = state.open == 0 and all(s.core.open == 0 for s in self.submitters if s.alive)
+        return idle and self.scheduler.up and self.world.time > self.calm_at + 10.0
+
+    def _count(self) -> None:
+        self.counters = dict(self.scheduler.core.state.counters)
+        self.counters["restarts"] = self.laws.restarts
 
     def _at_rest(self) -> None:
         """Nothing is held anywhere any more."""
         state = self.scheduler.core.state
         for worker in state.workers.values():
-            if worker.held or worker.credit != worker.offered:
+            if worker.held or worker.strays or worker.credit != worker.offered:
                 raise Broken(
                     "credit", f"{worker} rests with {worker.credit} of {worker.offered}, holding {worker.held}"
                 )
         for node in self.workers:
             if node.alive and not node.core.work.empty:
                 raise Broken("rest", f"{node.name} still holds {sorted(node.core.work.held_numbers())}")
+        if state.counters.get("malformed_messages"):
+            raise Broken("malformed", "a message of ours was refused")
         if len(self.scheduler.gate):
             raise Broken("rest", "the gate still holds messages")
-        if state.evidence or state.cancels or state.waiting:
-            raise Broken("rest", f"left behind: {state.evidence} {state.cancels} {state.waiting}")
+        left = (state.evidence, state.cancels, state.waiting, state.progress, state.strays, state.watchers)
+        if any(left):
+            raise Broken("rest", f"left behind: {left}")
 
 
 def run(seed: int) -> Outcome:

@@ -1,12 +1,18 @@
-"""The jobs of a history: what each does when it runs."""
+"""The jobs of a history: what each does when it runs, and what they have in common."""
 
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import msgspec
 
+from zmqtasks.payload import function_digest
+from zmqtasks.submitter.ledger import Call
+from zmqtasks.wire import Function, Spec
+
 KINDS = ("ok", "ok", "ok", "ok", "ok", "fail", "error", "crash")
 MILD = ("ok", "fail", "error")
+LARGE = 66_000  # bytes: over the bulk connection
 
 
 @dataclass(slots=True, frozen=True)
@@ -40,10 +46,36 @@ def decode(data: bytes) -> Plan:
     return _decoder.decode(data)[0]
 
 
-def draw(random: Random, kinds: tuple[str, ...], serial: int, retries: int, crash_budget: int, spill: int) -> Plan:
-    """A random plan."""
+def draw(random: Random, kinds: tuple[str, ...], serial: int, spec: Spec, spill: int, large: float) -> Plan:
+    """A random plan. `large`: how often its argument and result are."""
     kind = random.choice(kinds)
     times = random.choice((1, 1, 2, 5)) if kind in ("fail", "crash") else 0
     seconds = random.choice((1e-5, 1e-5, 1e-3, 0.05, 1.0, 4.0))
     size = spill + 10 if random.random() < 0.1 else random.choice((0, 10))
-    return Plan(serial, kind, times, seconds, size, retries, crash_budget)
+    if random.random() < large:
+        size = LARGE
+    return Plan(serial, kind, times, seconds, size, spec.retries, spec.crash_budget)
+
+
+def draw_spec(random: Random, wall: float) -> Spec:
+    """What the jobs of a batch have in common."""
+    return Spec(
+        retries=random.choice((0, 1, 2)),
+        backoff=random.choice((0.0, 0.3)),
+        crash_budget=random.choice((0, 1, 3)),
+        jitter=random.random() < 0.3,
+        result_ttl=random.choice((-1.0, -1.0, -1.0, 2.0, 50.0)),
+        not_before=wall + random.uniform(0, 5) if random.random() < 0.15 else 0.0,
+    )
+
+
+def draw_call(random: Random, spec: Spec) -> Call:
+    """A registered task, or a shipped function, which may be large."""
+    if random.random() < 0.75:
+        return Call("task", None, "msgpack", spec)
+    blob = b"code %d" % random.randrange(4)
+    if random.random() < 0.2:
+        blob += b"z" * LARGE
+    fields: dict[str, Any] = {name: getattr(spec, name) for name in spec.__struct_fields__}
+    shipped = Spec(**{**fields, "python": "3.11"})
+    return Call("function", Function(function_digest(blob), "function", blob), "cloudpickle", shipped)

@@ -44,6 +44,7 @@ class WorkerCore:
     """One worker's life.
 
     Attributes:
+        draining: it takes no new jobs.
         drained: the drain is over: nothing is held and the scheduler was told, or there is none.
         epoch: of the scheduler that welcomed us last; 0: none has.
     """
@@ -66,7 +67,7 @@ class WorkerCore:
         self._seeking = False
         self._reclaiming = False
         self._killed: set[int] = set()
-        self._draining = False
+        self.draining = False
         self._drain_told = False
         self._abandoning = False
         self._verbs: Final[dict[type, Callable[[Any, Now, Effects], None]]] = {
@@ -179,7 +180,7 @@ class WorkerCore:
 
     def _on_assign(self, message: wire.Assign, now: Now, fx: Effects) -> None:
         self.work.add(message)
-        if self._draining:
+        if self.draining:
             fx.reclaim |= self.work.retract_all()
 
     def _on_done_ack(self, message: wire.DoneAck, now: Now, fx: Effects) -> None:
@@ -223,8 +224,19 @@ class WorkerCore:
         work = self.work
         work.progress.update((number, value) for number, value in items if work.ledger.state(number) == PUSHED)
 
-    def on_child_exit(self, child: int, claim: int, number: int, evidence: str, now: Now, fx: Effects) -> None:
-        """A child is dead and its reports are read to the end.
+    def on_child_exit(
+        self,
+        child: int,
+        claim: int,
+        number: int,
+        evidence: str,
+        now: Now,
+        fx: Effects,
+        *,
+        ours: bool = False,
+        company: bool = False,
+    ) -> None:
+        """A child is dead and its reports are read to the end; where it had several slots, this comes for each.
 
         Args:
             child: its slot; the next child of that slot has begun with an empty cell.
@@ -233,11 +245,13 @@ class WorkerCore:
             evidence: how it died, for people: "killed by SIGKILL (child 17, pid 4711)".
             now: the time.
             fx: what follows.
+            ours: it was killed for the sake of another slot's job.
+            company: jobs of other slots ran in it when it died.
         """
-        ours = child in self._killed
+        ours = ours or child in self._killed
         self._killed.discard(child)
         if claim:
-            self.work.on_child_exit(claim, number, evidence, ours=ours)
+            self.work.on_child_exit(claim, number, evidence, ours=ours, company=company)
         else:  # it may have died between taking a claim and writing that into its cell
             self._orphans_at = now.mono + ORPHAN_AFTER
             self._orphans_upto = self.work.last_claim
@@ -293,9 +307,9 @@ class WorkerCore:
 
     def drain(self, now: Now, fx: Effects) -> None:
         """Take no new jobs, hand back what has not started, finish what runs; `drained` tells when that is over."""
-        if not self._draining:
+        if not self.draining:
             self._alone_since = max(self._alone_since, now.mono)  # it gets its time from now on
-        self._draining = True
+        self.draining = True
         fx.reclaim |= self.work.retract_all()
 
     def abandon(self, now: Now, fx: Effects) -> None:
@@ -305,7 +319,7 @@ class WorkerCore:
         fx.look = True
 
     def _tell_drain(self, fx: Effects) -> None:
-        if self._draining and not self._drain_told:
+        if self.draining and not self._drain_told:
             self._drain_told = True
             fx.sends.append(wire.Draining())
 
@@ -344,9 +358,9 @@ class WorkerCore:
                 work.progress.clear()
         work.fresh_runs.clear()  # what could not be sent now is sent after the next Welcome: it is kept
         work.fresh_ends.clear()
-        if work.backlog and not self._reclaiming and not self._draining:
+        if work.backlog and not self._reclaiming and not self.draining:
             fx.pushes.extend(work.cut_claims())
-        if self._draining and not self.drained and self._phase != HELLO:
+        if self.draining and not self.drained and self._phase != HELLO:
             if work.empty:
                 if self._phase == UP:
                     fx.sends.append(wire.Goodbye())
@@ -369,7 +383,7 @@ class WorkerCore:
             due.append(self._orphans_at)
         if self._watching:
             due.append(self._watch_at)
-        if self._draining and self._phase == OFF and not self.drained:
+        if self.draining and self._phase == OFF and not self.drained:
             due.append(self._alone_since + ALONE)
         return min(due, default=None)
 

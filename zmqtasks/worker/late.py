@@ -1,12 +1,18 @@
-"""Jobs whose bytes are still on their way over the bulk connection: an argument, or the function that they call."""
+"""Jobs whose bytes are still on their way over the bulk connection: an argument, or the function that they call.
+
+The two connections know no order: bytes may also come before the Assign that announces them.
+"""
 
 from collections.abc import Iterator
+from typing import Final
 
 from zmqtasks.ids import Span
 from zmqtasks.wire import Function, Work
 from zmqtasks.worker.claims import Piece
 
 Ready = tuple[Piece, Work]
+
+EARLY: Final = 100  # functions kept that came before they were announced
 
 
 class Late:
@@ -20,12 +26,27 @@ class Late:
         self.coming: dict[bytes, Function] = {}
         self._arguments: dict[int, Ready] = {}
         self._code: dict[bytes, list[Ready]] = {}
+        self._early: dict[int, bytes] = {}
+        self._early_code: dict[bytes, bytes] = {}
 
     def __bool__(self) -> bool:
         return bool(self._arguments or self._code)
 
+    def announce(self, function: Function) -> Function | None:
+        """Its bytes will come; if they have, here it is."""
+        blob = self._early_code.pop(function.digest, None)
+        if blob is not None:
+            return Function(function.digest, function.name, blob)
+        self.coming[function.digest] = function
+        return None
+
     def split(self, piece: Piece, work: Work, late: set[int]) -> list[Piece]:
         """Keep the jobs at the places `late` of a piece; returns the rest, as pieces that are complete."""
+        for place in list(late):
+            early = self._early.pop(piece.first + place, None)
+            if early is not None:
+                piece.args[place] = early
+                late.remove(place)
         rest: list[Piece] = []
         start = 0
         for place in [*sorted(late), len(piece.args)]:
@@ -43,17 +64,23 @@ class Late:
         self._code.setdefault(work.function, []).append((piece, work))
         return True
 
-    def argument(self, number: int, data: bytes) -> Ready | None:
-        """An argument has come; None if nobody waits for it any more."""
+    def argument(self, number: int, data: bytes, seen: int) -> Ready | None:
+        """An argument has come; None if nobody waits for it, yet or any more. `seen`: the highest number assigned."""
+        if number > seen:
+            self._early[number] = data
+            return None
         found = self._arguments.pop(number, None)
         if found is not None:
             found[0].args[0] = data
         return found
 
     def code(self, digest: bytes, blob: bytes) -> tuple[Function | None, list[Ready]]:
-        """A function has come; with what waited for it. None: nobody announced it."""
+        """A function has come; with what waited for it. None: it was not announced yet."""
         announced = self.coming.pop(digest, None)
         if announced is None:
+            self._early_code[digest] = blob
+            if len(self._early_code) > EARLY:
+                del self._early_code[next(iter(self._early_code))]
             return None, []
         return Function(digest, announced.name, blob), self._code.pop(digest, [])
 
@@ -75,6 +102,8 @@ class Late:
         self.coming.clear()
         self._arguments.clear()
         self._code.clear()
+        self._early.clear()
+        self._early_code.clear()
 
     def numbers(self) -> Iterator[int]:
         """All of them."""

@@ -8,7 +8,7 @@ from zmqtasks.config import WorkerSettings
 from zmqtasks.errors import PeerError
 from zmqtasks.ids import Span, expand, job_id
 from zmqtasks.ids import spans as to_spans
-from zmqtasks.wire import CANCELLED, CRASHED, FAILED, LOST, Assign, End, Function, Run, Work
+from zmqtasks.wire import CANCELLED, CRASHED, FAILED, LOST, SUSPECT, Assign, End, Function, Run, Work
 from zmqtasks.worker.backlog import Backlog, Outcomes, Target, part_of
 from zmqtasks.worker.claims import Claim, Piece
 from zmqtasks.worker.late import Late
@@ -36,6 +36,7 @@ class Workload:
     Attributes:
         late: waiting jobs of which the bulk connection has something to bring.
         progress: by number, the newest that running jobs told of themselves; the core sends and empties it.
+        retried: how often those were retried that were; some may be over.
         fresh_runs, fresh_ends: outcomes since the last turn; the core sends and empties them.
         retracted: spans handed back since then; the same.
         started: numbers that were asked for since then, but are in a child's hands; the same.
@@ -52,6 +53,7 @@ class Workload:
         self.backlog = Backlog()
         self.late = Late()
         self.progress: dict[int, bytes] = {}
+        self.retried: dict[int, int] = {}
         self.outcomes = Outcomes()
         self.claims: dict[int, Pushed] = {}
         self.last_claim = 0
@@ -91,13 +93,15 @@ class Workload:
             PeerError: numbers that cannot be, a Work whose counters and arguments do not match, or that has no jobs.
         """
         for function in assign.functions:
-            if function.blob:
-                self._functions[function.digest] = function
-            elif function.digest not in self._functions:
-                self.late.coming[function.digest] = function
+            known = function if function.blob else self.late.announce(function)
+            if known is not None:
+                self._functions[function.digest] = known
         number, attempt = assign.number, assign.attempt
         if not 0 < number < _MAX_NUMBER or not 0 <= attempt < _MAX_ATTEMPT or not all(map(_sound, assign.works)):
             raise PeerError("an Assign whose numbers, or counters and arguments, cannot be")
+        if assign.retried:
+            self.retried = {n: count for n, count in self.retried.items() if self.ledger.state(n) in (WAITING, PUSHED)}
+            self.retried.update(assign.retried)
         for work in assign.works:
             count = len(work.args)
             skip = min(count, max(0, self.ledger.seen + 1 - number))
@@ -132,7 +136,7 @@ class Workload:
 
     def on_argument(self, number: int, data: bytes) -> None:
         """The bulk connection brought an argument."""
-        ready = self.late.argument(number, data)
+        ready = self.late.argument(number, data, self.ledger.seen)
         if ready is not None:
             self._start(*ready)
 
@@ -261,7 +265,11 @@ class Workload:
             self.claims[self.last_claim] = Pushed(target, pieces, sum(len(piece.args) for piece in pieces))
             function = target.function
             digest, blob = (function.digest, function.blob) if function else (b"", b"")
-            out.append(Claim(self.last_claim, target.name, digest, blob, target.codec, self.max_payload, pieces))
+            claim = Claim(self.last_claim, target.name, digest, blob, target.codec, self.max_payload, pieces)
+            if self.retried:
+                numbers = (n for piece in pieces for n in range(piece.first, piece.first + len(piece.args)))
+                claim.retried = {n: self.retried[n] for n in numbers if n in self.retried}
+            out.append(claim)
         return out
 
     def take_back(self, claims: list[int]) -> None:
@@ -336,11 +344,11 @@ class Workload:
             self.wanted.difference_update(range(first, first + count))
             self.doomed.difference_update(range(first, first + count))
 
-    def on_child_exit(self, claim: int, number: int, evidence: str, *, ours: bool) -> None:
+    def on_child_exit(self, claim: int, number: int, evidence: str, *, ours: bool, company: bool = False) -> None:
         """A child died with this claim; `number` is the job that it was running, 0: it had not started any.
 
         What was reported is safe; what ran before `number` and was not reported is lost; the rest has not started.
-        `ours`: we killed it, so nobody is charged.
+        `ours`: we killed it, so nobody is charged. `company`: others ran in the same process, whoever is to blame.
         """
         pushed = self.claims.pop(claim, None)
         if pushed is None:
@@ -361,7 +369,7 @@ class Workload:
             self._lost(piece.first, number - piece.first, evidence)
             after = piece.first + len(piece.args) - number - 1
             if after >= 0:
-                self._victim(number, pushed.target.name, evidence, ours=ours)
+                self._victim(number, pushed.target.name, evidence, ours=ours, company=company)
             back[:1] = [_slice(piece, number + 1, after)] if after > 0 else []
         self._back(pushed.target, back)
 
@@ -372,7 +380,7 @@ class Workload:
             for number in range(start, start + n):
                 self._end(self._cancelled(number) if number in self.doomed else End(number, LOST, told, 0.0), state)
 
-    def _victim(self, number: int, name: str, evidence: str, *, ours: bool) -> None:
+    def _victim(self, number: int, name: str, evidence: str, *, ours: bool, company: bool) -> None:
         state = self.ledger.state(number)
         if state not in (PUSHED, VOID):
             return  # its outcome was the last that the child reported
@@ -382,7 +390,7 @@ class Workload:
             self._lost(number, 1, evidence)
         else:
             told = payload.failure("WorkerLost", f"{evidence} while running {name} on {self.host}")
-            self._end(End(number, CRASHED, told, 0.0), state)
+            self._end(End(number, SUSPECT if company else CRASHED, told, 0.0), state)
 
     def _cancelled(self, number: int) -> End:
         text = f"cancelled while it ran on {self.host}; its process was killed"

@@ -43,6 +43,15 @@ def test_jobs_wait_for_their_function(w):
     assert len(w.pushes()) == 1
 
 
+def test_bytes_may_come_before_they_are_announced(w):
+    w.handle(wire.Argument(2, b"large"))
+    w.handle(wire.Code(DIGEST, b"code"))
+    assert w.pushes() == []
+    assign(w, [b"0", b"", b""], [1, 2], wire.Function(DIGEST, "f", b""))
+    told = [(claim.blob, [piece.args for piece in claim.pieces]) for claim in w.pushes()]
+    assert told == [(b"code", [[b"0"]]), (b"code", [[b"large"]])]
+
+
 def test_what_is_late_can_be_handed_back_at_once(w):
     assign(w, [b"", b"1", b""], [0, 2], wire.Function(DIGEST, "f", b""))
     w.handle(wire.Retract([(1, 2)]))

@@ -1,0 +1,141 @@
+"""What goes wrong in the safety phase of a history, at random moments."""
+
+from typing import TYPE_CHECKING, Any
+
+from tests.sim.worker import WorkerNode
+
+if TYPE_CHECKING:
+    from tests.sim.history import History
+
+GIVEN_UP = 4.0  # seconds without a sign after which the ends of a connection give it up
+
+
+class Faults:
+    """Everything that can befall a history's nodes.
+
+    Args:
+        history: whose nodes.
+        lonely: partitions only, which last until a worker is given up.
+        restarts: the scheduler may be killed and begin anew, knowing nothing.
+    """
+
+    def __init__(self, history: "History", *, lonely: bool, restarts: bool) -> None:
+        self.history, self.world, self.network = history, history.world, history.network
+        self.lonely = lonely
+        always = [self.break_link, self.break_link, self.partition, self.swizzle, self.kill_worker, self.kill_child]
+        always += [self.kill_child, self.kill_submitter, self.stop_somebody, self.stop_somebody, self.step_clock]
+        always += [self.drain_worker]
+        if restarts:
+            always += [self.restart_scheduler, self.restart_scheduler]
+        self.kinds = [self.partition] if lonely else always
+
+    def one(self) -> None:
+        """Something goes wrong."""
+        self.history.laws.faultless = False
+        self.world.random.choice(self.kinds)()
+
+    def _some_links(self) -> list[tuple[Any, Any]]:
+        return [(link, node) for link, node in self.network.links.items() if node.alive]
+
+    # ------------------------------------------------------------------------------------------ the network
+
+    def break_link(self) -> None:
+        """A connection breaks."""
+        links = self._some_links()
+        if links:
+            self.network.cut(*self.world.random.choice(links))
+
+    def partition(self) -> None:
+        """Nothing passes, one way or both."""
+        links = self._some_links()
+        if links:
+            random = self.world.random
+            up, down = random.choice(((True, True), (True, False), (False, True)))
+            length = random.uniform(4.5 if self.lonely else 0.2, 9.0)
+            self._clog(*random.choice(links), length, up=up, down=down)
+
+    def swizzle(self) -> None:
+        """Some connections are clogged one after the other, and come free in another order."""
+        random = self.world.random
+        links = self._some_links()
+        for link, node in random.sample(links, random.randint(0, len(links))):
+            begin, end = random.uniform(0, 1.0), random.uniform(1.0, 6.0)
+            self.world.after(begin, self._clog, link, node, end - begin)
+
+    def _clog(self, link: Any, node: Any, length: float, *, up: bool = True, down: bool = True) -> None:
+        if not link.alive:
+            return
+        link.stall(up=up, down=down)
+        self.network.isolated.add(node.name)
+        if length > GIVEN_UP:
+            self.world.after(GIVEN_UP, self.network.cut, link, node)
+        self.world.after(length, self._free, link, node)
+
+    def _free(self, link: Any, node: Any) -> None:
+        self.network.isolated.discard(node.name)
+        link.resume()
+
+    # ------------------------------------------------------------------------------------------ processes
+
+    def kill_worker(self) -> None:
+        """kill -9 of an agent; another worker comes."""
+        alive = [w for w in self.history.workers if w.alive]
+        if alive:
+            self.world.random.choice(alive).die()
+            self.world.after(self.world.random.uniform(0.1, 3.0), self.history.new_worker)
+
+    def drain_worker(self) -> None:
+        """SIGTERM of an agent, sometimes twice; another worker comes."""
+        random = self.world.random
+        alive = [w for w in self.history.workers if w.alive]
+        if alive:
+            victim: WorkerNode = random.choice(alive)
+            victim.terminate()
+            if random.random() < 0.3:
+                self.world.after(random.uniform(0.0, 2.0), victim.terminate)
+            self.world.after(random.uniform(0.1, 3.0), self.history.new_worker)
+
+    def kill_child(self) -> None:
+        """kill -9 of a child."""
+        children = [(w, c) for w in self.history.workers if w.alive and not w.stopped for c in w.children if c.alive]
+        if children:
+            worker, child = self.world.random.choice(children)
+            worker.child_dies(child, "killed by SIGKILL")
+
+    def kill_submitter(self) -> None:
+        """kill -9 of a script."""
+        alive = [s for s in self.history.submitters if s.alive]
+        if len(alive) > 1:
+            self.world.random.choice(alive).die()
+
+    def stop_somebody(self) -> None:
+        """SIGSTOP of a process for up to a minute; its connections are given up when it is long."""
+        random = self.world.random
+        length = random.choice((random.uniform(0.1, 3.0), random.uniform(3.0, 8.0), random.uniform(8.0, 60.0)))
+        victims: list[Any] = [*self.history.workers, *self.history.submitters, self.history.scheduler]
+        victims += [child for worker in self.history.workers if worker.alive for child in worker.children]
+        victim = random.choice(victims)
+        if hasattr(victim, "until"):  # a child
+            victim.until = self.world.time + length
+            self.world.after(length, victim.ask)
+            return
+        victim.stop()
+        self.world.after(length, victim.go_on)
+        for link, node in self._some_links():
+            if victim in (node, self.history.scheduler) and length > GIVEN_UP:
+                self.world.after(GIVEN_UP, self.network.cut, link, node)
+
+    def restart_scheduler(self) -> None:
+        """kill -9 of the scheduler, which keeps everything in memory; another begins at its address."""
+        scheduler = self.history.scheduler
+        if scheduler.up:
+            scheduler.end()
+            self.network.cut_all()
+            self.world.after(self.world.random.choice((0.1, 1.0, 8.0)), scheduler.begin)
+
+    # ------------------------------------------------------------------------------------------ time
+
+    def step_clock(self) -> None:
+        """Somebody sets the wall clock."""
+        self.world.wall_ahead += self.world.random.choice((3600.0, 60.0, 1.0, -1.0, -60.0))
+        self.history.scheduler.wake()

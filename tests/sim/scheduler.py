@@ -1,0 +1,204 @@
+"""The scheduler's core behind its gate, over a journal that takes its time, driven as its daemon drives it."""
+
+from collections import deque
+from typing import Any
+
+from tests.sim.laws import Broken, Laws
+from tests.sim.world import WELCOME, Link, World
+from zmqtasks import wire
+from zmqtasks.config import SchedulerSettings
+from zmqtasks.scheduler.core.core import Core, Identity
+from zmqtasks.scheduler.core.effects import Effects
+from zmqtasks.scheduler.core.model import Worker
+from zmqtasks.scheduler.core.payloads import Payloads
+from zmqtasks.scheduler.core.transitions import IllegalMoveError
+from zmqtasks.scheduler.gate import Gate
+
+FSYNC = 0.002  # seconds, the mean
+LOAD = 0.005
+EPOCH = 1_750_000_000_000
+
+
+class Scheduler:
+    """One scheduler, in as many lives as it is restarted.
+
+    Attributes:
+        life: which one; what was begun in an earlier one does not come to an end in this one.
+        up: whether it can be connected to.
+        stopped: since when it stands still (SIGSTOP).
+    """
+
+    def __init__(self, world: World, laws: Laws, settings: SchedulerSettings) -> None:
+        self.world, self.laws, self.settings = world, laws, settings
+        self.life = 0
+        self.up = False
+        self.begin()
+
+    def begin(self) -> None:
+        """A new life, which knows nothing."""
+        self.life += 1
+        self.up = True
+        self.stopped: float | None = None
+        epoch = EPOCH + int(self.world.time * 1000) + self.life
+        self.core = Core(self.settings, Identity(epoch, "sim", started=self.world.time))
+        self.core.state.payloads = Payloads(self.settings.spill, cache=0)
+        self.gate = Gate()
+        self.durable = 0
+        self.inbox: deque[tuple[bytes, bytes]] = deque()
+        self.gone: deque[bytes] = deque()
+        self.loaded: deque[tuple[int, bytes]] = deque()
+        self.links: dict[bytes, Link] = {}  # by control route
+        self.bulks: dict[bytes, bytes] = {}  # bulk route → control route
+        self._for_bulk: dict[bytes, list[bytes]] = {}  # control route → what waits for its bulk connection
+        self._stored: dict[int, bytes] = {}
+        self._commit_at = 0.0
+        self._turn_due = False
+        self._alarm = -1.0
+
+    def end(self) -> None:
+        """kill -9: all that it had in memory is gone; its sockets close."""
+        self.up = False
+        self.life += 1
+        for link in list(self.links.values()):
+            link.up.silence()
+        self.links.clear()
+        self.laws.restarted()
+
+    def stop(self) -> None:
+        """SIGSTOP."""
+        if self.stopped is None:
+            self.stopped = self.world.time
+
+    def go_on(self) -> None:
+        """SIGCONT. The daemon sees how long it stood still."""
+        if self.stopped is not None and self.up:
+            gap, self.stopped = self.world.time - self.stopped, None
+            if gap > self.settings.gap:
+                self.core.on_gap(gap)
+            self._turn_due = False
+            self.wake()
+
+    # ------------------------------------------------------------------------------------------ what comes in
+
+    def arrive(self, link: Link, route: bytes, data: bytes) -> None:
+        """A message comes out of a link."""
+        if self.up and link.route in self.links:
+            self.inbox.append((route, data))
+            self.wake()
+
+    def lost(self, route: bytes) -> None:
+        """The network says that this connection is dead."""
+        if self.up:
+            self.gone.append(route)
+            self.wake()
+
+    def wake(self) -> None:
+        """Have a turn soon."""
+        if not self._turn_due and self.up:
+            self._turn_due = True
+            self._later(self.world.random.uniform(0, 0.0005), self._turn)
+
+    def _later(self, delay: float, action: Any, *args: Any) -> None:
+        """Have something happen later in this life; what a stopped process was to do waits for it."""
+        self.world.after(delay, self._if_same, self.life, action, args)
+
+    def _if_same(self, life: int, action: Any, args: tuple[Any, ...]) -> None:
+        if life != self.life:
+            return
+        if self.stopped is not None:
+            self.world.after(0.1, self._if_same, life, action, args)
+            return
+        action(*args)
+
+    # ------------------------------------------------------------------------------------------ the turn
+
+    def _turn(self) -> None:
+        try:
+            self._take_turn()
+        except IllegalMoveError as error:
+            raise Broken("moves", str(error)) from error
+
+    def _take_turn(self) -> None:
+        self._turn_due = False
+        now, fx = self.world.now(), Effects()
+        workers = dict(self.core.state.workers)
+        budget = self.world.random.choice((1, 3, 100))
+        while self.inbox and budget:
+            route, data = self.inbox.popleft()
+            self.core.receive(self.bulks.get(route, route), data, now, fx)
+            budget -= 1
+        while self.gone:
+            route = self.gone.popleft()
+            self.gate.forget(route)
+            self.core.on_gone(route, now, fx)
+        while self.loaded:
+            self.core.on_loaded(*self.loaded.popleft(), now, fx)
+        self.core.tick(now, fx, caught_up=not self.inbox)
+        for nonce, worker in workers.items():
+            if self.core.state.workers.get(nonce) is not worker:
+                self.laws.given_up(nonce)
+        self._carry_out(fx)
+        self.core.check()
+        if self.inbox:
+            self.wake()
+        self._set_alarm()
+
+    def _carry_out(self, fx: Effects) -> None:
+        for number, data in fx.stores:
+            self._stored[number] = data
+        for record in fx.records:
+            self.laws.record(record)
+        if fx.records:
+            delay = self.world.random.expovariate(1 / FSYNC)
+            self._commit_at = max(self._commit_at, self.world.time + delay)
+            self._later(self._commit_at - self.world.time, self._committed, self.laws.seq)
+        for number in fx.drops:
+            del self._stored[number]
+        for number in fx.loads:
+            self._later(self.world.random.expovariate(1 / LOAD), self._fetched, number)
+        for route in fx.forget:
+            self.gate.forget(route)
+            self._for_bulk.pop(self.bulks.pop(route, route), None)
+        for control, bulk in fx.bulks:
+            self.bulks[bulk] = control
+            link = self.links[control]
+            self._over_bulk(link, WELCOME)
+            for data in self._for_bulk.pop(control, ()):
+                self._over_bulk(link, data)
+        self._emit(self.gate.pass_(fx.sends, self.durable))
+
+    def _emit(self, sends: list[Any]) -> None:
+        for send in sends:
+            peer = self.core.state.peers.get(send.route)
+            self.laws.sent(send, self.durable, peer.nonce if isinstance(peer, Worker) else None)
+            link, data = self.links.get(send.route), wire.encode(send.message)
+            if link is None or not link.alive:
+                continue
+            if not send.bulk:
+                link.down.send(data)
+            elif send.route in self.bulks.values():
+                self._over_bulk(link, data)
+            else:
+                if send.route not in self._for_bulk:
+                    link.down.send(wire.encode(wire.OpenBulk()))
+                self._for_bulk.setdefault(send.route, []).append(data)
+
+    @staticmethod
+    def _over_bulk(link: Link, data: bytes) -> None:
+        if link.bulk is not None:
+            link.bulk.down.send(data)
+
+    def _committed(self, seq: int) -> None:
+        self.durable = max(self.durable, seq)
+        self._emit(self.gate.pass_((), self.durable))
+
+    def _fetched(self, number: int) -> None:
+        if number in self._stored:  # it may have been dropped meanwhile
+            self.loaded.append((number, self._stored[number]))
+            self.wake()
+
+    def _set_alarm(self) -> None:
+        deadline = self.core.next_deadline(self.world.now())
+        if deadline is not None and deadline != self._alarm:
+            self._alarm = deadline
+            self._later(max(0.0, deadline - self.world.time) + 1e-6, self.wake)
