@@ -55,13 +55,15 @@ format: $(STAMP)  ## let ruff mend what it can
 sim: $(STAMP)  ## simulate SEEDS=200 seeds
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
 
-nightly: check test-all  ## what takes longer: every Python and many seeds
+nightly: check test-all  ## what takes longer: every Python, long tests and many seeds
+	$(BIN)/python -m pytest -n 2 -m nightly --timeout 1200
 	$(MAKE) --no-print-directory sim SEEDS=20000
 
-bench: $(STAMP)  ## measure (ceiling, throughput, latency)
+bench: $(STAMP)  ## measure (ceiling, throughput, latency, payload)
 	$(BIN)/python bench/ceiling.py $(BENCH_ARGS)
 	$(BIN)/python bench/throughput.py $(BENCH_ARGS)
 	$(BIN)/python bench/latency.py $(BENCH_ARGS)
+	$(BIN)/python bench/payload.py $(BENCH_ARGS)
 
 clean:  ## remove the environments, caches and outputs
 	rm -rf $(VENV) $(VENV)-3.* build dist htmlcov .coverage .coverage.* .hypothesis

@@ -34,22 +34,37 @@ def local_client(slots: int) -> Iterator[zmqtasks.Client]:
 @contextlib.contextmanager
 def daemons(slots: int) -> Iterator[str]:
     """Start `zmqtasks scheduler` and `zmqtasks worker -A _tasks`, yield the broker's URL, stop both."""
+    with scheduler() as (_, broker), worker(broker, slots):
+        yield broker
+
+
+@contextlib.contextmanager
+def scheduler() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Start `zmqtasks scheduler`, yield its process and URL, stop it."""
     with contextlib.ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="bench-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         broker = f"ipc://{folder}/scheduler"
         log = folder / "log"
-        _start(stack, log, "scheduler", "--bind", broker, "--in-memory")
+        process = _start(stack, log, "scheduler", "--bind", broker, "--in-memory")
         deadline = time.monotonic() + START
         while not (folder / "scheduler").exists():
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the scheduler did not start: {log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.02)
+        yield process, broker
+
+
+@contextlib.contextmanager
+def worker(broker: str, slots: int = 2) -> Iterator[None]:
+    """Start `zmqtasks worker -A _tasks` beside a scheduler of `scheduler()`, stop it."""
+    with contextlib.ExitStack() as stack:
+        log = Path(broker.removeprefix("ipc://")).with_name("log")
         _start(stack, log, "worker", "-A", "_tasks", "--broker", broker, "-c", str(slots))
-        yield broker
+        yield
 
 
-def _start(stack: contextlib.ExitStack, log: Path, *arguments: str) -> None:
+def _start(stack: contextlib.ExitStack, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """Start a command of zmqtasks in the background; it is stopped when the stack unwinds, in reverse order."""
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -60,6 +75,7 @@ def _start(stack: contextlib.ExitStack, log: Path, *arguments: str) -> None:
             stderr=subprocess.STDOUT,
         )
     stack.callback(_stop, process)
+    return process
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

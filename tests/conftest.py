@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 TESTS = Path(__file__).parent
-MARKED_FOLDERS = {"sim", "integration", "e2e"}
-WATCHED_MARKS = ("integration", "e2e")  # only these start processes
+MARKED_FOLDERS = {"sim", "integration", "e2e", "hosts"}
+WATCHED_MARKS = ("integration", "e2e", "hosts")  # only these start processes
 
 GRACE = 2.0  # seconds; a process that lost its owner has one second to end
 OURS = "ZMQTASKS_TEST_SESSION"
@@ -20,12 +20,16 @@ SESSION = uuid.uuid4().hex
 os.environ[OURS] = SESSION  # whatever the tests start inherits it, so an orphan is found under any parent
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(TESTS):
             folder = item.path.relative_to(TESTS).parts[0]
             if folder in MARKED_FOLDERS:
                 item.add_marker(folder)
+    if "nightly" not in config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker("nightly")]
+        items[:] = [item for item in items if item not in set(long)]
+        config.hook.pytest_deselected(items=long)
 
 
 @pytest.fixture(autouse=True)

@@ -21,9 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+import click
 import msgspec
 
 from zmqtasks import config, ids, payload, states, transport, wire
+from zmqtasks.cli._main import GROUPS, cli
 from zmqtasks.clock import Now
 from zmqtasks.scheduler.core import workers
 from zmqtasks.scheduler.core.core import Core, Identity
@@ -98,7 +100,6 @@ MEANINGS = {
     "JobStatus.state": "name of its state",
     "JobStatus.task": "name of the task or the shipped function",
     "Jobs.rows": "some of them",
-    "Jobs.total": "how many there are",
     "OperatorWelcome.epoch": "which life of the scheduler this is; Unix time in milliseconds at its start",
     "Progressed.values": "what each told, as in Progress",
     "QueueStatus.ready": "jobs that stand in its lines",
@@ -329,6 +330,9 @@ def limits_section() -> str:
         ],
         ["one payload", f"{scheduler.max_payload // mib} MiB", "default; a Welcome tells the value (`max_payload`)"],
         ["one frame", f"{transport.MAX_FRAME // mib} MiB", "a connection with a larger one is cut by ZeroMQ"],
+        ["jobs that an Ask or a Cancel names", f"{config.MAX_ASKED:,}", "one with more is refused: send several"],
+        ["a name (task, queue, host, user, codec)", f"{config.MAX_NAME:,} characters", "hello or Submit are refused"],
+        ["queues, and tasks, of a worker", f"{config.MAX_NAMES:,}", "of each"],
         ["prefix", f"{ids.PREFIX_BYTES} bytes", ""],
         ["job counter", f"0 … {ids.MAX_COUNTER}", ""],
         ["jobs that are not over", f"{scheduler.max_jobs:,}", "beyond it a Submit is rejected with `QueueFull`"],
@@ -350,7 +354,7 @@ def limits_section() -> str:
         [
             "ZMTP heartbeat and its time-out",
             f"{transport.HEARTBEAT_MS / 1000:g} s, {transport.HEARTBEAT_TIMEOUT_MS / 1000:g} s",
-            "of the sockets, below the messages",
+            f"of a peer's socket, below the messages; the scheduler's: {transport.ROUTER_HEARTBEAT_MS // 1000} s",
         ],
         ["ZMTP handshake", f"{transport.HANDSHAKE_MS / 1000:g} s", "then the connection is closed"],
         [
@@ -525,6 +529,27 @@ def layers_section() -> str:
     return "\n".join(["```text", *layers, "```"])
 
 
+# ------------------------------------------------------------------------------------------------ the command line
+
+
+def help_sections() -> dict[str, str]:
+    """What ``zmqtasks --help`` and the help of each command say, 100 columns wide whatever the terminal."""
+    out = {"help": _help(cli, [])}
+    for names in GROUPS.values():
+        for name in names:
+            command = cli.get_command(click.Context(cli), name)
+            if command is None:
+                raise DocsError(f"zmqtasks {name} is listed, but it cannot be imported")
+            out[f"help of {name}"] = _help(command, [name])
+    return out
+
+
+def _help(command: click.Command, words: list[str]) -> str:
+    context = click.Context(command, info_name=" ".join(["zmqtasks", *words]), terminal_width=100)
+    context.help_option_names = ["-h", "--help"]
+    return "\n".join(["```text", command.get_help(context).strip(), "```"])
+
+
 # ------------------------------------------------------------------------------------------------ the files
 
 _MARK = re.compile(r"<!-- generated: (?P<name>[^>]+?) -->\n(?P<body>.*?)<!-- end: (?P=name) -->", re.DOTALL)
@@ -540,6 +565,7 @@ def sections() -> dict[str, str]:
         "example": example_section(),
         **state_sections(),
         "layers": layers_section(),
+        **help_sections(),
     }
 
 

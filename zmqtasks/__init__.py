@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         JobError,
         JobExpired,
         JobTimeout,
+        NoCurrentJob,
         NotAuthorized,
         NotAvailable,
         PayloadError,
@@ -37,34 +38,41 @@ if TYPE_CHECKING:
         ZmqTasksError,
     )
     from zmqtasks.local import Client, LocalCluster
+    from zmqtasks.submitter.aio import AsyncClient
     from zmqtasks.submitter.asyncresult import AsyncResult
+    from zmqtasks.submitter.info import ClientInfo
     from zmqtasks.submitter.results import Job, as_completed
     from zmqtasks.submitter.tasks import Task
-    from zmqtasks.task import CurrentJob, current_job
+    from zmqtasks.task import CurrentJob, current_job, progress
 
     __version__: str
 
 _HOME = {
     "App": "app",
+    "AsyncClient": "submitter.aio",
     "AsyncResult": "submitter.asyncresult",
     "Client": "local",
+    "ClientInfo": "submitter.info",
     "CurrentJob": "task",
     "Job": "submitter.results",
     "LocalCluster": "local",
     "Task": "submitter.tasks",
     "as_completed": "submitter.results",
     "current_job": "task",
+    "progress": "task",
 }
 
 __all__ = [
     "AddressInUse",
     "App",
     "AppNotLoaded",
+    "AsyncClient",
     "AsyncResult",
     "BadOption",
     "BadUrl",
     "Client",
     "ClientClosed",
+    "ClientInfo",
     "CurrentJob",
     "Job",
     "JobAborted",
@@ -74,6 +82,7 @@ __all__ = [
     "JobExpired",
     "JobTimeout",
     "LocalCluster",
+    "NoCurrentJob",
     "NotAuthorized",
     "NotAvailable",
     "PayloadError",
@@ -93,6 +102,7 @@ __all__ = [
     "__version__",
     "as_completed",
     "current_job",
+    "progress",
 ]
 
 
@@ -102,6 +112,8 @@ def __getattr__(name: str) -> Any:
 
         value: Any = version("zmqtasks")
     elif name in __all__:
+        if name == "AsyncClient":
+            import_module("zmqtasks.local")  # tells it what local:// is
         value = getattr(import_module(f"zmqtasks.{_HOME.get(name, 'errors')}"), name)
     else:
         message = f"module 'zmqtasks' has no attribute {name!r}"

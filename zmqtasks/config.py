@@ -22,6 +22,9 @@ CHUNK_BYTES = 256 * KIB
 BULK_WINDOW = 4 * MIB
 BULK_STREAMS = 4
 MAX_BULK_MESSAGE = 144 * MIB  # the largest arguments and the largest function in one Submit, and their envelope
+MAX_ASKED = 100_000  # jobs that one Ask or Cancel names
+MAX_NAME = 1_000  # characters of a name: task, queue, host, user, …
+MAX_NAMES = 10_000  # queues, and tasks, that one worker knows
 MAX_PROGRESS = 4 * KIB  # bytes of what a running job tells of itself
 
 
@@ -52,6 +55,7 @@ class SchedulerSettings:
     max_strays: int = 200_000  # such attempts, and the bytes of their outcomes
     max_stray_bytes: int = 64 * MIB
     max_functions: int = 1_000  # shipped functions and names of tasks remembered after their last job ended
+    max_function_bytes: int = 256 * MIB  # of all shipped functions; those that no job needs go first beyond this
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,5 +1,7 @@
 """Every error that zmqtasks raises, under one root. An error's docstring tells people what it means."""
 
+from concurrent.futures import CancelledError
+
 
 class ZmqTasksError(Exception):
     """The root of all errors of zmqtasks."""
@@ -69,11 +71,15 @@ class ClientClosed(ZmqTasksError):
     """The client was closed, or its process forked: it takes no jobs and brings no results any more."""
 
 
+class NoCurrentJob(ZmqTasksError, RuntimeError):
+    """Something that only a running job can do was tried where none runs, or by a job that is over."""
+
+
 class JobError(ZmqTasksError):
     """The root of the errors that end one job."""
 
 
-class JobCancelled(JobError):
+class JobCancelled(JobError, CancelledError):
     """Somebody cancelled the job."""
 
 

@@ -68,6 +68,23 @@ def expand(ranges: Sequence[Span]) -> Iterator[int]:
         yield from range(first, first + count)
 
 
+def parts(ranges: Iterable[Span], most_spans: int, most_numbers: int) -> Iterator[list[Span]]:
+    """The same integers in lists of at most so many spans and so many integers; long spans are cut."""
+    part: list[Span] = []
+    room = most_numbers
+    for first, count in ranges:
+        at, left = first, count
+        while left:
+            n = min(left, room)
+            part.append((at, n))
+            at, left, room = at + n, left - n, room - n
+            if not room or len(part) == most_spans:
+                yield part
+                part, room = [], most_numbers
+    if part:
+        yield part
+
+
 def inside(numbers: Iterable[int], ranges: Sequence[Span]) -> list[int]:
     """Those of some integers that lie in some disjoint spans, whatever the spans' size: they may be a stranger's."""
     ordered = sorted(ranges)

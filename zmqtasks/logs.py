@@ -4,6 +4,8 @@ A line is ``TIME LEVEL LOGGER[PID] KEY: MESSAGE``, for example::
 
     2026-07-04 12:03:04.567 INFO scheduler.daemon[4711] worker-joined: worker w1 joined with 8 slots; it gets work now
 
+What a job logs names it: ``… INFO photos[4712] [0123…cdef photos.resize]: MESSAGE``.
+
 The key comes from ``log.info("…", extra={"action": "worker-joined"})``. It never changes where the wording does, so
 alerts and tests look for it. Tracebacks follow a line only at level debug.
 """
@@ -11,6 +13,7 @@ alerts and tests look for it. Tracebacks follow a line only at level debug.
 import logging
 import logging.handlers
 import sys
+from collections.abc import Callable
 from typing import Final, TextIO
 
 from zmqtasks.errors import ZmqTasksError
@@ -42,6 +45,8 @@ class LineFormatter(logging.Formatter):
         name = record.name.removeprefix(f"{ROOT}.")
         action = getattr(record, "action", "")
         start = f"{self.formatTime(record)} {record.levelname} {name}[{record.process}]"
+        if job := getattr(record, "job_id", ""):
+            start += f" [{job} {getattr(record, 'task', '')}]"
         text = record.getMessage()
         error = record.exc_info[1] if record.exc_info else None
         if error is not None and not self._tracebacks:
@@ -77,6 +82,36 @@ def setup(level: str = "info", logfile: str | None = None, stream: TextIO | None
     handler._zmqtasks = True  # type: ignore[attr-defined]  # noqa: SLF001  (our own mark, to find it again)
     root.addHandler(handler)
     root.setLevel(word.upper())
+
+
+def in_child(stream: TextIO, current: Callable[[], tuple[str, str]]) -> None:
+    """For a process that runs jobs: send what `setup` arranged to this stream, and have records know their job.
+
+    Every record that a handler of the root logger gets has the attributes ``job_id`` and ``task``, empty outside of a
+    job, unless it was logged with its own. A filter sets them, no record factory: with that, a user's
+    ``extra={"task": …}`` would be an error.
+
+    Args:
+        stream: where the lines go.
+        current: the id and the task of the job that the calling thread runs; empty ones for none.
+    """
+
+    def name_job(record: logging.LogRecord) -> bool:
+        if not hasattr(record, "job_id"):
+            record.job_id, task = current()
+            if not hasattr(record, "task"):
+                record.task = task
+        return True
+
+    root = logging.getLogger()
+    for old in [h for h in root.handlers if getattr(h, "_zmqtasks", False)]:
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(old.formatter)
+        handler._zmqtasks = True  # type: ignore[attr-defined]  # noqa: SLF001  (as above)
+        root.removeHandler(old)
+        root.addHandler(handler)
+    for each in root.handlers:
+        each.addFilter(name_job)
 
 
 def _handler(logfile: str | None, stream: TextIO | None) -> logging.Handler:

@@ -20,7 +20,9 @@ from zmqtasks import errors
 from zmqtasks.errors import NotAvailable, PayloadError, RemoteError, RemoteTraceback
 
 ALL_CODECS: Final = frozenset({"msgpack", "json", "pickle", "cloudpickle"})
-MAX_TRACEBACK = 64 * 1024  # characters; of a longer one the middle is left out
+MAX_TEXT: Final = 64 * 1024  # characters of a failure's message or traceback; of a longer one the middle is left out
+MAX_PICKLED: Final = 1024 * 1024  # bytes of a pickled exception; a larger one is told, not sent
+_MAX_LINE: Final = 1_000  # characters of a cause inside our own messages
 
 _NO_ASYNC: Final = "async functions are not supported yet"
 _RUN_ASYNC: Final = "call it in a plain function: asyncio.run(…)"
@@ -37,13 +39,30 @@ def _cloudpickle(value: object) -> bytes:
     return cloudpickle.dumps(value, protocol=5)  # type: ignore[no-any-return]  # cloudpickle has no types
 
 
+_by_value: set[bytes] = set()  # names of modules that `Client(ship=[...])` sends with whatever refers to them
+
+
+def set_by_value(modules: Collection[str]) -> None:
+    """From now on what these modules (and their submodules) define is pickled by value; cloudpickle knows them, too."""
+    global _by_value  # noqa: PLW0603  (replaced whole, so that threads which pickle see the old ones or the new ones)
+    _by_value = {name.encode() for name in modules}
+
+
+def goes_by_value(module: str) -> bool:
+    """Whether what a module defines is pickled by value."""
+    names = [name.decode() for name in _by_value]
+    return module == "__main__" or any(module == name or module.startswith(f"{name}.") for name in names)
+
+
 def _pickle(value: object) -> bytes:
     """Plain pickle where it does; cloudpickle for what lives in __main__ or cannot be named, which goes by value."""
     try:
         data = pickle.dumps(value, protocol=5)
     except (pickle.PicklingError, AttributeError, TypeError):
         return _cloudpickle(value)
-    return _cloudpickle(value) if b"__main__" in data else data
+    if b"__main__" in data or (_by_value and any(name in data for name in _by_value)):  # too often is only slower
+        return _cloudpickle(value)
+    return data
 
 
 def _msgpack_encode(value: object) -> bytes:
@@ -138,8 +157,34 @@ def encode_result(codec: str, value: object, what: str) -> bytes:
         raise PayloadError(message) from error
 
 
+def encode_progress(value: object, what: str) -> bytes:
+    """What a running job tells of itself, as MessagePack. Raises PayloadError, naming the task."""
+    try:
+        return _msgpack.encode(value)
+    except Exception as error:
+        raise PayloadError(f"{what}: this progress is no plain data: {_one_line(error)}") from error
+
+
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return cut(" ".join(message_of(error).split()), _MAX_LINE) or type(error).__name__
+
+
+def message_of(error: BaseException) -> str:
+    """What an exception says, whatever its __str__ does; so long as a failure's message may be."""
+    try:
+        text = str(error)
+    except BaseException:  # noqa: BLE001  (user code; a broken __str__ must not hide the failure)
+        return f"<{type(error).__name__} whose __str__ fails>"
+    return cut(text, MAX_TEXT)
+
+
+def cut(text: str, limit: int) -> str:
+    """A text that can be encoded, with at most so many characters and a remark in place of its middle."""
+    text = str.encode(text, "utf-8", "backslashreplace").decode()  # lone surrogates are in names of files
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]} … {len(text) - 2 * half} characters left out … {text[-half:]}"
 
 
 # ------------------------------------------------------------------------------------------------ shipped functions
@@ -214,27 +259,38 @@ _failure_decoder = msgspec.msgpack.Decoder(Failure)
 
 def failure(type_name: str, text: str, traceback: str = "") -> bytes:
     """A failure that is no exception of the task: a crash, a refusal. `type_name`: a class of zmqtasks.errors."""
-    return _msgpack.encode(Failure(type_name, text, traceback))
+    return _msgpack.encode(Failure(type_name, cut(text, MAX_TEXT), cut(traceback, MAX_TEXT)))
 
 
 def encode_exception(error: BaseException, trace: TracebackType | None = None) -> bytes:
-    """An exception with its traceback; whatever of it cannot be encoded is left out."""
-    lines = tracebacks.format_exception(type(error), error, trace or error.__traceback__)
-    text = "".join(lines)
-    if len(text) > MAX_TRACEBACK:
-        half = MAX_TRACEBACK // 2
-        text = f"{text[:half]}\n… {len(text) - MAX_TRACEBACK} characters left out …\n{text[-half:]}"
+    """An exception with its traceback; whatever of it cannot be encoded is left out. Never raises."""
+    kind = type(error)
+    text = _format(error, trace)
+    pickled = _pickle_exception(error)
+    if len(pickled) > MAX_PICKLED:
+        text += f"(the exception itself has {len(pickled)} bytes and was left behind)\n"
+        pickled = b""
+    name = cut(f"{kind.__module__}.{kind.__qualname__}", _MAX_LINE)
+    return _msgpack.encode(Failure(name, message_of(error), text, pickled))
+
+
+def _format(error: BaseException, trace: TracebackType | None) -> str:
+    """The traceback as Python prints it, with causes and groups."""
+    try:
+        lines = tracebacks.format_exception(type(error), error, trace or error.__traceback__)
+    except BaseException as broken:  # noqa: BLE001  (it looks into attributes of user objects)
+        return f"{type(error).__name__}, of which no traceback can be made ({type(broken).__name__})\n"
+    return cut("".join(lines), MAX_TEXT)
+
+
+def _pickle_exception(error: BaseException) -> bytes:
+    """Empty if it cannot be pickled, or not be unpickled even here, as many that want more than one argument."""
     try:
         pickled = _pickle(error)
-        pickle.loads(pickled)  # our own bytes: many exceptions pickle but do not unpickle
-    except Exception:  # noqa: BLE001  (user objects raise anything when they are pickled)
-        pickled = b""
-    kind = type(error)
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001  (a broken __str__ must not hide the failure)
-        message = f"<{kind.__name__} whose __str__ fails>"
-    return _msgpack.encode(Failure(f"{kind.__module__}.{kind.__qualname__}", message, text, pickled))
+        pickle.loads(pickled)  # our own bytes
+    except BaseException:  # noqa: BLE001  (user objects raise anything when they are pickled)
+        return b""
+    return pickled
 
 
 def read_failure(data: bytes) -> Failure:
@@ -265,12 +321,14 @@ def decode_exception(data: bytes, accept: Collection[str] = ALL_CODECS) -> Excep
     if told.pickled and "pickle" in accept:
         try:
             result = pickle.loads(told.pickled)
-        except Exception:  # noqa: BLE001  (its class may not exist here)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001  (its class may not exist here, and its module raise anything)
             result = None
     if not isinstance(result, Exception):
         result = RemoteError(told.type_name, told.text, told.traceback)
-    if told.traceback:
-        result.__cause__ = RemoteTraceback(told.traceback)
+    if told.traceback:  # past the class's own __setattr__: that of a frozen dataclass refuses
+        BaseException.__setattr__(result, "__cause__", RemoteTraceback(told.traceback))
     return result
 
 

@@ -4,7 +4,6 @@ zmq asks a ZAP handler (ZeroMQ RFC 27) about every TCP connection before the pee
 """
 
 import ipaddress
-import logging
 import socket
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,9 +12,8 @@ import zmq
 
 from zmqtasks.errors import BadUrl
 
-logger = logging.getLogger("zmqtasks.scheduler")
-
 _ZAP = "inproc://zeromq.zap.01"
+_ADDRESSES = 100  # refused ones that are told apart in a turn
 _REQUEST_FRAMES = 8  # route, delimiter, version, request id, domain, address, identity, mechanism
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -94,7 +92,9 @@ class Doorkeeper:
         self._socket = context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.bind(_ZAP)
-        self.refused = 0
+        self.refused: dict[str, int] = {}  # by address, since the owner emptied it
+        self.full = False  # there is no room for more connections
+        self.turned_away = 0
 
     def readers(self) -> list[zmq.Socket[bytes]]:
         """What to wait for."""
@@ -110,13 +110,18 @@ class Doorkeeper:
             if len(frames) < _REQUEST_FRAMES:
                 continue
             route, delimiter, version, request = frames[:4]
-            address = frames[5].decode("ascii", "replace")
-            allowed = self._rule.allows(address)
-            if not allowed:
-                self.refused += 1
-                logger.warning("a peer at %s was refused: not in --plaintext", address, extra={"action": "refused"})
-            status = (b"200", b"OK") if allowed else (b"400", b"this address may not connect")
-            self._socket.send_multipart([route, delimiter, version, request, *status, b"", b""])
+            self._socket.send_multipart([route, delimiter, version, request, *self._status(frames[5]), b"", b""])
+
+    def _status(self, told: bytes) -> tuple[bytes, bytes]:
+        address = told.decode("ascii", "replace")
+        if not self._rule.allows(address):
+            if address in self.refused or len(self.refused) < _ADDRESSES:
+                self.refused[address] = self.refused.get(address, 0) + 1
+            return b"400", b"this address may not connect"
+        if self.full:
+            self.turned_away += 1
+            return b"300", b"there is no room for more connections"
+        return b"200", b"OK"
 
     def close(self) -> None:
         """Answer no more."""

@@ -6,14 +6,15 @@ This module knows neither sockets nor clients: workers read it, and the submitte
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import index
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
-from zmqtasks.ids import job_id
+from zmqtasks import payload
+from zmqtasks.config import MAX_PROGRESS
+from zmqtasks.errors import NoCurrentJob
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-Running = tuple[bytes, int, int, str, str]  # prefix, counter, attempt, task, worker
 
 
 class TaskBase(Generic[P, R]):
@@ -61,6 +62,10 @@ class TaskBase(Generic[P, R]):
             return cast("Callable[Concatenate[object, P], R]", self.fn)(self, *args, **kwargs)
         return self.fn(*args, **kwargs)
 
+    def update_state(self, state: str = "PROGRESS", meta: object = None) -> None:
+        """For a bound task that is running as a job: see `CurrentJob.update_state`."""
+        _here().update_state(state, meta)
+
     @property
     def in_main(self) -> bool:
         """Whether it was written in the script itself, where no worker can import it."""
@@ -89,34 +94,110 @@ def _bare(kind: type[TaskBase[..., Any]]) -> TaskBase[..., Any]:
 
 @dataclass(slots=True, frozen=True)
 class CurrentJob:
-    """The job that this process runs now.
+    """The job that runs now, in this thread of a worker.
 
     Attributes:
         id: 32 hex digits.
         attempt: number of this attempt; higher at each next one.
         task: name of the task, or of the shipped function.
         worker: name of the worker.
+        retries: how many attempts ended in an exception and were followed by another.
+        deadline: Unix time at which it will be stopped; None: it has no limit.
+        host: name of the machine.
     """
 
     id: str
     attempt: int
     task: str
     worker: str
+    retries: int = 0
+    deadline: float | None = None
+    host: str = ""
+
+    def progress(self, done: float, total: float | None = None) -> None:
+        """Tell the submitter how far the job has come; only the newest counts, and it may be lost.
+
+        It may be called as often as one likes: at most 20 a second are sent, the last one always, and
+        ``done == total`` at once.
+
+        Args:
+            done: how much is done, in units of your choice.
+            total: how much there is to do; None: unknown.
+
+        Raises:
+            NoCurrentJob: the job is over.
+            TypeError: these are no numbers.
+        """
+        value = {"done": _number(done), "total": None if total is None else _number(total)}
+        _tell(self, value, at_once=done == total)
+
+    def update_state(self, state: str = "PROGRESS", meta: object = None) -> None:
+        """Tell the submitter where the job stands, in Celery's manner.
+
+        Args:
+            state: a word of your choice.
+            meta: plain data that says more.
+
+        Raises:
+            NoCurrentJob: the job is over.
+            PayloadError: `meta` is no plain data.
+            ValueError: it is longer than MAX_PROGRESS bytes.
+        """
+        _tell(self, {"state": state, "meta": meta}, at_once=False)
 
 
-_running: Callable[[], Running | None] | None = None
+Tell = Callable[[CurrentJob, bytes, bool], None]  # job, value, whether to send it at once
+
+_running: Callable[[], CurrentJob | None] | None = None
+_teller: Tell | None = None
 
 
-def set_current(running: Callable[[], Running | None] | None) -> None:
-    """For workers: how to find out what runs now. Asked only when the job asks, so that a job costs nothing."""
-    global _running  # noqa: PLW0603  (one process runs one pool child)
-    _running = running
+def set_current(running: Callable[[], CurrentJob | None] | None, teller: Tell | None = None) -> None:
+    """For workers: how to find out what runs now, and how to tell of it. Asked when a job asks, not before."""
+    global _running, _teller
+    _running, _teller = running, teller
 
 
 def current_job() -> CurrentJob | None:
-    """The job that is running in this process; None outside of a worker."""
-    running = _running() if _running is not None else None
-    if running is None:
-        return None
-    prefix, counter, attempt, task, worker = running
-    return CurrentJob(job_id(prefix, counter), attempt, task, worker)
+    """The job that is running in this thread; None outside of a worker.
+
+    Where a worker's slots are processes, it is the job in the threads that the job has started, too; where they are
+    threads, hand it to these.
+    """
+    return _running() if _running is not None else None
+
+
+def progress(done: float, total: float | None = None) -> None:
+    """Tell how far the job that is running here has come: see `CurrentJob.progress`.
+
+    Raises:
+        NoCurrentJob: no job is running here.
+    """
+    _here().progress(done, total)
+
+
+def _here() -> CurrentJob:
+    job = current_job()
+    if job is None:
+        raise NoCurrentJob("no job is running here: only a job on a worker can tell how far it has come")
+    return job
+
+
+def _tell(job: CurrentJob, value: object, *, at_once: bool) -> None:
+    if _teller is None:
+        raise NoCurrentJob(f"job {job.id} does not run here: only a job on a worker can tell how far it has come")
+    data = payload.encode_progress(value, job.task)
+    if len(data) > MAX_PROGRESS:
+        raise ValueError(f"{job.task}: progress of {len(data)} bytes; it may have {MAX_PROGRESS}")
+    _teller(job, data, at_once)
+
+
+def _number(value: object) -> int | float:
+    """As plain data: numpy's numbers are none."""
+    if isinstance(value, int | float):
+        return value
+    if hasattr(value, "__index__"):
+        return index(value)
+    if hasattr(value, "__float__"):
+        return float(value)
+    raise TypeError(f"progress is told in numbers, not in {type(value).__name__}")

@@ -12,6 +12,8 @@ block. Rules that hold here, each from a fact of libzmq that was seen in practic
 import errno
 import os
 import socket
+import struct
+import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import Enum
@@ -22,6 +24,7 @@ from urllib.parse import urlsplit
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from zmqtasks.descriptors import Spares
 from zmqtasks.errors import AddressInUse, BadUrl
 
 HIGH_WATER = 1_000  # messages per connection; credit keeps us far below it
@@ -29,8 +32,10 @@ MAX_FRAME = 80 * 1024 * 1024  # bytes; above the largest payload (64 MiB) and it
 BACKLOG = 4_096
 PARKED_MAX = 4_000  # messages kept for one peer that does not read, beyond those that zmq holds
 HANDSHAKE_MS = 3_000
+CONNECT_MS = 3_000  # else the kernel's SYNs come ever more rarely, and an outage ends up to a minute late
 HEARTBEAT_MS = 1_000
 HEARTBEAT_TIMEOUT_MS = 4_000
+ROUTER_HEARTBEAT_MS = 10_000  # its peers have leases or come back by themselves: this only frees dead connections
 RETRY_FIRST = 0.05  # seconds until the first reconnect
 RETRY_MAX = 1.0
 
@@ -49,6 +54,23 @@ _BROKEN: Final = frozenset(
         zmq.EVENT_HANDSHAKE_FAILED_AUTH,
     )
 )
+
+# What a Router's monitor watches for.
+_ACCEPTED: Final = int(zmq.EVENT_ACCEPTED)
+_ACCEPT_FAILED: Final = int(zmq.EVENT_ACCEPT_FAILED)
+_DISCONNECTED: Final = int(zmq.EVENT_DISCONNECTED)
+_LISTENING: Final = int(zmq.EVENT_LISTENING)
+_DENIED: Final = int(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+_WATCHED: Final = (
+    _ACCEPTED
+    | _ACCEPT_FAILED
+    | _DISCONNECTED
+    | _LISTENING
+    | int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+    | int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+    | _DENIED
+)
+_EVENT: Final = struct.Struct("=Hi")  # event, and its value: a descriptor, or an error number
 
 Socket = zmq.Socket[bytes]
 Waitable = Socket | int
@@ -97,9 +119,9 @@ def _configure(sock: Socket) -> None:
         (zmq.RCVHWM, HIGH_WATER),
         (zmq.MAXMSGSIZE, MAX_FRAME),
         (zmq.HANDSHAKE_IVL, HANDSHAKE_MS),
-        (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
-        (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
-        (zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS),
+        # No TTL: zmq cancels a timer by looking through all of them, so one for each of the many peers of a Router that
+        # is set anew once a second made its thread spend all its time on them from 6,000 peers on.
+        (zmq.HEARTBEAT_TTL, 0),
     ):
         sock.setsockopt(option, value)
 
@@ -123,10 +145,21 @@ class Context:
         self.zmq = zmq.Context(io_threads=1)
         self._pid = os.getpid()
 
-    def close(self) -> None:
-        """Close what is left, without lingering; does nothing in a forked child."""
-        if os.getpid() == self._pid:
+    def close(self, patience: float | None = None) -> None:
+        """Close what is left, without lingering; does nothing in a forked child.
+
+        Args:
+            patience: seconds after which zmq is left to itself, for a process that ends anyway: to close ten thousand
+                connections takes it a minute. None: for ever.
+        """
+        if os.getpid() != self._pid:
+            return
+        if patience is None:
             self.zmq.destroy(linger=0)
+            return
+        ending = threading.Thread(target=self.zmq.destroy, kwargs={"linger": 0}, daemon=True)
+        ending.start()
+        ending.join(patience)
 
 
 class Wakeup:
@@ -292,8 +325,11 @@ class Link:
         self._reopen_at = None
         sock = self._context.zmq.socket(zmq.DEALER)
         _configure(sock)
+        sock.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
         _allow_ipv6(sock, self.url)
         sock.setsockopt(zmq.IMMEDIATE, 1)
+        sock.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_MS)
         sock.setsockopt(zmq.RECONNECT_IVL, -1)  # this class reconnects, with a new socket
         events = _CONNECTED | sum(_BROKEN)
         monitor = sock.get_monitor_socket(events)
@@ -331,12 +367,22 @@ class Router:
     def __init__(self, context: Context) -> None:
         self._socket: Socket = context.zmq.socket(zmq.ROUTER)
         _configure(self._socket)
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, ROUTER_HEARTBEAT_MS)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, ROUTER_HEARTBEAT_MS)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.setsockopt(zmq.BACKLOG, BACKLOG)
-        self._monitor: Socket = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitor: Socket = self._socket.get_monitor_socket(_WATCHED)
+        self._spares = Spares()
+        self._listeners: list[socket.socket] = []
         self._files: list[Path] = []  # of ipc addresses; zmq leaves them behind
         self._parked: dict[bytes, deque[bytes]] = {}
+        self._last: zmq.Frame | None = None  # that was received
+        self._ended = 0  # connections, not told yet
+        self._failed = False  # the handshake of the connection whose end comes next
         self.gone: set[bytes] = set()  # routes found dead by a send; the owner empties it
+        self.connections: set[int] = set()  # descriptors of those that are open, with or without a handshake
+        self.failed_handshakes = 0
+        self.turned_away = 0  # connections that were closed at once, for there was no descriptor left
 
     def zap_domain(self, name: str) -> None:
         """Have every new TCP connection asked for at the ZAP handler (`zmqtasks.security`). Before `bind`."""
@@ -362,6 +408,7 @@ class Router:
             raise BadUrl(message) from None
         if url.startswith("ipc://"):
             self._files.append(Path(url.removeprefix("ipc://")))
+        self._take_events()  # they name the listener's descriptor
         return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def readers(self) -> list[Waitable]:
@@ -375,11 +422,26 @@ class Router:
 
     def receive(self) -> tuple[bytes, bytes] | None:
         """The next (route, data), or None. Messages of any other shape come as (route, b""), to be counted."""
+        sock = self._socket
         try:
-            frames = self._socket.recv_multipart(_DONTWAIT)
+            route = sock.recv(_DONTWAIT)
         except zmq.Again:
             return None
-        return (frames[0], frames[1]) if len(frames) == 2 else (frames[0], b"")
+        # As a Frame, for it knows where it came from; with its copy of the bytes still faster than recv_multipart.
+        self._last = frame = sock.recv(_DONTWAIT, copy=False, track=False)
+        if not frame.more:
+            return route, frame.bytes
+        while sock.recv(_DONTWAIT, copy=False, track=False).more:
+            pass
+        return route, b""
+
+    def source(self) -> str:
+        """The address that the last message came from; empty where it is not known, as with ipc."""
+        try:
+            address = self._last.get("Peer-Address") if self._last is not None else ""
+        except zmq.ZMQError:
+            return ""
+        return str(address)
 
     def send(self, route: bytes, data: bytes) -> None:
         """Send or park; a dead route is noted in `gone`."""
@@ -406,14 +468,40 @@ class Router:
         self._parked.pop(route, None)
 
     def disconnects(self) -> int:
-        """How many connections ended since the last call; which ones, a probe by `send` finds out."""
-        count = 0
+        """How many connections that had shaken hands ended since the last call.
+
+        Which ones, a probe by `send` finds out.
+        """
+        self._take_events()
+        count, self._ended = self._ended, 0
+        return count
+
+    def _take_events(self) -> None:
+        """Take in what the monitor saw. Whoever waits for a descriptor that there is not, is turned away."""
+        starved = False
         while True:
             try:
-                self._monitor.recv_multipart(_DONTWAIT)
+                told = self._monitor.recv_multipart(_DONTWAIT)
             except zmq.Again:
-                return count
-            count += 1
+                break
+            event, value = _EVENT.unpack_from(told[0])
+            if event == _ACCEPTED:
+                self.connections.add(value)
+            elif event == _DISCONNECTED:
+                self.connections.discard(value)
+                self._ended += not self._failed
+                self._failed = False
+            elif event == _ACCEPT_FAILED:
+                starved = True
+            elif event == _LISTENING:
+                listener = socket.socket(fileno=os.dup(value))
+                listener.setblocking(False)  # zmq and `Spares` may both be after the same connection
+                self._listeners.append(listener)
+            else:
+                self._failed = True
+                self.failed_handshakes += event != _DENIED
+        if starved:
+            self.turned_away += self._spares.shed(self._listeners)
 
     def _try(self, route: bytes, data: bytes) -> bool:
         try:
@@ -432,6 +520,10 @@ class Router:
         for path in self._files:  # while nobody else can have taken the address
             path.unlink(missing_ok=True)
         self._files.clear()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+        self._spares.close()
         _end_monitor(self._socket, self._monitor)
         self._socket.close(int(linger * 1000))
 

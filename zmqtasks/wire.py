@@ -202,6 +202,7 @@ class Assign(Struct, array_like=True, gc=False, tag=21):
     attempt: int
     works: list[Work]
     functions: list[Function]  # those that this connection has not carried yet; without bytes: these follow as Code
+    retried: list[tuple[int, int]] = []  # (number, retries so far), of those that were retried
 
 
 class DoneAck(Struct, array_like=True, gc=False, tag=22):
@@ -256,6 +257,7 @@ RETRYABLE: Final = 2  # the task raised what its options say may be tried again
 CANCELLED: Final = 3  # ended by Kill
 CRASHED: Final = 4  # the child died while it ran this job: charged to the crash budget
 LOST: Final = 5  # it ran, or may have, and its outcome died with the child: not charged
+SUSPECT: Final = 6  # as CRASHED, but other jobs ran in the same process: charged, and from then on it runs alone
 
 
 class Run(Struct, array_like=True, gc=False):
@@ -464,6 +466,7 @@ class WorkerStatus(Struct, array_like=True, gc=False):
     queues: list[str]
     tasks: list[str]
     silent: float  # seconds since its last message
+    python: str = ""  # major.minor
 
 
 class QueueStatus(Struct, array_like=True, gc=False):
@@ -511,13 +514,14 @@ class JobStatus(Struct, array_like=True, gc=False):
     crashes: int
     due: float  # not before
     submitter: str  # user@host of its session
+    since: float = 0.0  # when its worker got it
 
 
 class Jobs(Struct, array_like=True, gc=False, tag=64):
     """Some of the jobs that were asked for, and how many there are."""
 
     rows: list[JobStatus]
-    total: int
+    total: int  # below 0: they are too many to be counted
 
 
 class AskJob(Struct, array_like=True, gc=False, tag=65):

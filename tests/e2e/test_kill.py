@@ -4,19 +4,22 @@ Every execution appends a line to a ledger file, so that the tests see what real
 """
 
 import os
+import re
 import signal
+import socket
+import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 import zmqtasks
+from tests.helpers.processes import BOUND, Site, executions
+from tests.helpers.processes import until as wait_until
 from zmqtasks import Client, Job, LocalCluster
-
-BOUND = 60.0  # seconds until a wait gives up; nothing here should take a tenth of it
 
 
 def work(ledger: str, number: int, seconds: float) -> tuple[int, int]:
@@ -32,23 +35,34 @@ def work(ledger: str, number: int, seconds: float) -> tuple[int, int]:
     return number * number, os.getpid()
 
 
-def die_at_once(ledger: str, number: int) -> None:
+def die_at_once(ledger: str, number: int, way: str) -> None:
     """Takes its process with it."""
+    import ctypes
     import os
-    import signal
+    import threading
     from pathlib import Path
 
     with Path(ledger).open("a") as file:
         file.write(f"{number} {os.getpid()}\n")
-    os.kill(os.getpid(), signal.SIGKILL)
+    exec(way, {"os": os, "ctypes": ctypes, "threading": threading})
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Poll until it holds; the time-out says what did not."""
-    end = time.monotonic() + BOUND
-    while not condition():
-        assert time.monotonic() < end, f"not within {BOUND} s: {what}"
-        time.sleep(0.01)
+def raze(ledger: str, number: int) -> None:
+    """Takes its whole host with it: every process above it that belongs to the worker, and its own group."""
+    import os
+    import signal
+    from pathlib import Path
+
+    import psutil
+
+    with Path(ledger).open("a") as file:
+        file.write(f"{number} {os.getpid()}\n")
+    forkserver = psutil.Process(os.getppid())
+    agent = forkserver.parent()
+    assert agent is not None
+    for pid in (agent.pid, forkserver.pid):
+        os.kill(pid, signal.SIGKILL)
+    os.killpg(0, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -65,13 +79,16 @@ def cluster() -> Iterator[LocalCluster]:
 
 
 @pytest.fixture
+def site() -> Iterator[Site]:
+    made = Site()
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def client(cluster: LocalCluster) -> Iterator[Client]:
     with cluster.client() as client:
         yield client
-
-
-def executions(ledger: Path) -> Counter[int]:
-    return Counter(int(line.split()[0]) for line in ledger.read_text().splitlines())
 
 
 def check(jobs: list[Job], ledger: Path, numbers: range) -> Counter[int]:
@@ -114,37 +131,108 @@ def test_kill_9_of_children_in_the_middle_of_a_batch(cluster: LocalCluster, clie
     assert sum(ran.values()) - len(numbers) <= 25 * len(killed), "far more ran again than the dead children held"
 
 
+@pytest.mark.parametrize(
+    ("way", "evidence"),
+    [
+        ("os.kill(os.getpid(), 9)", "was killed by SIGKILL"),
+        ("os._exit(3)", "ended with exit code 3"),
+        ("threading.Thread(target=os._exit, args=(0,)).start(); threading.Event().wait()", "ended with exit code 0"),
+        ("ctypes.string_at(0)", "was killed by SIGSEGV"),
+        ("os.abort()", "was killed by SIGABRT"),
+        ("os.killpg(0, 10)", "was killed by SIGUSR1"),
+    ],
+    ids=["kill", "exit", "exit of a thread", "segfault", "abort", "group"],
+)
 def test_a_job_that_kills_its_child_is_a_dead_letter_and_drags_nobody_along(
-    cluster: LocalCluster, client: Client, ledger: Path, tmp_path: Path
+    cluster: LocalCluster, client: Client, ledger: Path, tmp_path: Path, way: str, evidence: str
 ) -> None:
     other = tmp_path / "other"
-    deadly = client.submit(die_at_once, str(other), 7)
+    deadly = client.submit(die_at_once, str(other), 7, way)
     jobs = client.submit_many(work, [((str(ledger), n, 0.001), {}) for n in range(300)])
     with pytest.raises(zmqtasks.WorkerLost) as caught:
         deadly.result(timeout=BOUND)
     assert executions(other) == {7: 4}, "a crash budget of 3 allows four deaths"
-    assert "SIGKILL" in str(caught.value)
-    assert deadly.id in str(caught.value)
+    told = str(caught.value)
+    assert told.startswith(f"job {deadly.id} (tests.e2e.test_kill.die_at_once) was running in 4 processes that died")
+    pids = [line.split()[1] for line in other.read_text().splitlines()]
+    for number, pid in enumerate(pids, 1):
+        assert f"death {number}: child {pid} {evidence} while running" in told
+    assert told.count(f" on {socket.gethostname()}") == 4
     check(jobs, ledger, range(300))
+
+
+def test_a_job_without_memory_fails_with_its_own_error(client: Client) -> None:
+    def greedy() -> None:
+        import resource
+
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (400 << 20, before[1]))
+        try:
+            bytearray(1 << 30)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+
+    with pytest.raises(MemoryError):
+        client.submit(greedy).result(BOUND)
+    assert client.submit(pow, 2, 3).result(BOUND) == 8
+
+
+def test_a_job_that_kills_its_whole_host_is_a_dead_letter_and_drags_nobody_along(site: Site) -> None:
+    """Somebody starts the worker again each time, as a service manager does."""
+    site.scheduler(heartbeat=0.2, lease=1.0)
+    (site.folder / "ledger").touch()
+    ledger, numbers = site.folder / "ledger", range(60)
+    workers: list[subprocess.Popen[str]] = []
+
+    def supervised(jobs: list[Job]) -> bool:
+        if not workers or workers[-1].poll() is not None:
+            workers.append(site.worker("-c", "2"))
+        return all(job.done() for job in jobs)
+
+    with Client(site.url) as client:
+        jobs = client.submit_many(work, [((str(ledger), n, 0.02), {}) for n in numbers[:30]])
+        deadly = client.submit(raze, str(site.folder / "other"), 7)
+        jobs += client.submit_many(work, [((str(ledger), n, 0.02), {}) for n in numbers[30:]])
+        wait_until(lambda: supervised([deadly, *jobs]), "every job has ended")
+        with pytest.raises(zmqtasks.WorkerLost) as caught:
+            deadly.result()
+        ran = check(jobs, ledger, numbers)
+    assert executions(site.folder / "other") == {7: 4}
+    assert max(ran.values()) <= 2, "only those that the first dead worker held may have run again"
+    deaths = re.findall(
+        r"death (\d): worker worker@\S+ \((\S+), pid (\d+)\) was lost: silent for \d+\.\d s", str(caught.value)
+    )
+    host = socket.gethostname()
+    assert deaths == [(str(n), host, str(worker.pid)) for n, worker in enumerate(workers[:4], 1)]
+    assert len(workers) <= 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_whose_scheduler_was_away_for_longer_than_a_lease_goes_on(site: Site, number: int) -> None:
+    """The jobs that it runs meanwhile are adopted by the next scheduler, which knows nothing of them at first."""
+    first = site.scheduler(heartbeat=0.2, lease=1.0)
+    site.worker("-c", "2")
+    ledger, numbers = site.folder / "ledger", range(2)
+    ledger.touch()
+    with Client(site.url) as client:
+        jobs = client.submit_many(work, [((str(ledger), n, 3.0), {}) for n in numbers])
+        wait_until(lambda: len(executions(ledger)) == 2, "both jobs run")
+        first.send_signal(number)
+        assert first.wait(BOUND) == (-number if number == signal.SIGKILL else 0)
+        time.sleep(1.2)  # the fault: there is no scheduler for so long
+        site.scheduler(heartbeat=0.2, lease=1.0)
+        assert check(jobs, ledger, numbers) == Counter(numbers), "a job ran again"
 
 
 def test_kill_9_of_all_workers_and_new_ones_finish(client: Client, cluster: LocalCluster, ledger: Path) -> None:
     numbers = range(300)
     jobs = client.submit_many(work, [((str(ledger), n, 0.005), {}) for n in numbers])
     wait_until(lambda: len(executions(ledger)) > 30, "the batch has begun")
-    for pid in cluster.worker_pids:
+    pids = cluster.worker_pids
+    for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    for pid in cluster.worker_pids:
-        wait_until(lambda pid=pid: not _runs(pid), f"worker {pid} is dead")  # type: ignore[misc]
-    from subprocess import DEVNULL, Popen
-    from sys import executable
-
-    worker = Popen([executable, "-m", "zmqtasks", "worker", "--broker", cluster.url, "-c", "2"], stdout=DEVNULL)
-    try:
-        check(jobs, ledger, numbers)
-    finally:
-        worker.terminate()
-        assert worker.wait(BOUND) == 0
+    check(jobs, ledger, numbers)
+    assert not set(pids) & set(cluster.worker_pids), "the cluster has started others"
 
 
 def _runs(pid: int) -> bool:

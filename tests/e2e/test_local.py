@@ -248,7 +248,8 @@ def test_an_app_without_a_broker_brings_its_own_cluster(tmp_path: Path) -> None:
     )
     told, *rest = done.stderr.splitlines()
     assert BY_DEFAULT.fullmatch(told)
-    assert rest == ["in the job"]
+    (said,) = rest
+    assert re.fullmatch(r"\[[0-9a-f]{32} __main__\.triple\] in the job", said)
     assert done.stdout.splitlines() == ["12 __main__.third_time [1]"]
     assert done.returncode == 0
     assert not list(tmp_path.glob("zmqtasks-*"))
@@ -349,3 +350,39 @@ def test_ctrl_c_ends_script_and_cluster(tmp_path: Path) -> None:
     assert "KeyboardInterrupt" in err
     assert "drops 1 unfinished jobs" in err
     assert not Path(url.removeprefix("ipc://")).parent.exists()
+
+
+def test_what_dies_of_a_cluster_is_replaced(tmp_path: Path) -> None:
+    """Also where a job does it: it is a dead letter, and the script goes on."""
+    done = run(
+        tmp_path,
+        """
+        import os, signal, zmqtasks
+
+        def take_the_worker_along(path):
+            import psutil
+            with open(path, "a") as file:
+                file.write("x")
+            psutil.Process(os.getppid()).parent().kill()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        with zmqtasks.LocalCluster(workers=2) as cluster, cluster.client() as client:
+            before = [cluster.scheduler_pid, *cluster.worker_pids]
+            for pid in before:
+                os.kill(pid, signal.SIGKILL)
+                assert client.gather(client.submit_many(pow, [((n, 2), {}) for n in range(50)]), 30)[-1] == 49 * 49
+            assert not {cluster.scheduler_pid, *cluster.worker_pids} & set(before)
+            killer = client.options(crash_budget=0).submit(take_the_worker_along, "deaths")
+            assert isinstance(killer.exception(30), zmqtasks.WorkerLost)
+            assert client.submit(pow, 2, 3).result(30) == 8
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("zmqtasks: ")]
+    assert told == [
+        "zmqtasks: the local scheduler was killed by SIGKILL; a new one takes its place",
+        "zmqtasks: the local worker 1 was killed by SIGKILL; a new one takes its place",
+        "zmqtasks: the local worker 1 was killed by SIGKILL; a new one takes its place",
+    ]
+    assert (tmp_path / "deaths").read_text() == "x"
+    assert not list(tmp_path.glob("zmqtasks-*"))

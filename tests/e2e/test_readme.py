@@ -1,5 +1,6 @@
-"""The README is run: its fenced blocks are taken out and executed as they stand, in an empty folder.
+"""The README and docs/client.md are run: their fenced blocks are taken out and executed as they stand.
 
+Each part has an empty folder.
 A block ```` ```python NAME ```` becomes the file NAME; ```` ```sh ```` is run by bash, in the background if it starts a
 scheduler or a worker; ```` ```text ```` is what the command before it prints, where … stands for anything. Only the
 address is replaced, so that tests do not meet on one port.
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parents[2] / "README.md"
+CLIENT = Path(__file__).parents[2] / "docs" / "client.md"
 ADDRESS = "127.0.0.1:5555"
 FENCE = re.compile(r"^```(?P<kind>\w+)(?: (?P<title>[^\n]+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 DAEMON = re.compile(r"^zmqtasks (scheduler|worker) ")
@@ -23,8 +25,16 @@ DAEMON = re.compile(r"^zmqtasks (scheduler|worker) ")
 
 def sections():
     """The starts of the README: title → text."""
-    start = README.read_text().partition("\n## Sixty seconds\n")[2].partition("\n## ")[0]
-    parts = re.split(r"^### (.+)\n", start, flags=re.MULTILINE)[1:]
+    return _split(README.read_text().partition("\n## Sixty seconds\n")[2].partition("\n## ")[0], "###")
+
+
+def client_sections():
+    """The parts of docs/client.md that show something: title → text."""
+    return {title: text for title, text in _split(CLIENT.read_text(), "##").items() if FENCE.search(text)}
+
+
+def _split(text, mark):
+    parts = re.split(rf"^{mark} (.+)\n", text, flags=re.MULTILINE)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
@@ -90,16 +100,16 @@ class Folder:
         assert all(code == 0 for code, _ in codes), codes
 
 
-@pytest.mark.parametrize("title", sections())
+@pytest.mark.parametrize("title", [*sections(), *client_sections()])
 def test_it_works_as_written(title, tmp_path):
-    blocks = list(FENCE.finditer(sections()[title]))
+    blocks = list(FENCE.finditer((sections() | client_sections())[title]))
     folder = Folder(tmp_path)
     try:
         for block in blocks:
             folder.do(block["kind"], block["title"], block["text"])
     finally:
         folder.stop()
-    assert folder.printed is None, f"what the last command printed is not in the README:\n{folder.printed}"
+    assert folder.printed is None, f"what the last command printed is not written there:\n{folder.printed}"
 
 
 def test_all_three_uses_are_there():

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from zmqtasks import payload, wire
+from zmqtasks.config import MAX_BYTES_PER_MESSAGE
 from zmqtasks.ids import spans
+from zmqtasks.scheduler.lanes import Lanes
 from zmqtasks.states import FAILED
 from zmqtasks.transport import Context, Router, Wakeup, wait
 
@@ -49,7 +51,7 @@ class FakeScheduler:
         self._functions: dict[bytes, bytes] = {}
         self._jobs: dict[tuple[bytes, int], bytes | BaseException] = {}
         self._codecs: dict[tuple[bytes, int], str] = {}
-        self._delivery: dict[bytes, int] = {}
+        self._delivery: dict[tuple[bytes, bool], int] = {}  # by control route, for control and for bulk
         self._held: list[Callable[[], None]] = []
         self._commands: list[Callable[[], None]] = []
         self._stop = False
@@ -59,6 +61,8 @@ class FakeScheduler:
         self._stop = False
         self._context = Context()
         self._router = Router(self._context)
+        self._lanes = Lanes(self._router.send)
+        self._sessions: dict[bytes, bytes] = {}  # control routes by prefix
         self.url = self._router.bind(self._url)
         self._wakeup = Wakeup()
         self._thread = threading.Thread(target=self._loop, daemon=True)
@@ -125,12 +129,26 @@ class FakeScheduler:
             while self._commands:
                 self._commands.pop(0)()
             while (got := self._router.receive()) is not None:
-                message = wire.decode_from_submitter(got[1])
+                whole = self._from_bulk(*got)
+                if whole is None:
+                    continue
+                message = wire.decode_from_submitter(whole[1])
                 self.received.append(message)
                 if not self.deaf:
-                    self._answer(got[0], message)
+                    self._answer(whole[0], message)
+            self._lanes.pump(1_000)
         self._router.close()
         self._context.close()
+
+    def _from_bulk(self, route: bytes, data: bytes) -> tuple[bytes, bytes] | None:
+        """What came whole, with the control connection that it came over or belongs to."""
+        if route in self._lanes.by_bulk:
+            return self._lanes.receive(route, data, 0.0)
+        hello = wire.decode_hello(data)
+        if not isinstance(hello, wire.BulkHello):
+            return route, data
+        self._lanes.bind(self._sessions[hello.key], route)
+        return None
 
     def send(self, route: bytes, message: wire.ToSubmitter) -> None:
         self._router.send(route, wire.encode(message))
@@ -138,6 +156,7 @@ class FakeScheduler:
     def _answer(self, route: bytes, message: wire.FromSubmitter) -> None:
         if isinstance(message, wire.SubmitterHello):
             self.routes.append(route)
+            self._sessions[message.prefix] = route
             welcome = wire.SubmitterWelcome(self.epoch, "fake", self.durable, self.max_payload)
             self.send(route, self.greeting or welcome)
         elif isinstance(message, wire.Submit):
@@ -180,12 +199,17 @@ class FakeScheduler:
     def _results(self, route: bytes, prefix: bytes, counters: list[int]) -> None:
         good = [c for c in counters if isinstance(self._jobs[prefix, c], bytes)]
         bad = [c for c in counters if c not in good] if len(good) < len(counters) else []
-        number = self._delivery[route] = self._delivery.get(route, 0) + 1
         values = [self._jobs[prefix, c] for c in good]
+        large = sum(map(len, values)) > MAX_BYTES_PER_MESSAGE  # type: ignore[arg-type]
+        number = self._delivery[route, large] = self._delivery.get((route, large), 0) + 1
         ends = []
         for counter in bad:
             outcome = self._jobs[prefix, counter]
             assert isinstance(outcome, BaseException)
             ends.append(wire.JobEnd(counter, FAILED, payload.encode_exception(outcome)))
         codec = self._codecs[prefix, counters[0]]
-        self.send(route, wire.Results(number, prefix, codec, good, values, ends))  # type: ignore[arg-type]
+        results = wire.Results(number, prefix, codec, good, values, ends, large)  # type: ignore[arg-type]
+        if large:
+            self._lanes.send(route, results)
+        else:
+            self.send(route, results)

@@ -43,21 +43,22 @@ def _change(rng: random.Random, tree: list[Any]) -> None:
 def _instead_of(rng: random.Random, value: Any) -> Any:
     if rng.random() < 0.05:
         return rng.choice(NASTY_OTHERS)
-    match value:
-        case bool():
-            return not value
-        case int():
-            return rng.choice([*NASTY_INTEGERS, value + 1, value - 1])
-        case float():
-            return rng.choice([*NASTY_FLOATS, *NASTY_INTEGERS])
-        case bytes():
-            return rng.choice([*NASTY_BYTES, value[:-1], value + b"\0"])
-        case str():
-            return rng.choice([*NASTY_TEXTS, value + "x"])
-        case list():
-            return rng.choice([[], value * 2, value * 50, value[:-1], value[::-1], *NASTY_OTHERS])
-        case _:
-            return rng.choice(NASTY_OTHERS)
+    pools: dict[type, list[Any]] = {
+        bool: [value is False],
+        int: NASTY_INTEGERS,
+        float: [*NASTY_FLOATS, *NASTY_INTEGERS],
+        bytes: NASTY_BYTES,
+        str: NASTY_TEXTS,
+        list: [[], *NASTY_OTHERS],
+    }
+    pool = list(pools.get(type(value), NASTY_OTHERS))
+    if type(value) is int:
+        pool += [min(value + 1, NASTY_INTEGERS[-1]), max(value - 1, NASTY_INTEGERS[0])]
+    elif isinstance(value, list):
+        pool += [value * 2, value * 50, value[:-1], value[::-1]]
+    elif isinstance(value, bytes | str):
+        pool += [value[:-1], value + value[:1]]
+    return rng.choice(pool)
 
 
 def break_bytes(rng: random.Random, data: bytes) -> bytes:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from zmqtasks import payload, wire
+from zmqtasks.bulk import Incoming
+from zmqtasks.config import BULK_WINDOW
 from zmqtasks.ids import spans
 from zmqtasks.transport import Context, Router, wait
 
@@ -41,6 +43,7 @@ class ScriptedScheduler:
         self.ends: dict[int, wire.End] = {}
         self.retracted: set[int] = set()
         self.messages: list[Any] = []
+        self._bulk: dict[bytes, Incoming] = {}
         self._counters = itertools.count()
         self._closed = False
 
@@ -71,10 +74,14 @@ class ScriptedScheduler:
         wait(self.router.readers(), timeout)
         self.router.disconnects()
         while (got := self.router.receive()) is not None:
-            self.route, data = got
-            message = wire.decode_from_worker(data)
+            route, data = got
+            joined = self._join(route, bytes(data))
+            if joined is None:
+                continue
+            message = wire.decode_from_worker(joined)
             self.messages.append(message)
             if isinstance(message, wire.WorkerHello):
+                self.route = route
                 self.hello = message
                 self.next = max(self.next, message.seen + 1)
                 self.send(wire.WorkerWelcome(1, "0", self.heartbeat, 4.0, self.max_payload, []))
@@ -83,6 +90,22 @@ class ScriptedScheduler:
             elif isinstance(message, wire.Retracted):
                 self.retracted.update(n for first, count in message.numbers for n in range(first, first + count))
         self.router.flush()
+
+    def _join(self, route: bytes, data: bytes) -> bytes | None:
+        """A message of the control connection, or one that the bulk connection has brought whole."""
+        if data[1] == wire.BulkHello.__struct_config__.tag:
+            self._bulk[route] = Incoming(BULK_WINDOW)
+            self.router.send(route, wire.encode(wire.BulkWelcome(BULK_WINDOW)))
+            return None
+        incoming = self._bulk.get(route)
+        if incoming is None:
+            return data
+        chunk = wire.decode_from_bulk(data)
+        assert isinstance(chunk, wire.Chunk), chunk
+        whole = incoming.take(chunk)
+        if incoming.owes:
+            self.router.send(route, wire.encode(wire.Credit(incoming.give())))
+        return whole
 
     def _on_done(self, message: wire.Done) -> None:
         numbers = []
@@ -126,6 +149,36 @@ class ScriptedScheduler:
             self._closed = True
             self.router.close()
             self.context.close()
+
+
+class Host:
+    """Starts workers for a test, and sees to it that they are gone after it."""
+
+    def __init__(self, scheduler: ScriptedScheduler) -> None:
+        self.scheduler = scheduler
+        self.workers: list[subprocess.Popen] = []
+
+    def __call__(self, *, wait: bool = True, **options: Any) -> subprocess.Popen:
+        options.setdefault("concurrency", 1)
+        worker = start_worker(self.scheduler.url, **options)
+        self.workers.append(worker)
+        if wait:
+            self.scheduler.until(lambda: self.scheduler.hello or worker.poll() is not None, "a hello")
+            assert worker.poll() is None, worker.stderr.read()
+        return worker
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+            worker.wait()
+            worker.stdout.close()
+            worker.stderr.close()
+
+    def log_of(self, worker: subprocess.Popen) -> list[str]:
+        """Have a worker end in good order; the lines of its log."""
+        worker.terminate()
+        self.scheduler.until(lambda: worker.poll() is not None, "the end of the worker")
+        return worker.stderr.read().splitlines()
 
 
 def start_worker(

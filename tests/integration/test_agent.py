@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.helpers.worker_side import PREFIX, ScriptedScheduler, start_worker
+from tests.helpers.worker_side import PREFIX, Host, ScriptedScheduler, start_worker
 from zmqtasks import payload
 from zmqtasks.ids import job_id
 from zmqtasks.wire import CANCELLED, CRASHED, FAILED, LOST, RETRYABLE, Draining, Goodbye, Heartbeat, Kill, Retract
@@ -40,30 +40,6 @@ def scheduler() -> Iterator[ScriptedScheduler]:
     made = ScriptedScheduler("tcp://127.0.0.1:0")
     yield made
     made.close()
-
-
-class Host:
-    """Starts workers for a test, and sees to it that they are gone after it."""
-
-    def __init__(self, scheduler: ScriptedScheduler) -> None:
-        self.scheduler = scheduler
-        self.workers: list[subprocess.Popen] = []
-
-    def __call__(self, *, wait: bool = True, **options: Any) -> subprocess.Popen:
-        options.setdefault("concurrency", 1)
-        worker = start_worker(self.scheduler.url, **options)
-        self.workers.append(worker)
-        if wait:
-            self.scheduler.until(lambda: self.scheduler.hello or worker.poll() is not None, "a hello")
-            assert worker.poll() is None, worker.stderr.read()
-        return worker
-
-    def stop(self) -> None:
-        for worker in self.workers:
-            worker.kill()
-            worker.wait()
-            worker.stdout.close()
-            worker.stderr.close()
 
 
 @pytest.fixture
@@ -325,16 +301,10 @@ def test_kill_9_of_the_agent_leaves_nothing(scheduler, host, who):
     one(scheduler, lambda: subprocess.Popen(["sleep", "1000"]).pid)
     scheduler.assign(payload.ship(time.sleep), [((1000,), {})])
     everybody = family(worker)
-    if who == "agent":
-        worker.kill()
-        until(lambda: gone(everybody), "the end of everybody", timeout=1.0)
-    else:
-        sleepers = [p for p in everybody if p.name() == "sleep"]
+    if who == "agent and fork server":
         everybody[0].kill()
-        worker.kill()
-        until(lambda: gone([p for p in everybody if p not in sleepers]), "the end of everybody", timeout=1.0)
-        for sleeper in sleepers:
-            sleeper.kill()
+    worker.kill()
+    until(lambda: gone(everybody), "the end of everybody", timeout=2.0)
 
 
 def test_the_end_of_the_lifeline_ends_the_worker(scheduler, host):

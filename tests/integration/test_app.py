@@ -295,7 +295,7 @@ def _bound(self: Task, x: int) -> tuple[str, int]:
 
 def test_current_job_is_none_outside_of_a_worker() -> None:
     assert current_job() is None
-    set_current(lambda: (bytes(12), 3, 9, "t", "w1"))
+    set_current(lambda: CurrentJob("00" * 12 + "00000003", 9, "t", "w1"))
     try:
         assert current_job() == CurrentJob("00" * 12 + "00000003", 9, "t", "w1")
     finally:

@@ -4,154 +4,24 @@ import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import zmq
 
+from tests.helpers.daemon import PREFIX, joined, round_trip, submit, submitter_hello, worker_hello
 from tests.helpers.scheduler_harness import RELEASE
 from tests.helpers.wire_examples import EXAMPLES
 from zmqtasks import wire
+from zmqtasks.channel import Channel
 from zmqtasks.ids import spans
-from zmqtasks.transport import Context, Link, wait
-
-PREFIX = b"session 0001"
-
-
-class Daemon:
-    """``python -m zmqtasks.scheduler.daemon URL``."""
-
-    def __init__(self, *arguments, code=None, **options):
-        command = [sys.executable, *(["-c", code] if code else ["-m", "zmqtasks.scheduler.daemon"]), *arguments]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
-        self.url = ""
-
-    def ready(self):
-        """Wait for its line."""
-        line = self.process.stdout.readline()
-        assert line.startswith("zmqtasks scheduler ready on "), line + self.process.stderr.read()
-        self.url = line.split()[-1]
-        return self
-
-    def end(self, number=signal.SIGTERM):
-        """Stop it; its exit status and what it said on stderr."""
-        if number and self.process.poll() is None:
-            self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=20)
-        return self.process.returncode, out + err
-
-
-@pytest.fixture
-def start():
-    """Start daemons that end with the test."""
-    started = []
-
-    def _start(*arguments, **options):
-        started.append(Daemon(*arguments, **options))
-        return started[-1]
-
-    yield _start
-    for daemon in started:
-        if daemon.process.poll() is None:
-            daemon.process.kill()
-        daemon.process.communicate()
+from zmqtasks.transport import Context, wait
 
 
 @pytest.fixture(params=["tcp", "ipc"])
 def url(request, tmp_path):
     return "tcp://127.0.0.1:0" if request.param == "tcp" else f"ipc://{tmp_path}/s"
-
-
-@pytest.fixture
-def peers():
-    """Make peers: Links with a decoder."""
-    context = Context()
-    made = []
-
-    def _peer(url, decode):
-        made.append(Peer(context, url, decode))
-        return made[-1]
-
-    yield _peer
-    for peer in made:
-        peer.link.close()
-    context.close()
-
-
-class Peer:
-    """A Link that can wait."""
-
-    def __init__(self, context, url, decode):
-        self.link = Link(context, url, 0.0)
-        self.decode = decode
-
-    def _until(self, condition, seconds=10.0):
-        deadline = time.monotonic() + seconds
-        while not (value := condition()):
-            assert time.monotonic() < deadline, "nothing came"
-            self.link.service(time.monotonic())
-            wait(self.link.readers(), 0.01)
-        return value
-
-    def send(self, message):
-        self._until(lambda: self.link.connected)
-        self.link.send(message if isinstance(message, bytes) else wire.encode(message))
-
-    def next(self, kind=None):
-        """The next message but Pings, which must be of this kind."""
-        while True:
-            message = self.decode(self._until(self.link.receive))
-            if not isinstance(message, wire.Ping):
-                break
-        assert kind is None or isinstance(message, kind), message
-        return message
-
-    def ask(self, message, kind=None):
-        self.send(message)
-        return self.next(kind)
-
-
-def worker_hello(**changes):
-    fields = {
-        "magic": wire.MAGIC, "protocol": 1, "release": RELEASE, "python": "3.11", "host": "h", "pid": 1, "name": "w",
-        "nonce": b"n" * 16, "slots": 2, "credit": 2000, "queues": ["default"], "tasks": ["add"], "seen": 0, "held": [],
-        **changes,
-    }  # fmt: skip
-    return wire.WorkerHello(**fields)
-
-
-def submitter_hello(**changes):
-    fields = {
-        "magic": wire.MAGIC, "protocol": 1, "release": RELEASE, "python": "3.11", "host": "h", "pid": 1, "user": "u",
-        "prefix": PREFIX, **changes,
-    }  # fmt: skip
-    return wire.SubmitterHello(**fields)
-
-
-def submit(first, count, size=3):
-    args = [b"%d".ljust(size) % (first + i) for i in range(count)]
-    return wire.Submit(PREFIX, first, "add", b"", "msgpack", wire.Spec(), args, [])
-
-
-def joined(peers, url):
-    w, s = peers(url, wire.decode_to_worker), peers(url, wire.decode_to_submitter)
-    assert w.ask(worker_hello(), wire.WorkerWelcome).release == RELEASE
-    assert s.ask(submitter_hello(), wire.SubmitterWelcome).durable is False
-    return w, s
-
-
-def round_trip(w, s, first=0):
-    """One job through the daemon."""
-    assert s.ask(submit(first, 1)) == wire.Accepted(PREFIX, [(first, 1)])
-    assign = w.next(wire.Assign)
-    w.send(wire.Done([wire.Run(assign.number, [b"result"], 0.1, 0.1)], []))
-    results = s.next(wire.Results)
-    assert (results.counters, results.values) == ([first], [b"result"])
-    s.send(wire.ResultAck(results.delivery))
-    assert w.next() == wire.DoneAck([(assign.number, 1)])
 
 
 def test_a_job_goes_through_and_sigterm_ends_in_good_order(start, peers, url, tmp_path):
@@ -207,15 +77,54 @@ def test_thousands_of_jobs(start, peers, url):
     assert all(value == b"%d".ljust(3) % counter for counter, value in outcomes.items())
 
 
-def test_a_large_payload_goes_through(start, peers, url):
-    w, s = joined(peers, start(url).ready().url)
-    data = os.urandom(8 * 1024 * 1024)
-    s.send(wire.Submit(PREFIX, 0, "add", b"", "msgpack", wire.Spec(), [data], []))
+def with_bulk(peer, hello):
+    """Give this peer both connections; let it in."""
+    link = peer.link
+    link.close()
+    key = hello.nonce if isinstance(hello, wire.WorkerHello) else hello.prefix
+    bulk_hello = wire.BulkHello(wire.MAGIC, wire.PROTOCOL, RELEASE, key, hello.connection)
+    peer.link = Channel(link._context, link.url, 0.0, lambda: bulk_hello)
+    peer.ask(hello)
+    return peer
+
+
+def test_a_large_payload_goes_through_by_bulk_both_ways(start, peers, url):
+    where = start(url).ready().url
+    w = with_bulk(peers(where, wire.decode_to_worker), worker_hello())
+    s = with_bulk(peers(where, wire.decode_to_submitter), submitter_hello())
+    s._until(lambda: s.link.connected)
+    data = os.urandom(3 * 1024 * 1024)  # within the window: each peer is served only while the test waits for it
+    s.link.send_bulk(wire.Submit(PREFIX, 0, "add", b"", "msgpack", wire.Spec(), [data], []))
     s.next(wire.Accepted)
-    assign = w.next(wire.Assign)
-    assert assign.works[0].args == [data]
-    w.send(wire.Done([wire.Run(1, [data], 0.1, 0.1)], []))
-    assert s.next(wire.Results).values == [data]
+    got = {}
+    while not {wire.Assign, wire.Argument} <= got.keys():
+        message = w.next()
+        got[type(message)] = message
+        if isinstance(message, wire.OpenBulk):
+            w.link.open_bulk()
+    assert got[wire.Assign].works[0].late == [0]
+    assert got[wire.Argument].number == 1
+    assert got[wire.Argument].data == data
+    w.link.send_bulk(wire.Done([wire.Run(1, [data], 0.1, 0.1)], []))
+    results = s.next(wire.Results)
+    assert results.bulk
+    assert results.values == [data]
+
+
+def test_nonsense_on_a_bulk_connection_ends_the_session_and_nobody_else_notices(start, peers, url):
+    where = start(url).ready().url
+    w, s = joined(peers, where)
+    bad = with_bulk(peers(where, wire.decode_to_worker), worker_hello(nonce=b"b" * 16, queues=["other"]))
+    bad.link.open_bulk()
+    bad._until(lambda: bad.link.receive() or bad.link._incoming is not None)
+    bad.link._bulk.send(b"garbage")
+    bad.send(wire.Heartbeat(0, [], []))
+    while not isinstance(bad.next(), wire.HelloAgain):  # the two connections are over together
+        bad.send(wire.Heartbeat(0, [], []))
+    round_trip(w, s)
+    o = peers(where, wire.decode_to_operator)
+    o.ask(wire.OperatorHello(wire.MAGIC, 1, RELEASE, "h", 1), wire.OperatorWelcome)
+    assert o.ask(wire.AskStatus(), wire.Status).counters["malformed_messages"] == 1
 
 
 def test_a_dead_connection_is_known_at_once(start, peers):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from zmqtasks import errors, transport, wire
-from zmqtasks.cli._operator import ask_status
+from zmqtasks.cli._operator import Operator, ask_status
 
 STATUS = wire.Status(7, "0.1.0", 42, 1.5, False, [], [], {"ready": 3}, 0, {}, [])
 
@@ -51,6 +51,45 @@ def test_a_scheduler_answers():
     with scheduler(friendly) as (url, heard):
         assert ask_status(url) == STATUS
     assert heard == ["OperatorHello", "AskStatus"]
+
+
+ANSWERS = {
+    wire.OperatorHello: wire.OperatorWelcome(7, "0.1.0"),
+    wire.AskStatus: STATUS,
+    wire.AskJobs: wire.Jobs([], 5),
+    wire.AskJob: wire.JobReport(None, ["nobody knows it"], [], b""),
+}
+
+
+def test_many_questions_over_one_connection():
+    with scheduler(lambda message: [ANSWERS[type(message)]]) as (url, heard), Operator(url) as operator:
+        for _ in range(3):
+            assert operator.jobs(["running"], 10) == ANSWERS[wire.AskJobs]
+            assert operator.job((bytes(12), 3)) == ANSWERS[wire.AskJob]
+            assert operator.status() == STATUS
+    assert heard == ["OperatorHello", *["AskJobs", "AskJob", "AskStatus"] * 3]
+
+
+def test_an_answer_to_another_question_is_none():
+    late = [STATUS, ANSWERS[wire.AskJobs]]
+    answers = {**{kind: [answer] for kind, answer in ANSWERS.items()}, wire.AskJobs: late}
+    with scheduler(lambda message: answers[type(message)]) as (url, _), Operator(url) as operator:
+        assert operator.jobs([], 10) == ANSWERS[wire.AskJobs]
+
+
+def test_a_scheduler_that_forgets_the_operator_between_two_questions():
+    replies = iter(
+        [
+            [wire.OperatorWelcome(7, "0.1.0")],
+            [STATUS],
+            [wire.HelloAgain()],
+            [wire.OperatorWelcome(8, "0.1.0")],
+            [STATUS],
+        ]
+    )
+    with scheduler(lambda message: next(replies)) as (url, heard), Operator(url) as operator:
+        assert operator.status() == operator.status() == STATUS
+    assert heard == ["OperatorHello", "AskStatus", "AskStatus", "OperatorHello", "AskStatus"]
 
 
 def test_a_ping_and_rubbish_before_the_answer_do_no_harm():

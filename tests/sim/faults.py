@@ -15,24 +15,34 @@ class Faults:
 
     Args:
         history: whose nodes.
-        lonely: partitions only, which last until a worker is given up.
+        theme: of the history: "lonely": partitions only, which last until a worker is given up; "paused": the
+            scheduler stands still now and then; "frozen": a worker does, for longer than a lease; "clock": the wall
+            clock is set; otherwise everything.
         restarts: the scheduler may be killed and begin anew, knowing nothing.
     """
 
-    def __init__(self, history: "History", *, lonely: bool, restarts: bool) -> None:
+    def __init__(self, history: "History", *, theme: str, restarts: bool) -> None:
         self.history, self.world, self.network = history, history.world, history.network
-        self.lonely = lonely
+        self.lonely = theme == "lonely"
         always = [self.break_link, self.break_link, self.partition, self.swizzle, self.kill_worker, self.kill_child]
         always += [self.kill_child, self.kill_submitter, self.stop_somebody, self.stop_somebody, self.step_clock]
         always += [self.drain_worker]
         if restarts:
             always += [self.restart_scheduler, self.restart_scheduler]
-        self.kinds = [self.partition] if lonely else always
+        only = {
+            "lonely": [self.partition],
+            "paused": [self.pause_scheduler],
+            "frozen": [self.freeze_worker],
+            "clock": [self.step_clock],
+        }
+        self.kinds = only.get(theme, always)
 
     def one(self) -> None:
         """Something goes wrong."""
-        self.history.laws.faultless = False
-        self.world.random.choice(self.kinds)()
+        fault = self.world.random.choice(self.kinds)
+        if fault != self.step_clock:
+            self.history.laws.faultless = False
+        fault()
 
     def _some_links(self) -> list[tuple[Any, Any]]:
         return [(link, node) for link, node in self.network.links.items() if node.alive]
@@ -114,7 +124,17 @@ class Faults:
         length = random.choice((random.uniform(0.1, 3.0), random.uniform(3.0, 8.0), random.uniform(8.0, 60.0)))
         victims: list[Any] = [*self.history.workers, *self.history.submitters, self.history.scheduler]
         victims += [child for worker in self.history.workers if worker.alive for child in worker.children]
-        victim = random.choice(victims)
+        self._stop(random.choice(victims), length)
+
+    def pause_scheduler(self) -> None:
+        """SIGSTOP of the scheduler, which must not take the silence for that of its workers."""
+        self._stop(self.history.scheduler, self.world.random.uniform(0.6, 20.0))
+
+    def freeze_worker(self) -> None:
+        """SIGSTOP of an agent until its work runs elsewhere: what it has not begun then, it must not begin any more."""
+        self._stop(self.world.random.choice(self.history.workers), self.world.random.uniform(4.5, 12.0))
+
+    def _stop(self, victim: Any, length: float) -> None:
         if hasattr(victim, "until"):  # a child
             victim.until = self.world.time + length
             self.world.after(length, victim.ask)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tests.sim.faults import Faults
 from tests.sim.laws import Broken, JobKey, Laws
-from tests.sim.load import KINDS, MILD, draw, draw_call, draw_spec
+from tests.sim.load import BRISK, KINDS, MILD, MIXED, Habits, draw, draw_call, draw_spec
 from tests.sim.nodes import Network
 from tests.sim.operator import OperatorNode
 from tests.sim.scheduler import Scheduler
@@ -47,12 +47,13 @@ class History:
             results_window_bytes=100_000,
             large_window_bytes=100_000,
             max_functions=2,
-            max_results=random.choice((20, 200_000)),
+            max_results=random.choice((3, 200_000, 200_000)),
             max_tombstones=random.choice((20, 200_000)),
             adoption=random.choice((20.0, 600.0)),
         )
         # Of some histories all faults are of one kind, so that it can be told exactly what must come of them.
-        self.theme = random.choice(("lonely", "calm restart", *["mixed"] * 8))
+        self.theme = random.choice(("lonely", "calm restart", "paused", "frozen", "clock", *["mixed"] * 9))
+        self.laws.few_kept = self.settings.max_results < 100
         self.scheduler = Scheduler(self.world, self.laws, self.settings)
         self.network = Network(self.world, self.scheduler, random.choice((0.0, 0.02, 0.3)))
         self.workers: list[WorkerNode] = []
@@ -64,19 +65,28 @@ class History:
         self.operator = OperatorNode(self.world, self.network, "operator")
         self.jobs = 0
         self.given = 0
-        self.kinds = random.choice((KINDS, KINDS, MILD)) if self.theme != "calm restart" else ("ok",)
-        self.large = random.choice((0.0, 0.0, 0.1))
-        self.rate = {"lonely": 0.3, "calm restart": 0.0}.get(self.theme, random.choice((0.0, 0.5, 2.0)))  # of faults
+        brisk = self.theme == "frozen" or random.random() < 0.2
+        self.habits = Habits(
+            ("ok",) if self.theme == "calm restart" else random.choice((KINDS, KINDS, MILD)),
+            BRISK if brisk else MIXED,
+            (20, 60) if brisk else (1, 2, 5, 20),
+            SPILL,
+            random.choice((0.0, 0.0, 0.1)),
+        )
+        rates = {"lonely": 0.3, "calm restart": 0.0, "paused": 0.3, "frozen": 0.4, "clock": 1.0}
+        self.rate = rates.get(self.theme, random.choice((0.0, 0.5, 2.0)))  # of faults, per second
         self.restarts = self.theme == "mixed" and random.random() < 0.3
-        self.faults = Faults(self, lonely=self.theme == "lonely", restarts=self.restarts)
+        self.faults = Faults(self, theme=self.theme, restarts=self.restarts)
         self.calm_at = random.uniform(2.0, 15.0)
-        self.network.flaps = 0.3 if self.rate else 0.0
+        self.network.flaps = 0.3 if self.rate and self.theme in ("lonely", "mixed") else 0.0
         self.counters: dict[str, int] = {}
 
     def new_worker(self) -> None:
         """One more worker joins."""
         name, slots = f"w{len(self.workers)}", self.world.random.choice((1, 2, 4))
-        self.workers.append(WorkerNode(self.world, self.network, self.laws, name, slots))
+        node = WorkerNode(self.world, self.network, self.laws, name, slots)
+        self.workers.append(node)
+        self.scheduler.workers[node.nonce] = node
 
     def run(self) -> Outcome:
         """Raises Broken, or an AssertionError of a core's own check."""
@@ -98,6 +108,7 @@ class History:
         survivors = {(s.name, key) for s in self.submitters if s.alive for key in s.wanted}
         expected = {key for s in self.submitters for key in s.wanted}
         self.laws.finale(expected, survivors)
+        self._themed()
         self._at_rest()
         return Outcome(self.seed, self.jobs, self.world.steps, self.world.time, self.counters)
 
@@ -112,9 +123,13 @@ class History:
                 raise Broken("liveness", f"{MAX_STEPS} steps and no end: something spins")
 
     def _settle(self) -> None:
-        """Let acknowledgements, the last heartbeats and strays that nobody wants come to their end."""
-        patience = self.settings.adoption if self.scheduler.core.state.strays else 0.0
-        self._until(self.world.time + 12.0 + patience, over=False)
+        """Let acknowledgements and heartbeats arrive, and what runs for nobody come to its end."""
+        latest = self.world.time + self.settings.adoption + 100.0
+        self._until(self.world.time + 12.0, over=False)
+        while self.world.time < latest and (
+            self.scheduler.core.state.strays or any(w.alive and not w.core.work.empty for w in self.workers)
+        ):
+            self._until(self.world.time + 5.0, over=False)
 
     # ------------------------------------------------------------------------------------------ what people do
 
@@ -122,23 +137,23 @@ class History:
         random = self.world.random
         if not submitter.alive:
             return
-        count = random.choice((1, 2, 5, 20))
+        count = random.choice(self.habits.batches)
         spec = draw_spec(random, self.world.now().wall) if self.theme != "calm restart" else Spec()
         if random.random() < 0.05 and self.theme == "mixed":
             spec, call = Spec(fail_unknown=True), Call("nobody knows it", None, "msgpack", Spec(fail_unknown=True))
         else:
             call = draw_call(random, spec)
-        plans = [draw(random, self.kinds, self.jobs + i, spec, SPILL, self.large) for i in range(count)]
+        plans = [draw(random, self.habits, self.jobs + i, spec) for i in range(count)]
         first = submitter.counter
         self.jobs += count
         short = spec.result_ttl >= 0
         if short:
             self.laws.short_lived.update((submitter.prefix, first + i) for i in range(count))
-        submitter.submit(call, plans, may_vanish=short or self.settings.max_results < 100)
+        submitter.submit(call, plans, may_vanish=short)
         if self.theme == "calm restart":
             return
         other = random.choice(self.submitters)
-        if other is not submitter and random.random() < 0.3:
+        if other is not submitter and random.random() < (0.8 if self.laws.few_kept else 0.3):
             self.world.after(random.expovariate(1.0), self._ask, other, (submitter.prefix, first))
         if random.random() < 0.2:
             force = random.random() < 0.5
@@ -154,7 +169,7 @@ class History:
         key: JobKey = (b"given %d" % self.given).ljust(12, b"-"), 0
         spec = Spec()
         call = Call("task", None, "msgpack", spec)
-        plan = draw(random, self.kinds, 100_000 + self.given, spec, SPILL, self.large)
+        plan = draw(random, self.habits, 100_000 + self.given, spec)
         submitter.submit_given(key, call, plan)
         if other is submitter or not other.alive:
             return
@@ -165,7 +180,7 @@ class History:
 
     def _conflict(self, submitter: SubmitterNode, other: SubmitterNode, key: JobKey, call: Call) -> None:
         if other.alive and self.laws.lives.get(key) and self.laws.lives[key].submitted:
-            other.submit_given(key, call, draw(self.world.random, ("ok",), 200_000, call.spec, SPILL, 0.0))
+            other.submit_given(key, call, draw(self.world.random, self.habits, 200_000, call.spec))
 
     def _ask(self, submitter: SubmitterNode, key: JobKey) -> None:
         if submitter.alive:
@@ -212,6 +227,15 @@ class History:
     def _count(self) -> None:
         self.counters = dict(self.scheduler.core.state.counters)
         self.counters["restarts"] = self.laws.restarts
+
+    def _themed(self) -> None:
+        """What must come of histories whose faults are all of one kind."""
+        lost = self.counters.get("workers_lost", 0)
+        if self.theme in ("paused", "clock") and lost:
+            raise Broken("lease", f"{lost} workers were given up, and none of them was silent")
+        for submitter in self.submitters:
+            if submitter.alive and submitter.unanswered:
+                raise Broken("cancel", f"{submitter.name} got no answer to {len(submitter.unanswered)} cancels")
 
     def _at_rest(self) -> None:
         """Nothing is held anywhere any more."""

@@ -1,5 +1,6 @@
 """What must hold in every history. A broken law raises `Broken`, whose first word is the law's name."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.sim.load import Plan
@@ -35,6 +36,7 @@ class JobLife:
     losses: int = 0  # workers that were given up while they held it, or may have
     final: int = 0  # record number
     state: int = -1
+    holder: tuple[bytes, int] | None = None  # (worker, number) of the last assignment
     ends: list[tuple[int, int]] = field(default_factory=list)  # (state, attempt), one in each life of the scheduler
 
 
@@ -47,10 +49,12 @@ class Laws:
         self.holders: dict[tuple[bytes, int], JobKey] = {}  # (worker, number)
         self.outcome_seq: dict[tuple[bytes, int], int] = {}
         self.results: dict[tuple[str, JobKey], int] = {}  # (submitter, job)
+        self.taken: list[tuple[tuple[bytes, int], int]] = []  # (worker, number), job: taken back in this turn
         self.seq = 0
         self.faultless = True  # nothing has died or been cut off yet
         self.restarts = 0  # of the scheduler
         self.once: set[JobKey] = set()  # jobs that began and must not begin again
+        self.few_kept = False  # outcomes are dropped as soon as those whose jobs they are have them
         self.short_lived: set[JobKey] = set()  # outcomes that are kept for a moment only
         self.dropped: set[tuple[bytes, int]] = set()  # (worker, number) that must not begin any more
 
@@ -88,6 +92,8 @@ class Laws:
                 life = self.lives[record.prefix, record.counter]
                 self._open(life, record.counter)
                 life.requeues += 1
+                if life.holder is not None:
+                    self.taken.append((life.holder, record.counter))
                 self._outcome(record.prefix, record.counter)
             case Succeeded():
                 for counter, result in zip(record.counters, record.results, strict=True):
@@ -110,6 +116,7 @@ class Laws:
                 if life.assignments > 1 + life.requeues:
                     raise Broken("place", f"job {counter} was assigned again without having come back")
                 self.holders[record.worker, number] = (prefix, counter)
+                life.holder = record.worker, number
                 number += 1
                 attempt += 1
 
@@ -134,6 +141,13 @@ class Laws:
         expected = self.plans[prefix, counter].value(self.lives[prefix, counter].attempt)
         if value != expected:
             raise Broken("fence", f"job {counter} took {value[:80]!r}, its current attempt gives {expected[:80]!r}")
+
+    def check_taken(self, holds: Callable[[bytes, int], bool]) -> None:
+        """After a turn: nothing was taken back from a worker that is not given up and has yet to end it."""
+        for (worker, number), counter in self.taken:
+            if holds(worker, number):
+                raise Broken("taken", f"job {counter} goes to another worker, though {worker!r} holds it as {number}")
+        self.taken.clear()
 
     # ------------------------------------------------------------------------------------------ what leaves
 
@@ -170,6 +184,8 @@ class Laws:
                 "twice", f"job {key[1]} began again, though its worker lives and came back before its submitter"
             )
         life.starts.append(attempt)
+        if self.faultless and len(life.starts) > 1 + life.raised:
+            raise Broken("again", f"job {key[1]} begins once more, and nothing has gone wrong: {life}")
 
     def raised(self, key: JobKey) -> None:
         """An attempt raises what may be tried again."""

@@ -46,13 +46,36 @@ def decode(data: bytes) -> Plan:
     return _decoder.decode(data)[0]
 
 
-def draw(random: Random, kinds: tuple[str, ...], serial: int, spec: Spec, spill: int, large: float) -> Plan:
-    """A random plan. `large`: how often its argument and result are."""
-    kind = random.choice(kinds)
+@dataclass(slots=True, frozen=True)
+class Habits:
+    """What the jobs of a history are like.
+
+    Attributes:
+        kinds: see Plan.
+        lengths: in seconds.
+        batches: how many jobs are submitted at once.
+        spill: payloads above so many bytes are kept by the journal.
+        large: how often argument and result are larger than a control message.
+    """
+
+    kinds: tuple[str, ...]
+    lengths: tuple[float, ...]
+    batches: tuple[int, ...]
+    spill: int
+    large: float
+
+
+MIXED = (1e-5, 1e-5, 1e-3, 0.05, 1.0, 4.0)
+BRISK = (1e-5, 1e-4, 2e-4)  # short enough to be held in advance
+
+
+def draw(random: Random, habits: Habits, serial: int, spec: Spec) -> Plan:
+    """A random plan."""
+    kind = random.choice(habits.kinds)
     times = random.choice((1, 1, 2, 5)) if kind in ("fail", "crash") else 0
-    seconds = random.choice((1e-5, 1e-5, 1e-3, 0.05, 1.0, 4.0))
-    size = spill + 10 if random.random() < 0.1 else random.choice((0, 10))
-    if random.random() < large:
+    seconds = random.choice(habits.lengths)
+    size = habits.spill + 10 if random.random() < 0.1 else random.choice((0, 10))
+    if random.random() < habits.large:
         size = LARGE
     return Plan(serial, kind, times, seconds, size, spec.retries, spec.crash_budget)
 
@@ -64,7 +87,7 @@ def draw_spec(random: Random, wall: float) -> Spec:
         backoff=random.choice((0.0, 0.3)),
         crash_budget=random.choice((0, 1, 3)),
         jitter=random.random() < 0.3,
-        result_ttl=random.choice((-1.0, -1.0, -1.0, 2.0, 50.0)),
+        result_ttl=random.choice((-1.0, -1.0, -1.0, 0.3, 2.0, 50.0)),
         not_before=wall + random.uniform(0, 5) if random.random() < 0.15 else 0.0,
     )
 

@@ -14,11 +14,13 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 _PREFIX = "zmqtasks."
+LIVES = 3  # exit status: none of the seeds killed it
 
 
 @dataclass(slots=True, frozen=True)
@@ -49,27 +51,32 @@ MUTANTS = (
            "fx.sends.append(Send(submitter.route, message, self.seq))",
            "fx.sends.append(Send(submitter.route, message, 0))", "durable", 0),
     Mutant("result before the record is durable", _CORE + "delivery",
-           "_results(state, delivery, jobs), state.seq)", "_results(state, delivery, jobs), 0)", "durable", 0),
+           "bulk=lane.bulk), state.seq, lane.bulk)", "bulk=lane.bulk), 0, lane.bulk)", "durable", 0),
     Mutant("DoneAck before the record is durable", _CORE + "workers",
            "DoneAck(spans(sorted(set(numbers)))), state.seq)", "DoneAck(spans(sorted(set(numbers)))), 0)", "durable", 1),
     Mutant("a hello does not take back lost assignments", _CORE + "workers",
            "if attempts.get(number) != job.attempt]", "if False]", "liveness", 0),
-    Mutant("adoption does not compare attempts", _CORE + "workers",
-           "job.attempt != held.attempt or job.state != READY", "job.state != READY", "fence", 134),
-    Mutant("adoption takes no credit", _CORE + "workers", "    worker.credit -= 1\n", "", "credit", 6),
-    Mutant("credit is not returned", _CORE + "lifecycle", "    worker.credit += 1\n", "", "credit", 0),
+    Mutant("adoption does not compare attempts", _CORE + "adoption",
+           "    if job.attempt != held.attempt and not (untouched and held.attempt <= state.first_attempt):\n        return False\n",
+           "", "fence", 134),
+    Mutant("an attempt of an earlier life is adopted after one of this life", _CORE + "adoption",
+           "untouched = not job.number", "untouched = not job.attempt", "fence", 0),
+    Mutant("adoption takes no credit", _CORE + "adoption",
+           "    worker.credit -= 1\n    state.moves", "    state.moves", "credit", 6),
+    Mutant("credit is not returned", _CORE + "lifecycle",
+           "    worker.credit += 1\n    worker.load", "    worker.load", "credit", 0),
     Mutant("a lost worker's jobs are forgotten", _CORE + "workers",
            "lifecycle.lose(state, worker,", "lifecycle.remove_worker(state, worker, fx) or (lambda *a: None)(", "place", 4),
     Mutant("a repeated Submit is taken as new", _CORE + "submitters",
            "known.count == count and known.digest == digest", "False", "result", 3),
-    Mutant("an outcome leaves its job leased", _CORE + "workers", "job = held.pop(number, None)",
+    Mutant("an outcome leaves its job leased", _CORE + "outcomes", "job = held.pop(number, None)",
            "job = held.get(number)", "credit", 0),
     Mutant("a crash is not charged", _CORE + "lifecycle", "    job.crashes += 1\n", "", "budget", 1),
     Mutant("a retry is not counted", _CORE + "lifecycle", "    job.retries += 1\n", "", "retries", 33),
     Mutant("an acknowledgement does not open the window", _CORE + "submitters",
-           "        submitter.flying -= len(jobs)\n", "", "liveness", 2),
+           "        lane.flying -= len(jobs)\n", "", "liveness", 2),
     Mutant("the submitter does not ask after a hello", "submitter.core",
-           "fx.sends.append(wire.Ask(prefix, wanted[start : start + _SPANS_PER_MESSAGE]))", "pass", "liveness", 0),
+           "fx.sends.append(wire.Ask(prefix, part))", "pass", "liveness", 0),
     Mutant("loaded bytes wake nobody", _CORE + "core", "        job = state.waiting.pop(number, None)\n",
            "        job = None\n", "liveness", 0),
     Mutant("a job that was cancelled while it was loaded stays behind", _CORE + "lifecycle",
@@ -84,13 +91,15 @@ MUTANTS = (
     Mutant("the worker keeps what it was told to drop", "worker.core",
            "fx.reclaim |= work.drop(message.dropped)", "pass", "drop", 6),
     Mutant("a dead child's job counts as never started", "worker.workload",
-           "self._victim(number, pushed.target.name, evidence, ours=ours)", "pass", "worker", 0),
+           "self._victim(number, pushed.target.name, evidence, ours=ours, company=company)", "pass", "worker", 0),
     Mutant("the submitter does not submit again after a hello", "submitter.core",
            "            self._send(parcel, fx)\n        for prefix", "            pass\n        for prefix", "liveness", 4),
     Mutant("the submitter takes a repeated result as new", "submitter.core",
            "            handles[counter - first] = None\n", "", "submitter", 0),
     Mutant("the submitter never acknowledges results", "submitter.core",
-           "            fx.sends.append(wire.ResultAck(self._delivery))\n", "", "liveness", 2),
+           "                fx.sends.append(wire.ResultAck(self._delivery[bulk], bulk))\n", "", "liveness", 2),
+    Mutant("results of the bulk connection are acknowledged as others", "submitter.core",
+           "wire.ResultAck(self._delivery[bulk], bulk)", "wire.ResultAck(self._delivery[bulk])", "liveness", 0),
     Mutant("a late hello of an old connection is taken", "scheduler.core.submitters",
            "hello.connection < submitter.connection", "False", "liveness", 621),
     Mutant("a worker does not count its connections", "worker.core",
@@ -99,7 +108,47 @@ MUTANTS = (
            '            self.state.count("repeated_hellos")\n        else:\n            verb(self.state, worker, message, now, fx)',
            '            workers.on_hello(self.state, route, message, now, fx, "")\n        else:\n            verb(self.state, worker, message, now, fx)', "budget", 1016),
     Mutant("watchers are forgotten", "scheduler.core.lifecycle",
-           "                watcher.outbox.append(job)\n", "", "liveness", 2),
+           "                post(state, watcher, job)\n", "                pass\n", "liveness", 2),
+    Mutant("another session's acknowledgement lets an outcome go", "scheduler.core.submitters",
+           "(job for job in jobs if job.submission.source.owner is submitter)", "(jobs)", "result", 0),
+    Mutant("a job whose outcome expired before it was accepted again is waited for", "submitter.core",
+           "if message.expired and parcel.stage == SENT:", "if False:", "liveness", 0),
+    Mutant("strays are not kept", _CORE + "strays", "    key = (held.prefix, held.counter)\n",
+           "    return False\n    key = (held.prefix, held.counter)\n", "twice", 0),
+    Mutant("strays are not adopted", _CORE + "submitters", "    if state.strays:\n", "    if False:\n", "stray", 0),
+    Mutant("the outcome of a stray is lost in its adoption", _CORE + "adoption",
+           "        if done.runs or done.ends:\n", "        if False:\n", "liveness", 0),
+    Mutant("a stray does not give its credit back", _CORE + "lifecycle",
+           "    worker.credit += 1\n    seat(state, worker)\n", "    seat(state, worker)\n", "credit", 0),
+    Mutant("a restarted scheduler gives out the same attempts again", _CORE + "state",
+           "self.first_attempt = self.attempts = (epoch << 32) // 1000", "self.first_attempt = self.attempts = 0", "attempt", 0),
+    Mutant("a worker drops bytes that come before they are announced", "worker.late",
+           "            self._early[number] = data\n", "", "liveness", 0),
+    Mutant("a worker waits for bytes that its old connection was to bring", "worker.core",
+           "        work.give_up_late()\n", "", "liveness", 0),
+    Mutant("a worker runs what it was disowned of", "worker.core",
+           "fx.reclaim |= self.work.drop(message.numbers)", "pass", "drop", 0),
+    Mutant("the scheduler's own silence is taken for that of its workers", _CORE + "core",
+           "            worker.heard += seconds\n", "", "lease", 0),
+    Mutant("leases live by the wall clock", _CORE + "workers",
+           "if now.mono < worker.heard + lease:", "if now.wall - 1_750_000_000.0 < worker.heard + lease:", "lease", 0),
+    Mutant("results expire by the wall clock", _CORE + "delivery",
+           "while finished and finished[0][0] <= now.mono:",
+           "while finished and finished[0][0] <= now.wall - 1_750_000_000.0:", "result", 0),
+    Mutant("heartbeats leave out kept outcomes", "worker.ledger",
+           "            if state > ENDED:\n", "            if state >= ENDED:\n", "again", 0),
+    Mutant("a draining worker gets new work", _CORE + "lifecycle",
+           "if not worker.draining and worker.quarantine is None:", "if worker.quarantine is None:", "liveness", 0),
+    Mutant("what has started is not told to who asked", "worker.core",
+           "        self.work.tell_started()\n", "", "cancel", 0),
+    Mutant("a cancel that nobody answered is not repeated", "submitter.core",
+           "        for cancel in self._cancels.again():\n", "        for cancel in ():\n", "cancel", 0),
+    Mutant("progress outlives its job", _CORE + "lifecycle",
+           "            state.progress.pop(job, None)\n            for", "            for", "progress", 0),
+    Mutant("an expired outcome is not told to who waits for it", _CORE + "lifecycle",
+           "        state.dirty[source.owner] = None  # the submitter hears that it expired\n", "        pass\n", "liveness", 0),
+    Mutant("the submitter gives up what a restarted scheduler has forgotten", "submitter.core",
+           "if parcel.args is not None and not message.expired:", "if False:", "result", 0),
 )  # fmt: skip
 
 
@@ -156,7 +205,7 @@ def _die(mutant: Mutant, seeds: Sequence[int]) -> int:
         except Exception as error:  # noqa: BLE001  (a core that falls over is dead as well)
             print(f"{seed} {type(error).__name__}: {error}")
             return 0
-    return 1
+    return LIVES
 
 
 def kill(mutant: Mutant, seeds: Sequence[int], timeout: float) -> tuple[int, str] | None:
@@ -164,7 +213,7 @@ def kill(mutant: Mutant, seeds: Sequence[int], timeout: float) -> tuple[int, str
     index = MUTANTS.index(mutant)
     command = [sys.executable, "-m", "tests.sim.mutants", "--run", str(index), *map(str, seeds)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-    if done.returncode == 1 and not done.stderr:
+    if done.returncode == LIVES:
         return None
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
@@ -185,6 +234,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--seeds", type=int, default=500, help="how many seeds are tried")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--only", type=int, help="one mutant by its index")
     parser.add_argument("--record", action="store_true", help="write the seeds and laws found into this file")
     parser.add_argument("numbers", nargs="*", type=int, help=argparse.SUPPRESS)
@@ -192,18 +242,21 @@ def main() -> int:
     if options.run is not None:
         return _die(MUTANTS[options.run], options.numbers)
     living = 0
-    for index, mutant in enumerate(MUTANTS):
-        if options.only not in (None, index):
-            continue
-        try:
-            found = kill(mutant, range(options.seeds), 600)
-        except RuntimeError as error:
-            found = (-1, str(error).strip().splitlines()[-1])
-        living += found is None
-        print(f"{index:3} {mutant.name}: {found or 'LIVES'}", flush=True)
-        if options.record and found is not None and found[0] >= 0:
-            _record(mutant, found[0], found[1].partition(":")[0])
+    chosen = [mutant for index, mutant in enumerate(MUTANTS) if options.only in (None, index)]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for mutant, found in zip(chosen, pool.map(lambda m: _try(m, options.seeds), chosen), strict=True):
+            living += found is None
+            print(f"{MUTANTS.index(mutant):3} {mutant.name}: {found or 'LIVES'}", flush=True)
+            if options.record and found is not None and found[0] >= 0:
+                _record(mutant, found[0], found[1].partition(":")[0])
     return 1 if living else 0
+
+
+def _try(mutant: Mutant, seeds: int) -> tuple[int, str] | None:
+    try:
+        return kill(mutant, range(seeds), 1200)
+    except RuntimeError as error:
+        return -1, str(error).strip().splitlines()[-1]
 
 
 if __name__ == "__main__":

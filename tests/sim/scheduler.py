@@ -13,6 +13,7 @@ from zmqtasks.scheduler.core.model import Worker
 from zmqtasks.scheduler.core.payloads import Payloads
 from zmqtasks.scheduler.core.transitions import IllegalMoveError
 from zmqtasks.scheduler.gate import Gate
+from zmqtasks.worker.ledger import PUSHED, WAITING
 
 FSYNC = 0.002  # seconds, the mean
 LOAD = 0.005
@@ -30,6 +31,7 @@ class Scheduler:
 
     def __init__(self, world: World, laws: Laws, settings: SchedulerSettings) -> None:
         self.world, self.laws, self.settings = world, laws, settings
+        self.workers: dict[bytes, Any] = {}  # the nodes, by nonce
         self.life = 0
         self.up = False
         self.begin()
@@ -138,10 +140,18 @@ class Scheduler:
             if self.core.state.workers.get(nonce) is not worker:
                 self.laws.given_up(nonce)
         self._carry_out(fx)
+        self.laws.check_taken(self._holds)
         self.core.check()
         if self.inbox:
             self.wake()
         self._set_alarm()
+
+    def _holds(self, nonce: bytes, number: int) -> bool:
+        """Whether a worker that is not given up has this job before it, or in a child's hands."""
+        node = self.workers.get(nonce)
+        if nonce not in self.core.state.workers or node is None or not node.alive:
+            return False
+        return node.core.work.ledger.state(number) in (WAITING, PUSHED)
 
     def _carry_out(self, fx: Effects) -> None:
         for number, data in fx.stores:

@@ -32,6 +32,7 @@ class SubmitterNode(Node):
         self.wanted: set[JobKey] = set()
         self.may_vanish: set[JobKey] = set()
         self.conflicts: set[JobKey] = set()
+        self.unanswered: set[object] = set()  # cancels
         self.counter = 0
         super().__init__(world, network, name)
 
@@ -74,9 +75,9 @@ class SubmitterNode(Node):
 
     def cancel(self, counter: int, force: object) -> None:
         """Ask to cancel one job."""
-        self.event(
-            lambda fx: self.core.cancel(self.prefix, [(counter, 1)], bool(force), object(), self.world.now(), fx)
-        )
+        token = object()
+        self.unanswered.add(token)
+        self.event(lambda fx: self.core.cancel(self.prefix, [(counter, 1)], bool(force), token, self.world.now(), fx))
 
     def carry_out(self, fx: Effects) -> None:
         """As the client's I/O thread does."""
@@ -84,6 +85,7 @@ class SubmitterNode(Node):
         for finished in fx.finished:
             for handle, value in zip(finished.handles, finished.values, strict=True):
                 self.laws.finished(self.name, handle, SUCCEEDED, value)
+        self.unanswered.difference_update(answer.token for answer in fx.cancel_answers)
         for ended in fx.ended:
             if ended.cause in ("result", "cancelled"):
                 if ended.cause == "cancelled":  # it never left: nobody else knows of it
@@ -100,7 +102,8 @@ class SubmitterNode(Node):
         key = ended.handle
         if ended.cause == "rejected":
             return key in self.conflicts and payload.read_failure(ended.payload).type_name == "JobConflict"
-        vanished = ended.cause == "expired" and key in self.may_vanish | self.laws.short_lived
+        brief = key in self.may_vanish | self.laws.short_lived or (key[0] != self.prefix and self.laws.few_kept)
+        vanished = ended.cause == "expired" and brief
         foreign = ended.cause == "unknown" and key[0] != self.prefix  # its owner had not got it through yet
         if vanished or foreign:
             self.wanted.discard(key)

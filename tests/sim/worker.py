@@ -15,6 +15,7 @@ from zmqtasks.worker.core import WorkerCore
 from zmqtasks.worker.effects import Effects, Identity
 
 NOTHING = (0, 0)
+BY_US = "killed by its agent"  # nobody is charged with that
 
 
 class Child:
@@ -165,7 +166,7 @@ class WorkerNode(Node):
                 else:
                     self.queue.append(claim)
             for index in fx.kills:
-                self.child_dies(self.children[index], "killed by its agent")
+                self.child_dies(self.children[index], BY_US)
             if fx.reclaim:
                 read = [claim.id for claim in self.queue]
                 self.queue.clear()
@@ -202,7 +203,7 @@ class WorkerNode(Node):
             return
         child.alive = self.laws.faultless = False
         claim, number = child.cell
-        if number:
+        if number and why != BY_US:
             self._charge(child, number)
         while child.stream:
             child.flush()

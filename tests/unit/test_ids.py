@@ -53,3 +53,11 @@ def test_inside(some, others):
 def test_inside_does_not_care_how_large_the_spans_are():
     assert ids.inside([1, 5, 2**40], [(2, 2**62)]) == [5, 2**40]
     assert ids.inside([1, 5], [(3, -7), (2**63, 2**63)]) == []
+
+
+def test_parts_cut_long_spans_and_long_lists():
+    told = [(0, 5), (10, 1), (20, 7)]
+    cut = list(ids.parts(told, 2, 4))
+    assert cut == [[(0, 4)], [(4, 1), (10, 1)], [(20, 4)], [(24, 3)]]
+    assert [n for part in cut for n in ids.expand(part)] == list(ids.expand(told))
+    assert list(ids.parts([], 2, 4)) == list(ids.parts([(3, 0)], 2, 4)) == []

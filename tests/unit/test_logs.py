@@ -87,3 +87,24 @@ def test_a_logfile_that_cannot_be_written_is_named(tmp_path):
 def test_an_unknown_level_is_named():
     with pytest.raises(ValueError, match=r"no log level is called 'loud' \(there are: debug, info,"):
         logs.setup("loud")
+
+
+def test_in_a_child_lines_name_the_job_and_go_elsewhere():
+    first, stream = io.StringIO(), io.StringIO()
+    logs.setup("info", stream=first)
+    of_user = logging.StreamHandler(theirs := io.StringIO())
+    of_user.setFormatter(logging.Formatter("%(job_id)s|%(task)s|%(message)s"))
+    logging.getLogger().addHandler(of_user)
+    now = ["00a1", "shop.work"]
+    logs.in_child(stream, lambda: tuple(now))
+    log = logging.getLogger("shop")
+    log.info("one", extra={"task": "their own", "action": "key"})
+    log.info("two")
+    now[:] = ["", ""]
+    log.info("three")
+    lines = stream.getvalue().splitlines()
+    assert first.getvalue() == ""
+    assert re.search(r" INFO shop\[\d+\] \[00a1 their own\] key: one$", lines[0])
+    assert re.search(r" INFO shop\[\d+\] \[00a1 shop.work\]: two$", lines[1])
+    assert re.search(r" INFO shop\[\d+\]: three$", lines[2])
+    assert theirs.getvalue().splitlines() == ["00a1|their own|one", "00a1|shop.work|two", "||three"]

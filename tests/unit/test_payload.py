@@ -175,7 +175,7 @@ def test_a_broken_str_does_not_hide_the_failure():
 
 def test_a_gigantic_traceback_is_cut_in_the_middle():
     told = payload.read_failure(payload.encode_exception(ValueError("start" + "x" * 500_000 + "end")))
-    assert len(told.traceback) < payload.MAX_TRACEBACK + 100
+    assert len(told.traceback) < payload.MAX_TEXT + 100
     assert "characters left out" in told.traceback
     assert told.traceback.startswith("ValueError: start")
     assert told.traceback.rstrip().endswith("end")
@@ -256,3 +256,89 @@ def test_a_class_whose_objects_are_async_can_itself_be_called():
 def test_a_coroutine_is_no_result(codec):
     with pytest.raises(PayloadError, match=r"async functions are not supported yet: shop\.get returned a coroutine"):
         payload.encode_result(codec, coroutine(), "shop.get")
+
+
+# ------------------------------------------------------------------------------------------------ hostile exceptions
+
+
+class Hostile(Exception):
+    """Whatever can be overridden raises what nobody expects."""
+
+    def __reduce__(self):
+        raise KeyboardInterrupt
+
+    def __str__(self):
+        raise SystemExit
+
+
+class Large(Exception):
+    pass
+
+
+class Stubborn(Exception):
+    def __setattr__(self, name, value):
+        raise AttributeError(name)
+
+
+def told_of(error):
+    return payload.read_failure(payload.encode_exception(error))
+
+
+def test_one_that_raises_when_it_is_looked_at_is_told_all_the_same():
+    told = told_of(caught(Hostile))
+    assert (told.text, told.pickled) == ("<Hostile whose __str__ fails>", b"")
+    assert "in fail" in told.traceback
+
+
+def test_a_message_that_is_no_unicode_or_gigantic_is_sent():
+    assert told_of(OSError("a\udcffb")).text == "a\\udcffb"
+    told = told_of(Large("start" + "x" * 5_000_000 + "end"))
+    assert told.text.startswith("startxx")
+    assert told.text.endswith("xxend")
+    assert "characters left out" in told.text
+    assert len(told.text) < payload.MAX_TEXT + 100
+    assert payload.read_failure(payload.failure("WorkerLost", "\udcff" * 100_000)).text.startswith("\\udcff")
+
+
+def test_one_that_holds_gigantic_data_leaves_it_behind():
+    error = Large("short")
+    error.data = bytes(payload.MAX_PICKLED)
+    told = told_of(error)
+    assert (told.text, told.pickled) == ("short", b"")
+    assert "(the exception itself has 1" in told.traceback
+    error.data = bytes(1000)
+    assert len(payload.decode_exception(payload.encode_exception(error)).data) == 1000
+
+
+def test_one_that_refuses_attributes_gets_its_cause():
+    error = payload.decode_exception(payload.encode_exception(caught(lambda: Stubborn(3))))
+    assert isinstance(error, Stubborn)
+    assert isinstance(error.__cause__, RemoteTraceback)
+
+
+def test_groups_and_chains_come_whole():
+    inner = caught(lambda: KeyError("inner"))
+    group = caught(lambda: ExceptionGroup("several", [ValueError("v"), ExceptionGroup("more", [inner])]))
+    group.__cause__ = inner
+    error = payload.decode_exception(payload.encode_exception(group))
+    assert isinstance(error, ExceptionGroup)
+    assert error.exceptions[1].exceptions[0].args == ("inner",)
+    assert "direct cause" in str(error.__cause__)
+    assert str(error.__cause__).count("KeyError: 'inner'") == 2
+
+
+def test_a_module_that_leaves_when_it_is_imported_does_not_end_the_submitter(tmp_path, monkeypatch):
+    (tmp_path / "leaves_at_once.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(tmp_path)
+    data = payload._msgpack.encode(payload.Failure("x.Y", "t", "", b"cleaves_at_once\nY\n."))
+    assert isinstance(payload.decode_exception(data), RemoteError)
+
+
+def test_what_cannot_be_encoded_is_told_in_a_line_of_bounded_length():
+    class Talks:
+        def __reduce__(self):
+            raise TypeError("x" * 100_000)
+
+    with pytest.raises(PayloadError) as one:
+        payload.encode_result("pickle", Talks(), "t")
+    assert len(str(one.value)) < 1_500

@@ -63,7 +63,7 @@ def test_the_doorkeeper_answers_in_the_words_of_zap():
             answer = asking.recv_multipart()
             assert answer[:3] == [b"1.0", b"7", status]
             assert len(answer) == 6
-        assert keeper.refused == 1
+        assert keeper.refused == {"10.0.0.1": 1}
     finally:
         asking.close(0)
         keeper.close()

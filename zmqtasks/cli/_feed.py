@@ -44,23 +44,29 @@ class Sender(Protocol):
 
 
 class Interrupts:
-    """Ctrl-C as a flag: the first one is noted, the second one is a KeyboardInterrupt again."""
+    """Ctrl-C and SIGTERM as a flag: the first one is noted, the second one is a KeyboardInterrupt.
+
+    Attributes:
+        number: of the signal that came; 0: none.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
-        self._before: Any = signal.SIG_DFL
+        self.number = 0
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        self._before = signal.signal(signal.SIGINT, self._on_signal)
+        for one in (signal.SIGINT, signal.SIGTERM):
+            self._before[one] = signal.signal(one, self._on_signal)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        for one, before in self._before.items():
+            signal.signal(one, before)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.number:
             raise KeyboardInterrupt
-        self.asked = True
+        self.number = number
 
 
 class Feed:
@@ -97,8 +103,13 @@ class Feed:
 
     @property
     def interrupted(self) -> bool:
-        """Whether somebody pressed Ctrl-C."""
-        return self._interrupts.asked
+        """Whether somebody pressed Ctrl-C, or sent SIGTERM."""
+        return bool(self._interrupts.number)
+
+    @property
+    def interrupted_by(self) -> int:
+        """The number of that signal."""
+        return self._interrupts.number
 
     @property
     def source_ended(self) -> bool:
@@ -111,7 +122,7 @@ class Feed:
         return len(self._open)
 
     def run(self) -> None:
-        """Submit everything and wait for every outcome; after Ctrl-C cancel what has not started."""
+        """Submit everything and wait for every outcome; after Ctrl-C or SIGTERM cancel what has not started."""
         with self._interrupts:
             while not self.interrupted and not (self._source.ended and not self._open):
                 room = min(GROUP, WINDOW - len(self._open))
@@ -123,8 +134,8 @@ class Feed:
                 self._cancel()
             self._on_tick(self)
 
-    def run_accepted(self, tell: Callable[[list[str]], None]) -> None:
-        """Submit everything and wait only until it is accepted; `tell` gets the ids of what is."""
+    def run_accepted(self, tell: Callable[[list[tuple[int, str]]], None]) -> None:
+        """Submit everything and wait only until it is accepted; `tell` gets (line, id) of what is."""
         with self._interrupts:
             while not self.interrupted and not self._source.ended:
                 while self._take(GROUP) and len(self._open) < WINDOW:
@@ -134,7 +145,7 @@ class Feed:
                     continue
                 self._sender.flush(ACCEPT_TIMEOUT)
                 self._first_look()
-                tell([job.id for job in self._open])
+                tell([(line, job.id) for job, line in self._open.items()])
                 self._take_in()
                 self._open.clear()  # nobody waits for them here
                 self._sender.forget()

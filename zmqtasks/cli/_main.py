@@ -21,9 +21,9 @@ INTERRUPTED: Final = 130
 # Group → commands, as `zmqtasks --help` shows them. Each is `zmqtasks.cli.<name>.command`, imported when needed.
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Processes": ("scheduler", "worker"),
-    "Jobs": ("submit",),
-    "Watching": ("status",),
-    "Trying out": ("demo", "version"),
+    "Jobs": ("submit", "result", "revoke"),
+    "Watching": ("status", "inspect", "explain", "story"),
+    "Trying out": ("demo", "completion", "version"),
 }
 COMMANDS: Final = frozenset(name for names in GROUPS.values() for name in names)
 

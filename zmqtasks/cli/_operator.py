@@ -1,9 +1,11 @@
-"""One question to a running scheduler and its answer: what every command that watches is made of."""
+"""Questions to a running scheduler and their answers: what every command that watches is made of."""
 
 import os
 import random
 import socket
 import time
+from types import TracebackType
+from typing import Any, Final, Self
 
 from zmqtasks import errors, transport, wire
 from zmqtasks.cli._shared import release
@@ -11,65 +13,99 @@ from zmqtasks.cli._urls import no_scheduler
 
 CONNECT_TIMEOUT = 5.0  # seconds
 
+_Question = wire.AskStatus | wire.AskJobs | wire.AskJob
+_ANSWERS: Final[dict[type, type]] = {
+    wire.AskStatus: wire.Status,
+    wire.AskJobs: wire.Jobs,
+    wire.AskJob: wire.JobReport,
+}
+
 
 def ask_status(url: str, timeout: float = CONNECT_TIMEOUT) -> wire.Status:
-    """How the scheduler is. Raises as `_Exchange.run` does."""
-    context = transport.Context()
-    try:
-        return _Exchange(context, url, timeout).run(wire.AskStatus())
-    finally:
-        context.close()
+    """How the scheduler is. Raises as `Operator` does."""
+    with Operator(url, timeout) as operator:
+        return operator.status()
 
 
-class _Exchange:
-    """Hello, Welcome, one question, one answer, within one bound of time."""
+class Operator:
+    """An operator's connection; each of its methods asks one thing.
 
-    def __init__(self, context: transport.Context, url: str, timeout: float) -> None:
-        self._link = transport.Link(context, url, random.random())
+    They raise SchedulerUnreachable where no answer comes within the time-out, and ProtocolMismatch or NotAuthorized
+    where the scheduler refuses.
+
+    Args:
+        url: of the scheduler.
+        timeout: seconds for each answer.
+    """
+
+    def __init__(self, url: str, timeout: float = CONNECT_TIMEOUT) -> None:
+        self._context = transport.Context()
+        self._link = transport.Link(self._context, url, random.random())
         self._url = url
         self._timeout = timeout
+        self._welcome = False
         self._answered = False  # whether anything that we understand came from the other side
 
-    def run(self, question: wire.AskStatus) -> wire.Status:
-        """Ask.
+    def __enter__(self) -> Self:
+        return self
 
-        Raises:
-            SchedulerUnreachable: no answer within the time-out.
-            ProtocolMismatch, NotAuthorized: the scheduler refused.
-        """
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._link.close()
+        self._context.close()
+
+    def status(self) -> wire.Status:
+        """The scheduler, its workers and queues."""
+        return self._ask(wire.AskStatus())  # type: ignore[no-any-return]  # _ANSWERS says so; and so below
+
+    def jobs(self, states: list[str], limit: int, queue: str = "") -> wire.Jobs:
+        """Some jobs in these states (names); of one queue, if it is named."""
+        return self._ask(wire.AskJobs(states, queue, limit))  # type: ignore[no-any-return]
+
+    def job(self, pair: tuple[bytes, int]) -> wire.JobReport:
+        """All about one job."""
+        return self._ask(wire.AskJob(*pair))  # type: ignore[no-any-return]
+
+    def _ask(self, question: _Question) -> Any:
         deadline = time.monotonic() + self._timeout
-        try:
-            while (mono := time.monotonic()) < deadline:
-                if transport.Change.CONNECTED in self._link.service(mono):
-                    self._hello()
-                while (data := self._link.receive()) is not None:
-                    answer = self._on_message(data, question)
-                    if answer is not None:
-                        return answer
-                due = min(deadline, self._link.next_deadline() or deadline)
-                transport.wait(self._link.readers(), max(0.0, due - time.monotonic()), self._link.writers())
-                self._link.flush()
-            raise errors.SchedulerUnreachable(self._silence())
-        finally:
-            self._link.close()
+        if self._welcome:
+            self._link.send(wire.encode(question))
+        while (mono := time.monotonic()) < deadline:
+            changes = self._link.service(mono)
+            if transport.Change.CONNECTED in changes:
+                self._hello()
+            while (data := self._link.receive()) is not None:
+                answer = self._on_message(data, question)
+                if answer is not None:
+                    return answer
+            due = min(deadline, self._link.next_deadline() or deadline)
+            transport.wait(self._link.readers(), max(0.0, due - time.monotonic()), self._link.writers())
+            self._link.flush()
+        raise errors.SchedulerUnreachable(self._silence())
 
     def _hello(self) -> None:
+        self._welcome = False
         hello = wire.OperatorHello(wire.MAGIC, wire.PROTOCOL, release(), socket.gethostname(), os.getpid())
         self._link.send(wire.encode(hello))
 
-    def _on_message(self, data: bytes, question: wire.AskStatus) -> wire.Status | None:
+    def _on_message(self, data: bytes, question: _Question) -> Any:
+        """The answer, if this message is it."""
         try:
             message = wire.decode_to_operator(data)
         except errors.PeerError:
             return None  # not a scheduler that we know; the time-out says so
         self._answered = True
         if isinstance(message, wire.OperatorWelcome):
+            self._welcome = True
             self._link.send(wire.encode(question))
         elif isinstance(message, wire.HelloAgain):
             self._hello()
         elif isinstance(message, wire.Refused):
             raise refusal(message, self._url)
-        return message if isinstance(message, wire.Status) else None
+        return message if isinstance(message, _ANSWERS[type(question)]) else None
 
     def _silence(self) -> str:
         if self._link.connected:

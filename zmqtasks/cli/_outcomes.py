@@ -85,6 +85,14 @@ def encode(told: dict[str, Any]) -> bytes:
         return encode({**told, "result": {"repr": _repr(told["result"])}})
 
 
+def value_text(value: Any) -> str:
+    """A result alone, for people: JSON if it can be, else as Python shows it."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return _repr(value)
+
+
 def _repr(value: Any) -> str:
     try:
         text = repr(value)

@@ -5,16 +5,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from zmqtasks.cli._client import open_client
 from zmqtasks.cli._targets import ByName, Target
-from zmqtasks.cli._urls import no_scheduler
-from zmqtasks.errors import JobTimeout, SchedulerUnreachable
+from zmqtasks.errors import JobTimeout
 from zmqtasks.submitter import options as job_options
-from zmqtasks.submitter.client import Client
 from zmqtasks.submitter.ledger import Call
 from zmqtasks.submitter.results import Job, Source
 from zmqtasks.submitter.submitting import Item, Prepared, Submitting
 
-CONNECT_TIMEOUT = 5.0  # seconds
 FLUSH = 5.0  # seconds for what is not accepted yet, at the end
 FAREWELL = 1.0  # the same after an error
 MAX_KNOWN = 256  # sets of options that are remembered
@@ -26,7 +24,7 @@ class ClientSender:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._client = _client(url)
+        self._client = open_client(url)
         self._known: dict[tuple[tuple[str, Any], ...], Submitting] = {}
 
     def submit(self, target: Target, calls: list[Item], **options: Any) -> Sequence[Job[Any]]:
@@ -60,7 +58,7 @@ class ClientSender:
         if self._client.connection.open_count > MAX_OPEN:
             self._known.clear()
             self._client.close()
-            self._client = _client(self._url)
+            self._client = open_client(self._url)
 
     def close(self, timeout: float) -> None:
         """End the session. Raises JobTimeout if something is not accepted within `timeout` seconds."""
@@ -80,15 +78,6 @@ class ClientSender:
         connection = self._client.connection
         call = Call(target.name, None, target.codec, spec)
         return Prepared(call, Source(connection, connection.prefix, target.name), None)
-
-
-def _client(url: str) -> Client:
-    try:
-        return Client(url, connect_timeout=CONNECT_TIMEOUT)
-    except SchedulerUnreachable:
-        if url.startswith("local://"):
-            raise
-        raise SchedulerUnreachable(no_scheduler(url, CONNECT_TIMEOUT)) from None
 
 
 @contextmanager

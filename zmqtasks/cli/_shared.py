@@ -1,7 +1,6 @@
 """What commands have in common: options, the broker's address, how they speak to people."""
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,19 +93,50 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")(function)
 
 
+def answer_option(function: F) -> F:
+    """--timeout of commands that ask the scheduler."""
+    return click.option(
+        "--timeout",
+        type=click.FloatRange(0, min_open=True),
+        default=5.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to wait for the scheduler.",
+    )(function)
+
+
+def limit_option(default: int) -> Callable[[F], F]:
+    """--limit of commands that print rows."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(1, 500),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help="Rows to show, at most.",
+    )
+
+
 def broker_option(function: F) -> F:
     """--broker, which every command that talks to a scheduler has; read it with `broker_url`."""
     return click.option(
         "-b",
         "--broker",
         metavar="URL",
-        help=f"The scheduler, tcp://HOST:PORT or ipc://PATH.  [default: ${BROKER_VARIABLE} or {DEFAULT_BROKER}]",
+        help="The scheduler, tcp://HOST:PORT or ipc://PATH.  "
+        f"[default: ${BROKER_VARIABLE}, zmqtasks.toml or {DEFAULT_BROKER}]",
     )(function)
 
 
 def given_broker(ctx: click.Context, broker: str | None) -> str | None:
-    """The broker that the user named: the command's --broker, the one before the command's name, the environment's."""
-    return broker or ctx.ensure_object(Common).broker or os.environ.get(BROKER_VARIABLE) or None
+    """The broker that the user named: by --broker, --broker before the command's name, the environment, zmqtasks.toml.
+
+    Raises:
+        BadUrl: zmqtasks.toml cannot be read.
+    """
+    from zmqtasks.submitter.client import named_broker
+
+    return named_broker(broker or ctx.ensure_object(Common).broker)
 
 
 def broker_url(ctx: click.Context, broker: str | None, *, local: bool = False) -> str:

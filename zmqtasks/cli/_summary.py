@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from zmqtasks.cli._shared import say
-from zmqtasks.cli.status import duration, plural
+from zmqtasks.words import duration, plural
 
 if TYPE_CHECKING:
     from zmqtasks.cli._feed import Feed
@@ -38,7 +38,7 @@ def tell_sum(feed: "Feed", seconds: float, *, waited: bool) -> None:
 
 
 def tell_interrupted(feed: "Feed", *, waited: bool) -> None:
-    """Say what Ctrl-C left."""
+    """Say what Ctrl-C or SIGTERM left."""
     if not waited:
         say(f"interrupted: {plural(feed.submitted, 'job')} submitted; those whose id is printed go on")
         return

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zmqtasks.cli._sources import Source
     from zmqtasks.cli._targets import Targets
 
-INTERRUPTED = 130
+SIGNALLED = 128  # and the signal's number: what shells say
 
 
 @dataclass(slots=True, frozen=True)
@@ -36,6 +36,7 @@ class _Plan:
     output: str | None
     wait: bool
     progress: bool
+    as_json: bool
 
     @property
     def one(self) -> bool:
@@ -69,6 +70,7 @@ class _Plan:
     help="What becomes of a TASK that no worker knows now.",
 )
 @broker_option
+@click.option("--json", "as_json", is_flag=True, help="Without --wait: print the job ids as JSON, one object a line.")
 @loglevel_option
 @click.pass_context
 def command(
@@ -85,6 +87,7 @@ def command(
     retries: int | None,
     on_unknown: str,
     broker: str | None,
+    as_json: bool,
 ) -> int:
     """Submit one job, or one per line of a file or of stdin.
 
@@ -96,7 +99,7 @@ def command(
     A result is printed as {"line": ..., "id": ..., "state": "succeeded", "result": ...}; what JSON cannot hold comes as
     "result": {"repr": "..."}. A job that failed has "error" instead: {"type", "message", "traceback"}.
 
-    The exit code is 1 if any job failed. Ctrl-C cancels what has not started.
+    The exit code is 1 if any job failed. Ctrl-C and SIGTERM cancel what has not started.
     """
     if target is not None and jobs is None and target.endswith(".jsonl") and Path(target).is_file():
         target, jobs = None, target  # zmqtasks submit jobs.jsonl
@@ -116,6 +119,7 @@ def command(
         output=output or ("-" if wait else None),
         wait=wait or output is not None,
         progress=sys.stderr.isatty() if progress is None else progress,
+        as_json=as_json,
     )
     return _run(plan)
 
@@ -148,7 +152,7 @@ def _run(plan: _Plan) -> int:
     from zmqtasks.cli._progress import Bar
     from zmqtasks.cli._sender import connect
     from zmqtasks.cli._targets import Targets
-    from zmqtasks.cli.status import plural
+    from zmqtasks.words import plural
 
     with ExitStack() as stack:
         targets = Targets()
@@ -163,7 +167,7 @@ def _run(plan: _Plan) -> int:
                 if plan.wait:
                     feed.run()
                 else:
-                    feed.run_accepted(partial(_tell_ids, _stdout(bar)))
+                    feed.run_accepted(partial(_tell_ids, _stdout(bar), as_json=plan.as_json))
         except Exception as error:
             if feed.submitted and not isinstance(error, BrokenPipeError):
                 say(f"{plural(feed.submitted, 'job')} submitted before this error; they go on:")
@@ -171,7 +175,7 @@ def _run(plan: _Plan) -> int:
     _summary.tell_failures(tally, plan.output, targets.meant(tally.unregistered))
     if feed.interrupted:
         _summary.tell_interrupted(feed, waited=plan.wait)
-        return INTERRUPTED
+        return SIGNALLED + feed.interrupted_by
     _summary.tell_sum(feed, time.monotonic() - begin, waited=plan.wait)
     if source.broken is not None:
         raise type(source.broken)(f"{source.broken}; nothing from there on was submitted")
@@ -234,6 +238,10 @@ def _stdout(bar: "Bar") -> "Output":
     return AboveBar(bar) if bar.in_the_way else sys.stdout.buffer
 
 
-def _tell_ids(output: "Output", ids: list[str]) -> None:
-    output.write("".join(f"{one}\n" for one in ids).encode())
+def _tell_ids(output: "Output", accepted: list[tuple[int, str]], *, as_json: bool) -> None:
+    if as_json:
+        told = (json.dumps({"line": line, "id": one, "state": "accepted"}) for line, one in accepted)
+    else:
+        told = (one for _, one in accepted)
+    output.write("".join(f"{one}\n" for one in told).encode())
     output.flush()

@@ -2,21 +2,24 @@
 
 import os
 import socket
+from pathlib import Path
 
 import click
 
 from zmqtasks.cli._shared import Common, Example, broker_option, broker_url, daemon_options
+from zmqtasks.config import BROKER_VARIABLE
 
-POOLS_LATER = ("threads", "asyncio", "gevent", "eventlet", "solo")
+POOLS = ("processes", "threads", "solo")
+POOLS_LATER = ("asyncio", "gevent", "eventlet")
 POOL_ALIASES = {"prefork": "processes"}  # Celery's word
 
 
 def _pool(ctx: click.Context, param: click.Parameter, value: str) -> str:
     pool = POOL_ALIASES.get(value, value)
     if pool in POOLS_LATER:
-        raise click.BadParameter(f"pool {value} comes later; use processes", ctx, param)
-    if pool != "processes":
-        raise click.BadParameter(f"there is no pool {value!r}; use processes", ctx, param)
+        raise click.BadParameter(f"pool {value} comes later; use {' or '.join(POOLS[:2])}", ctx, param)
+    if pool not in POOLS:
+        raise click.BadParameter(f"there is no pool {value!r}; there are {', '.join(POOLS)}", ctx, param)
     return pool
 
 
@@ -44,6 +47,21 @@ def worker_name(pattern: str) -> str:
     return out
 
 
+def _take_configured_broker() -> None:
+    """Where neither the command line nor the environment names a broker, zmqtasks.toml does; an app's own goes first.
+
+    Raises:
+        BadUrl: zmqtasks.toml cannot be read.
+    """
+    if os.environ.get(BROKER_VARIABLE) or not Path("zmqtasks.toml").exists():
+        return
+    from zmqtasks.submitter.client import named_broker
+
+    found = named_broker()
+    if found and not found.startswith("local://"):
+        os.environ[BROKER_VARIABLE] = found  # where the agent looks when it has seen the app
+
+
 def _cores() -> int:
     """The cores that this process may use."""
     try:
@@ -68,9 +86,8 @@ def _cores() -> int:
     "--pool",
     default="processes",
     callback=_pool,
-    expose_value=False,  # checked, and there is only one
     metavar="POOL",
-    help="How jobs run: processes (more come later).",
+    help="What a slot is: processes (a child each), threads (of one child; for jobs that wait), solo (one slot).",
 )
 @click.option(
     "-Q",
@@ -96,6 +113,7 @@ def command(
     app: str | None,
     broker: str | None,
     concurrency: int | None,
+    pool: str,
     queues: tuple[str, ...],
     name: str | None,
     shutdown_timeout: float,
@@ -103,7 +121,7 @@ def command(
     logfile: str | None,
     lifeline_fd: int | None,
 ) -> int:
-    """Run jobs on this machine, in as many child processes as it has slots.
+    """Run jobs on this machine, in child processes.
 
     Ctrl-C once: finish what runs, hand back the rest. Twice: stop now; the running jobs run again elsewhere.
     """
@@ -111,7 +129,11 @@ def command(
 
     named = broker or ctx.ensure_object(Common).broker
     url = broker_url(ctx, named) if named else ""  # else the app's, then the environment's: as in scripts
+    if not named:
+        _take_configured_broker()
     full_name = worker_name(name or "worker@%h")
+    if pool == "solo" and concurrency not in (None, 1):
+        raise click.BadParameter(f"pool solo is one slot, not {concurrency}; use processes or threads")
     logs.setup(loglevel, logfile)
 
     from zmqtasks.worker.agent import WorkerOptions, run_worker
@@ -120,7 +142,9 @@ def command(
         WorkerOptions(
             broker=url,
             name=full_name,
-            concurrency=concurrency or _cores(),
+            concurrency=1 if pool == "solo" else concurrency or _cores(),
+            pool="threads" if pool == "threads" else "processes",
+            logfile=logfile,
             queues=queues,
             app=app or ctx.ensure_object(Common).app,
             shutdown_timeout=shutdown_timeout,

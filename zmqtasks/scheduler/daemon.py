@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from zmqtasks import clock, wire
+from zmqtasks import clock, descriptors, wire
 from zmqtasks.clock import Now
 from zmqtasks.config import SchedulerSettings
-from zmqtasks.errors import ZmqTasksError
+from zmqtasks.errors import PeerError, ZmqTasksError
 from zmqtasks.scheduler.core.core import Core, Identity
-from zmqtasks.scheduler.core.effects import Effects
+from zmqtasks.scheduler.core.effects import Effects, Log, Send
 from zmqtasks.scheduler.gate import Gate
 from zmqtasks.scheduler.journal import Journal, MemoryJournal
+from zmqtasks.scheduler.lanes import Lanes
+from zmqtasks.scheduler.reporter import STRANGERS, Reporter
 from zmqtasks.security import AddressRule, Doorkeeper, check_bind
 from zmqtasks.transport import Context, Router, Waitable, Wakeup, wait
 
@@ -28,11 +30,14 @@ logger = logging.getLogger("zmqtasks.scheduler")
 TURN_SECONDS = 0.002  # turns are short: input is drained for so long at most
 TURN_MESSAGES = 1_000
 IDLE = 0.25  # seconds; the loop wakes at least so often: a gap is measured to this accuracy
+CHUNKS = 16  # of large messages that go out in one turn
 PARKED = 0.005  # seconds between tries of messages that found no room
 PROBES = (0.0, 0.002, 0.01, 0.05)  # seconds after a disconnect at which every peer is tried; zmq needs a moment
 SWEEP = 30.0  # seconds between garbage collections of what an error path may have left; steady work makes no cycles
 SWEPT = 10_000  # jobs known at most when one is made: with a million it would stop everybody for a second
-LINES = 60  # of one kind that are logged in a minute
+PROBE_SHARE = 0.1  # of the time may be spent on probes, however many connections end
+FEW_FILES = 4_096  # a limit of open files below this is worth a line in the log
+PATIENCE = 3.0  # seconds for zmq to close its connections at the end
 FAREWELL = 0.5  # seconds for messages that are still on their way at the end
 
 
@@ -75,13 +80,16 @@ class Daemon:
         self.context = Context()
         self.wakeup = Wakeup()
         self.router = Router(self.context)
+        self.lanes = Lanes(self.router.send)
         self.doorkeeper = Doorkeeper(self.context.zmq, AddressRule(options.plaintext))
         self.router.zap_domain("zmqtasks")
         self.urls: list[str] = []
+        self.reporter = Reporter()
         self._probes: list[float] = []
+        self._probe_again = False
         self._stop = False
-        self._told: dict[str, int] = {}  # lines of each kind in this minute
-        self._told_minute = 0
+        self._room = 0  # connections that may be open at once
+        self._crowded = ""  # the warning that they are too many
 
     def bind(self) -> None:
         """Listen on every address.
@@ -93,6 +101,7 @@ class Daemon:
         for url in self.options.bind:
             check_bind(url, self.options.plaintext)
             self.urls.append(self.router.bind(url))
+        self._room = descriptors.room()
         for network in self.options.plaintext:
             logger.warning(
                 "peers from %s may connect without encryption or keys, as --plaintext says",
@@ -133,10 +142,12 @@ class Daemon:
                 return
             if self.wakeup.fileno() in ready:
                 self.wakeup.clear()
-            if door in ready:
-                self.doorkeeper.service()
             if monitor in ready and self.router.disconnects():
-                self._probes = [now.mono + delay for delay in PROBES]
+                self._want_probes(now)
+            if door in ready:  # after the monitor, which knows of the connections that are asked about here
+                self.doorkeeper.service()
+            if monitor in ready or door in ready:
+                self._watch_door(now)
             caught_up = self._turn(now)
             if now.mono > next_sweep and sum(self.core.state.moves.counts) < SWEPT:
                 gc.collect()
@@ -144,7 +155,8 @@ class Daemon:
 
     def _turn(self, now: Now) -> bool:
         """Drain, decide, carry out; whether all that waited was handled."""
-        core, fx = self.core, Effects()
+        core, lanes, fx = self.core, self.lanes, Effects()
+        bulk_routes = lanes.by_bulk
         caught_up = False
         end = now.mono + TURN_SECONDS
         for count in range(TURN_MESSAGES):
@@ -152,22 +164,50 @@ class Daemon:
             if message is None:
                 caught_up = True
                 break
-            core.receive(*message, now, fx)
+            told = len(fx.logs)
+            if message[0] in bulk_routes:
+                self._receive_bulk(*message, now, fx)
+            else:
+                core.receive(*message, now, fx)
+            if len(fx.logs) > told and fx.logs[-1].action in STRANGERS:
+                fx.logs[-1] = fx.logs[-1]._replace(source=self.router.source())
             if count & 15 == 15 and time.monotonic() > end:  # a look at the clock costs 50 ns
                 break
+        stalled = lanes.tend(now.mono)
+        if stalled is not None:
+            text = "a peer did not go on with a large message while others had to wait for it; its connection is cut"
+            fx.logs.append(Log(logging.WARNING, "stalled", text))
+            core.on_gone(stalled, now, fx)
         self._probe(now)
         while self.router.gone:
             route = self.router.gone.pop()
             self.router.drop(route)
             self.gate.forget(route)
+            self.lanes.forget(route)
             core.on_gone(route, now, fx)
         for number, data in self.journal.loaded():
             core.on_loaded(number, data, now, fx)
         core.tick(now, fx, caught_up=caught_up)
-        self._carry_out(fx)
-        return caught_up and not self.router.gone
+        self._carry_out(fx, now)
+        return caught_up and not self.router.gone and not lanes.ready
 
-    def _carry_out(self, fx: Effects) -> None:
+    def _receive_bulk(self, route: bytes, data: bytes, now: Now, fx: Effects) -> None:
+        """One frame of a bulk connection; a message that is whole with it comes as from its control connection."""
+        core = self.core
+        if route not in core.state.peers:  # the session ended in this turn
+            core.receive(route, data, now, fx)
+            return
+        try:
+            whole = self.lanes.receive(route, data, now.mono)
+        except PeerError as error:
+            core.receive(route, data, now, fx)  # counts it: the core can do nothing with such a frame
+            fx.logs.append(Log(logging.WARNING, "malformed", f"a bulk connection was given up: {error}"))
+            core.on_gone(route, now, fx)
+            return
+        if whole is not None:
+            core.receive(*whole, now, fx)
+
+    def _carry_out(self, fx: Effects, now: Now) -> None:
         journal = self.journal
         for number, data in fx.stores:
             journal.store(number, data)
@@ -180,35 +220,83 @@ class Daemon:
         for route in fx.forget:
             self.gate.forget(route)
             self.router.drop(route)
+            self.lanes.forget(route)
+        for control, bulk in fx.bulks:
+            self.lanes.bind(control, bulk)
         if self.router.parked:
             self.router.flush()
-        for send in self.gate.pass_(fx.sends, journal.durable):
-            self.router.send(send.route, wire.encode(send.message))
-        for level, action, text in fx.logs:
-            self._log(level, action, text)
+        self._send(self.gate.pass_(fx.sends, journal.durable))
+        for level, action, text, source in fx.logs:
+            self.reporter.tell(level, action, text, now.mono, source)
+        self.reporter.tick(now.mono)
         if fx.loads:
             self.wakeup.set()
 
-    def _log(self, level: int, action: str, text: str) -> None:
-        """A line, but of each kind not more in a minute than a person can read: strangers can cause them."""
-        minute = int(time.monotonic() / 60)
-        if self._told_minute != minute:
-            for kind, count in self._told.items():
-                if count > LINES:
-                    logger.warning("%d more lines like that in a minute", count - LINES, extra={"action": kind})
-            self._told_minute = minute
-            self._told.clear()
-        self._told[action] = self._told.get(action, 0) + 1
-        if self._told[action] <= LINES:
-            logger.log(level, "%s", text, extra={"action": action})
+    def _send(self, sends: list[Send]) -> None:
+        for send in sends:
+            if not send.bulk:
+                self.router.send(send.route, wire.encode(send.message))
+            elif send.route in self.core.state.peers:  # otherwise it would wait for ever
+                self.lanes.send(send.route, send.message)
+        if self.lanes.ready:
+            self.lanes.pump(CHUNKS)
+
+    def _watch_door(self, now: Now) -> None:
+        """Count and tell what happened to those who did not get in; turn newcomers away while there are too many."""
+        router, door, count, tell = self.router, self.doorkeeper, self.core.state.count, self.reporter.tell
+        if router.failed_handshakes:
+            failed, router.failed_handshakes = router.failed_handshakes, 0
+            count("failed_handshakes", failed)
+            text = "a connection was closed: no peer of ours spoke there, or it left in the middle of the handshake"
+            tell(logging.WARNING, "handshake", text, now.mono, count=failed)
+        for address, times in door.refused.items():
+            count("refused_addresses", times)
+            text = f"a peer at {address} was refused: not in --plaintext"
+            tell(logging.WARNING, "refused", text, now.mono, address, times)
+        door.refused.clear()
+        turned_away = router.turned_away + door.turned_away
+        router.turned_away = door.turned_away = 0
+        full = len(router.connections) >= self._room * (0.95 if door.full else 1.0)
+        if full != door.full:
+            door.full = full
+            self._note_crowd()
+        if turned_away:
+            count("turned_away", turned_away)
+            text = self._crowded or "a new peer was turned away: there was no file descriptor left for it"
+            tell(logging.WARNING, "turned-away", text, now.mono, count=turned_away)
+
+    def _note_crowd(self) -> None:
+        """Keep the warning in `status` as long as it holds."""
+        warnings = self.core.state.warnings
+        warnings.pop(self._crowded, None)
+        self._crowded = ""
+        if self.doorkeeper.full:
+            self._crowded = (
+                f"{self._room:,} connections are open, and this process may not open many more files: new peers are "
+                "turned away until others leave; raise its limit (ulimit -n, LimitNOFILE= of a service)"
+            )
+            warnings[self._crowded] = None
+
+    def _want_probes(self, now: Now) -> None:
+        """A connection ended: whose, a probe tells. While probes go out already, more of them follow these."""
+        if self._probes:
+            self._probe_again = True
+        else:
+            self._probes = [now.mono + delay for delay in PROBES]
 
     def _probe(self, now: Now) -> None:
         """After a disconnect, find out whose it was: a send to a dead route says so."""
-        if self._probes and now.mono >= self._probes[0]:
-            self._probes.pop(0)
-            ping = wire.encode(wire.Ping())
-            for route in self.core.state.peers:
-                self.router.send(route, ping)
+        if not self._probes or now.mono < self._probes[0]:
+            return
+        self._probes.pop(0)
+        began = time.monotonic()
+        ping = wire.encode(wire.Ping())
+        for route in self.core.state.peers:
+            self.router.send(route, ping)
+        if not self._probes and self._probe_again:  # connections that come and go all the time must not stop the rest
+            self._probe_again = False
+            ended = time.monotonic()
+            self._probes = [ended + (ended - began) / PROBE_SHARE + delay for delay in PROBES]
 
     def _timeout(self, now: Now) -> float:
         """Seconds until the next turn at the latest."""
@@ -218,25 +306,31 @@ class Daemon:
             times.append(deadline)
         if self.router.parked:
             times.append(now.mono + PARKED)
+        summary = self.reporter.next_deadline()
+        if summary is not None:
+            times.append(summary)
         return max(0.0, min(times) - time.monotonic())
 
     def close(self) -> None:
         """Let go of everything, giving what is on its way a moment."""
         self.doorkeeper.close()
         self.router.close(FAREWELL)
-        self.context.close()
+        self.context.close(PATIENCE)
         self.wakeup.close()
 
 
 @contextlib.contextmanager
 def _signals(daemon: Daemon) -> Iterator[None]:
-    """SIGTERM and SIGINT end the loop in good order."""
+    """SIGTERM, SIGINT and SIGHUP (its terminal is gone) end the loop in good order."""
 
     def on_signal(number: int, _frame: object) -> None:
         logger.info("%s: ending", signal.Signals(number).name, extra={"action": "signal"})
         daemon.stop()
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup means it
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, on_signal) for number in numbers}
     wakeup = signal.set_wakeup_fd(daemon.wakeup.write_fd, warn_on_full_buffer=False)
     try:
         yield
@@ -260,7 +354,8 @@ def _pidfile(path: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a file system that is read-only by now is no reason to end badly
+            file.unlink(missing_ok=True)
 
 
 def run_scheduler(options: SchedulerOptions) -> int:
@@ -271,19 +366,47 @@ def run_scheduler(options: SchedulerOptions) -> int:
     Raises:
         AddressInUse, BadUrl: it cannot listen as told.
     """
+    limit = descriptors.raise_limit()
+    if limit < FEW_FILES:
+        logger.warning(
+            "this process may open %d files, one for each connection; raise the hard limit for more (ulimit -Hn, "
+            "LimitNOFILE= of a service)",
+            limit,
+            extra={"action": "few-files"},
+        )
     gc.disable()  # the steady state makes no cycles; a collection of a million jobs would stop everybody for a second
     daemon = Daemon(options, MemoryJournal())
     try:
         daemon.bind()
         with _pidfile(options.pidfile), _signals(daemon):
             gc.freeze()
-            for url in daemon.urls:
-                print(f"zmqtasks scheduler ready on {url}", flush=True)  # noqa: T201  (scripts wait for this line)
+            _say_ready(daemon.urls)
             daemon.run()
     finally:
         daemon.close()
         gc.enable()
+        _let_go_of_streams()
     return 0
+
+
+def _say_ready(urls: list[str]) -> None:
+    try:
+        for url in urls:
+            print(f"zmqtasks scheduler ready on {url}", flush=True)  # noqa: T201  (scripts wait for this line)
+    except OSError as error:
+        logger.warning("stdout cannot be written (%s); going on", error.strerror, extra={"action": "stdout"})
+
+
+def _let_go_of_streams() -> None:
+    """What stdout and stderr could not take (a full disk, a reader that left) must not spoil the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, stream.fileno())
+                os.close(null)
 
 
 def main() -> int:

@@ -8,24 +8,28 @@ from zmqtasks.wire import DoneAck
 
 
 class Gate:
-    """Keeps the order of each route, but lets work overtake acknowledgements.
+    """Keeps the order of each connection, but lets work overtake acknowledgements.
 
-    An Assign need not wait for the disk because the DoneAck in front of it does.
+    An Assign need not wait for the disk because the DoneAck in front of it does. Control and bulk connection of a peer
+    are two: what waits for the one holds up nothing on the other.
     """
 
     def __init__(self) -> None:
-        self._held: dict[bytes, deque[Send]] = {}
+        self._control: dict[bytes, deque[Send]] = {}  # by the control connection's route, as is the next
+        self._bulk: dict[bytes, deque[Send]] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._held.values()))
+        return sum(map(len, (*self._control.values(), *self._bulk.values())))
 
     def pass_(self, sends: Iterable[Send], durable: int) -> list[Send]:
         """What may go out now of these and of what was held back, in order."""
         free: list[Send] = []
-        if self._held:
-            self._release(durable, free)
+        for lines in (self._control, self._bulk):
+            if lines:
+                _release(lines, durable, free)
         for send in sends:
-            held = self._held.get(send.route)
+            lines = self._bulk if send.bulk else self._control
+            held = lines.get(send.route)
             if held is not None:
                 if send.after <= durable and all(type(waiting.message) is DoneAck for waiting in held):
                     free.append(send)
@@ -34,17 +38,19 @@ class Gate:
             elif send.after <= durable:
                 free.append(send)
             else:
-                self._held[send.route] = deque((send,))
+                lines[send.route] = deque((send,))
         return free
 
     def forget(self, route: bytes) -> None:
-        """The connection is over."""
-        self._held.pop(route, None)
+        """The connection is over, control and bulk."""
+        self._control.pop(route, None)
+        self._bulk.pop(route, None)
 
-    def _release(self, durable: int, free: list[Send]) -> None:
-        for route in list(self._held):
-            held = self._held[route]
-            while held and held[0].after <= durable:
-                free.append(held.popleft())
-            if not held:
-                del self._held[route]
+
+def _release(lines: dict[bytes, deque[Send]], durable: int, free: list[Send]) -> None:
+    for route in list(lines):
+        held = lines[route]
+        while held and held[0].after <= durable:
+            free.append(held.popleft())
+        if not held:
+            del lines[route]

@@ -15,21 +15,27 @@ class AsyncResult(Generic[R]):
     """The outcome of a job, under its id.
 
     Args:
-        job_id: 32 hex digits, or the task_id that was given.
+        job_id: 32 hex digits, or the task_id that was given; empty where the job itself is given.
         find: makes the Job, when somebody asks for more than the id.
+        job: the Job behind it.
     """
 
-    def __init__(self, job_id: str, find: Callable[[], Job[R]]) -> None:
-        self.id = job_id
+    __slots__ = ("__weakref__", "_find", "_id", "_job")  # scripts hold a million of them
+
+    def __init__(self, job_id: str, find: Callable[[], Job[R]] | None, job: Job[R] | None = None) -> None:
+        self._id = job_id
         self._find = find
-        self._job: Job[R] | None = None
+        self._job = job
 
     @classmethod
     def of(cls, job: Job[R]) -> "AsyncResult[R]":
         """The AsyncResult of a job at hand."""
-        made = cls(job.id, lambda: job)
-        made._job = job
-        return made
+        return cls("", None, job)
+
+    @property
+    def id(self) -> str:
+        """32 hex digits, or the task_id that was given."""
+        return self._id or self.job.id
 
     @property
     def task_id(self) -> str:
@@ -40,6 +46,7 @@ class AsyncResult(Generic[R]):
     def job(self) -> Job[R]:
         """The Job behind it."""
         if self._job is None:
+            assert self._find is not None, "an AsyncResult without a job can find it"  # noqa: S101
             self._job = self._find()
         return self._job
 
@@ -80,8 +87,14 @@ class AsyncResult(Generic[R]):
 
     @property
     def state(self) -> str:
-        """PENDING (not over, as far as is known here), SUCCESS, FAILURE or REVOKED."""
+        """PENDING (not over, as far as is known here), SUCCESS, FAILURE or REVOKED.
+
+        While the task runs, the word of its last `update_state`, or PROGRESS if it told `progress(done, total)`.
+        """
         job = self.job
+        told = job.told
+        if told is not None and not job.done():
+            return told.state or "PROGRESS"
         if job.state == "aborted":
             return "REVOKED" if isinstance(job.exception(0), JobExpired) else "FAILURE"
         return _CELERY_STATES[job.state]
@@ -98,6 +111,20 @@ class AsyncResult(Generic[R]):
             return job.result(0)
         except Exception as error:  # noqa: BLE001  (whatever the task raised is the result)
             return error
+
+    @property
+    def info(self) -> Any:
+        """The value, or the exception; while the task runs, the meta of its last `update_state`.
+
+        What was told with `progress(done, total)` is here as {"done": ..., "total": ...}.
+        """
+        job = self.job
+        told = job.told
+        if job.done() or told is None:
+            return self.result
+        if told.meta is None and told.progress is not None:
+            return dict(zip(("done", "total"), told.progress, strict=True))
+        return told.meta
 
     @property
     def traceback(self) -> str | None:

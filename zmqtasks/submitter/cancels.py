@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from zmqtasks import payload, wire
-from zmqtasks.ids import Span, expand, job_id, spans
+from zmqtasks.config import MAX_ASKED
+from zmqtasks.ids import Span, expand, job_id, parts, spans
 from zmqtasks.states import CANCELLED
 from zmqtasks.submitter.book import Book
 from zmqtasks.submitter.effects import CancelAnswer, Effects
@@ -108,9 +109,8 @@ class Cancels:
         self._open.clear()
 
     def _ask(self, answer: CancelAnswer, chosen: list[Span], *, force: bool, fx: Effects) -> None:
-        for start in range(0, len(chosen), _SPANS_PER_MESSAGE):
+        for part in parts(chosen, _SPANS_PER_MESSAGE, MAX_ASKED):
             self._last += 1
-            part = chosen[start : start + _SPANS_PER_MESSAGE]
             message = wire.Cancel(self._last, answer.prefix, part, force)
             self._open[self._last] = _Request(message, answer)
             self._outstanding[id(answer)] = self._outstanding.get(id(answer), 0) + 1

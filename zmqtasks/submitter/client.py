@@ -6,14 +6,16 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterable
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from types import ModuleType, TracebackType
+from typing import Any, Final, Literal, Self, TypeVar, overload
 
 from zmqtasks import payload
 from zmqtasks.config import BROKER_VARIABLE
 from zmqtasks.errors import BadUrl, ZmqTasksError
 from zmqtasks.ids import given_id
+from zmqtasks.submitter import shipping
 from zmqtasks.submitter.connection import Connection
+from zmqtasks.submitter.info import ClientInfo
 from zmqtasks.submitter.results import Job
 from zmqtasks.submitter.submitting import Submitting
 from zmqtasks.transport import parse_url
@@ -38,6 +40,8 @@ class Client(Submitting):
         submit_timeout: seconds that `submit` waits for room.
         max_pending: jobs submitted and not accepted, beyond which there is no room.
         accept: codecs that results are decoded from.
+        ship: modules that workers cannot import: what they and their submodules define is sent by value while this
+            client is open; see `zmqtasks.submitter.shipping`.
 
     Attributes:
         url: of the scheduler.
@@ -58,7 +62,9 @@ class Client(Submitting):
         submit_timeout: float = 30.0,
         max_pending: int = 100_000,
         accept: Collection[str] = payload.ALL_CODECS,
+        ship: Iterable[ModuleType] = (),
     ) -> None:
+        shipped = shipping.check(ship)
         named = named_broker(url)
         url = named or LOCAL
         self.is_local = url.startswith(LOCAL)
@@ -71,23 +77,45 @@ class Client(Submitting):
         connection.open(connect_timeout)
         super().__init__(connection, {}, submit_timeout)
         self.url = url
+        self._shipped = shipped
+        shipping.register(shipped)
         _clients.add(self)
 
-    def gather(self, jobs: Iterable[Job[R]], timeout: float | None = None) -> list[R]:
+    @overload
+    def gather(
+        self, jobs: Iterable[Job[R]], timeout: float | None = None, *, return_exceptions: Literal[False] = False
+    ) -> list[R]: ...
+    @overload
+    def gather(
+        self, jobs: Iterable[Job[R]], timeout: float | None = None, *, return_exceptions: bool
+    ) -> list[R | Exception]: ...
+
+    def gather(
+        self, jobs: Iterable[Job[Any]], timeout: float | None = None, *, return_exceptions: bool = False
+    ) -> list[Any]:
         """The results of these jobs, in their order.
 
         Args:
             jobs: of any client.
             timeout: seconds for all of them together.
+            return_exceptions: the exception of a job that failed stands in its place, instead of being raised.
 
         Raises:
             JobTimeout: they were not all over in time; they go on.
             Exception: what the first failed one raised.
         """
-        if timeout is None:
+        if timeout is None and not return_exceptions:
             return [job.result() for job in jobs]
-        end_time = time.monotonic() + timeout
-        return [job.result(max(0.0, end_time - time.monotonic())) for job in jobs]
+        end_time = None if timeout is None else time.monotonic() + timeout
+        told: list[Any] = []
+        for job in jobs:
+            try:
+                told.append(job.result(None if end_time is None else max(0.0, end_time - time.monotonic())))
+            except Exception as error:
+                if not return_exceptions or not job.done():
+                    raise
+                told.append(error)
+        return told
 
     def cancel(self, jobs: Iterable[Job[Any]], *, force: bool = False, timeout: float = 5.0) -> list[bool]:
         """Cancel many jobs with one request; see `Job.cancel`. Returns for each whether it is cancelled."""
@@ -95,6 +123,10 @@ class Client(Submitting):
         left = [job.pair for job in wanted if not job.done()]
         told = dict(zip(left, self.connection.cancel(left, timeout, force=force), strict=True))
         return [told.get(job.pair, False) or job.cancelled() for job in wanted]
+
+    def info(self) -> ClientInfo:
+        """What this client knows of itself and of its scheduler, without asking anybody."""
+        return self.connection.info()
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until everything submitted so far is accepted: then it outlives this process.
@@ -121,7 +153,9 @@ class Client(Submitting):
         Raises:
             JobTimeout: says how many jobs did not get through; the client is closed all the same.
         """
-        _clients.discard(self)
+        if self in _clients:
+            _clients.discard(self)
+            shipping.unregister(self._shipped)
         self.connection.close(timeout)
 
     def __enter__(self) -> Self:

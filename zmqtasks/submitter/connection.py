@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 from zmqtasks import clock, payload, wire
+from zmqtasks.channel import Channel
 from zmqtasks.clock import Now
 from zmqtasks.config import SubmitterSettings
 from zmqtasks.errors import ClientClosed, JobTimeout, PeerError, SchedulerUnreachable
@@ -18,11 +19,12 @@ from zmqtasks.ids import PREFIX_BYTES, Span, spans
 from zmqtasks.submitter import results
 from zmqtasks.submitter.core import IN, SubmitterCore
 from zmqtasks.submitter.effects import Effects, Submission
+from zmqtasks.submitter.info import ClientInfo
 from zmqtasks.submitter.intake import Intake, Tail, submission
 from zmqtasks.submitter.results import Job, Pair, Source
-from zmqtasks.submitter.waiters import CancelWaiter, Waiter
+from zmqtasks.submitter.waiters import CancelWaiter, Event, Waiter
 from zmqtasks.submitter.whoami import identity
-from zmqtasks.transport import Change, Context, Link, Wakeup, wait
+from zmqtasks.transport import Change, Context, Wakeup, wait
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class Connection:
         intake: where jobs go in.
         prefix: of the session's job ids.
         max_payload: bytes that the scheduler takes as the arguments of one job.
+        welcome: the scheduler's last one.
 
     Raises:
         BadUrl: the URL is none.
@@ -54,12 +57,13 @@ class Connection:
         self.url = url
         self.accept = accept
         self.max_payload = 0
+        self.welcome: wire.SubmitterWelcome | None = None
         self.prefix = secrets.token_bytes(PREFIX_BYTES)
         self._context = Context()
-        self._link = Link(self._context, url, random.random())
         self._core = SubmitterCore(SubmitterSettings(), identity(self.prefix))
+        self._link = Channel(self._context, url, random.random(), self._core.bulk_hello)
         self._wakeup = Wakeup()
-        self.intake = Intake(url, self.prefix, max_pending, self._wakeup.set)
+        self.intake = Intake(url, self.prefix, max_pending, self._wakeup.set, self._why)
         self._waiters: list[Waiter] = []
         self._restarted = -_RESTART_PAUSE
         self._lost = False  # a connection that stood, and the user has been told
@@ -127,12 +131,19 @@ class Connection:
         Raises:
             JobTimeout: not within `timeout` seconds; says how many are left, and why.
         """
-        if not self._wait_until(lambda number: lambda: self._core.settled(number), timeout):
-            left = self._core.pending[0]
-            raise JobTimeout(
-                f"{left} jobs were not accepted within {timeout:g} s by the scheduler at {self.url} "
-                f"({'connected' if self.connected else 'not connected'}){self.hint()}"
-            )
+        if not self._wait_until(self.settled, timeout):
+            raise self.unsettled(timeout)
+
+    def settled(self, number: int) -> Callable[[], bool]:
+        """For `when`: whether all submissions up to this one are accepted or over."""
+        return lambda: self._core.settled(number)
+
+    def unsettled(self, timeout: float | None) -> JobTimeout:
+        """What to raise when they were not, within `timeout` seconds."""
+        left = self._core.pending[0]
+        return JobTimeout(
+            f"{left} jobs were not accepted within {timeout:g} s by the scheduler at {self.url}{self._why()}"
+        )
 
     def wait_accepted(self, job: Pair, timeout: float | None) -> bool:
         """Whether the job is accepted (or over) within `timeout` seconds."""
@@ -143,21 +154,27 @@ class Connection:
         return self._wait_until(lambda _: lambda: not self._core.open, timeout)
 
     def _wait_until(self, make: Callable[[int], Callable[[], bool]], timeout: float | None) -> bool:
-        """Wait until the loop finds that a condition holds; the loop makes it, with the last submission's number."""
-        waiter = Waiter()
+        """Wait until the loop finds that a condition holds, as `when` does; whether it held in time."""
+        event = threading.Event()
+        waiter = self.when(make, event)
+        try:
+            if not event.wait(timeout):
+                return False
+        finally:
+            waiter.leave()
+        self.check_usable()
+        return True
+
+    def when(self, make: Callable[[int], Callable[[], bool]], event: Event) -> Waiter:
+        """Have `event` set when a condition holds; the loop makes the condition, from the last submission's number."""
+        waiter = Waiter(event)
 
         def begin(_now: Now, _fx: Effects) -> None:
-            waiter.holds = make(self._core.submissions)
+            waiter.begin(make(self._core.submissions))
             self._waiters.append(waiter)
 
         self.intake.do(begin)
-        try:
-            if not waiter.event.wait(timeout):
-                return False
-        finally:
-            waiter.holds = _true  # nobody waits any more: the loop drops it
-        self.check_usable()
-        return True
+        return waiter
 
     def cancel(self, jobs: Iterable[Pair], timeout: float, *, force: bool) -> list[bool]:
         """Cancel, and wait for the scheduler's answer.
@@ -174,21 +191,26 @@ class Connection:
             JobTimeout: no answer in time; the request stands and is repeated when the scheduler is back.
         """
         pairs = list(jobs)
-        waiter = self.request_cancel(pairs, force=force)
-        if not waiter.event.wait(timeout):
-            raise JobTimeout(
-                f"the scheduler at {self.url} did not answer a cancel of {len(pairs)} jobs within {timeout:g} s; "
-                f"the request stands"
-            )
+        event = threading.Event()
+        waiter = self.request_cancel(pairs, force=force, event=event)
+        if not event.wait(timeout):
+            raise self.unanswered(len(pairs), timeout)
         return [pair in waiter.cancelled for pair in pairs]
 
-    def request_cancel(self, pairs: Iterable[Pair], *, force: bool) -> CancelWaiter:
-        """Cancel without waiting."""
+    def unanswered(self, count: int, timeout: float) -> JobTimeout:
+        """What to raise when a cancel of `count` jobs was not answered within `timeout` seconds."""
+        return JobTimeout(
+            f"the scheduler at {self.url} did not answer a cancel of {count} jobs within {timeout:g} s; "
+            f"the request stands"
+        )
+
+    def request_cancel(self, pairs: Iterable[Pair], *, force: bool, event: Event | None = None) -> CancelWaiter:
+        """Cancel without waiting; `event` is set when all of it is answered."""
         wanted: dict[bytes, list[int]] = {}
         for prefix, counter in pairs:
             wanted.setdefault(prefix, []).append(counter)
         grouped: list[tuple[bytes, list[Span]]] = [(p, spans(sorted(set(cs)))) for p, cs in wanted.items()]
-        waiter = CancelWaiter(len(grouped))
+        waiter = CancelWaiter(len(grouped), event)
 
         def begin(now: Now, fx: Effects) -> None:
             for prefix, counters in grouped:
@@ -223,6 +245,26 @@ class Connection:
         text, said_at = self._core.notice
         age = time.monotonic() - said_at
         return f"; the scheduler {'says' if age < _NEWS else f'said {age:.0f} s ago'}: {text}"
+
+    def _why(self) -> str:
+        """What may explain that the scheduler has not accepted jobs, as the end of a message."""
+        return f" ({'connected' if self.connected else 'not connected'}){self.hint()}"
+
+    def info(self) -> ClientInfo:
+        """What this side knows, without asking the scheduler."""
+        welcome = self.welcome
+        return ClientInfo(
+            url=self.url,
+            connected=self.connected,
+            session=self.prefix.hex(),
+            scheduler_release=welcome.release if welcome else "",
+            scheduler_epoch=welcome.epoch if welcome else 0,
+            durable=bool(welcome and welcome.durable),
+            max_payload=self.max_payload,
+            open_jobs=self.open_count,
+            pending_jobs=self.intake.pending[0],
+            pending_bytes=self.intake.pending[1],
+        )
 
     @property
     def connected(self) -> bool:
@@ -296,18 +338,30 @@ class Connection:
             else:
                 command(now, fx)
 
-    def _carry_out(self, fx: Effects) -> None:
+    def _send(self, fx: Effects) -> None:
+        if fx.close_bulk:
+            self._link.close_bulk()
         for message in fx.sends:
             self._link.send(wire.encode(message))
+        for large in fx.bulk:
+            self._link.send_bulk(large)
+        if fx.open_bulk:
+            self._link.open_bulk()
+
+    def _carry_out(self, fx: Effects) -> None:
+        self._send(fx)
         for done in fx.finished:
             results.finish(done.handles, done.values, done.codec)
         for ended in fx.ended:
             results.end(ended.handle, ended.state, ended.payload)
+        for _, _, handle, value in fx.progress:
+            results.tell(handle, value)
         for answer in fx.cancel_answers:
             answer.token.answer(answer)
         for text in fx.notices:
             _log.warning("the scheduler at %s says: %s", self.url, text, extra={"action": "notice"})
         if fx.welcome is not None:
+            self.welcome = fx.welcome
             self.max_payload = fx.welcome.max_payload
             self._answered.set()
             self._tell_back()
@@ -380,10 +434,6 @@ class Connection:
         self._link.close(_LINGER if self._link.connected else 0.0)
         self._context.close()
         self._wakeup.close()
-
-
-def _true() -> bool:
-    return True
 
 
 # ------------------------------------------------------------------------------------------------ fork

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from zmqtasks import payload, wire
 from zmqtasks.clock import Now
-from zmqtasks.config import MAX_BYTES_PER_MESSAGE, SubmitterSettings
+from zmqtasks.config import MAX_ASKED, MAX_BYTES_PER_MESSAGE, SubmitterSettings
 from zmqtasks.errors import PeerError
-from zmqtasks.ids import Span, job_id
+from zmqtasks.ids import Span, job_id, parts
 from zmqtasks.states import ABORTED, FAILED, FINAL
 from zmqtasks.submitter.book import Book
 from zmqtasks.submitter.cancels import Cancels
@@ -233,8 +233,8 @@ class SubmitterCore:
             self._send(parcel, fx)
         for prefix, line in self._book.lines.items():
             wanted = _join(span for parcel in line if parcel.stage == ACCEPTED for span in parcel.open_spans())
-            for start in range(0, len(wanted), _SPANS_PER_MESSAGE):
-                fx.sends.append(wire.Ask(prefix, wanted[start : start + _SPANS_PER_MESSAGE]))
+            for part in parts(wanted, _SPANS_PER_MESSAGE, MAX_ASKED):
+                fx.sends.append(wire.Ask(prefix, part))
         for cancel in self._cancels.again():
             (fx.bulk if self._cancels.follows_bulk(cancel) else fx.sends).append(cancel)
 
@@ -314,6 +314,8 @@ class SubmitterCore:
         )  # fmt: skip
         for first, count in message.counters:
             for parcel in book.line(message.prefix).overlapping(first, count):
+                if message.expired and parcel.stage == SENT:  # it was accepted, long ago
+                    book.accept(parcel, fx)
                 wanted = parcel.open_spans(first, first + count)
                 if parcel.stage != ACCEPTED or not wanted:
                     continue  # it is on its way again already, or over

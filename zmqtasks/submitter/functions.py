@@ -5,6 +5,7 @@ is pickled by value: its bytes are used again as long as every global and closur
 object, and each of these is immutable (a number, a text, a function, a module, a class …). One that captures anything
 else – a list, an array, an object – is pickled at every call, for nobody could notice that it was changed.
 A class is taken as immutable: change one after its first use, and workers do not see it.
+The modules of ``Client(ship=[...])`` are treated as the script itself is: see `zmqtasks.submitter.shipping`.
 """
 
 import sys
@@ -64,7 +65,7 @@ def by_name(fn: Callable[..., Any]) -> bool:
     """Whether workers find the function by importing its module."""
     module = getattr(fn, "__module__", None)
     name = getattr(fn, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(name, str) or module == "__main__":
+    if not isinstance(module, str) or not isinstance(name, str) or payload.goes_by_value(module):
         return False
     found: Any = sys.modules.get(module)
     for part in name.split("."):

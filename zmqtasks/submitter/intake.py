@@ -43,17 +43,24 @@ class Intake:
         prefix: of the session.
         max_pending: jobs that are submitted and not accepted, before submitting threads are held up.
         wake: ends the sleep of the loop.
+        why: what may explain that there is no room, for messages.
 
     Attributes:
         closed: why nothing is taken any more.
         fresh: jobs that the loop has not taken yet.
+        rooms: for `loops`: the lines of coroutines that wait for room, by event loop.
     """
 
-    def __init__(self, url: str, prefix: bytes, max_pending: int, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, url: str, prefix: bytes, max_pending: int, wake: Callable[[], None], why: Callable[[], str] = str
+    ) -> None:
         self._url = url
         self._prefix = prefix
         self._max_pending = max_pending
         self._wake = wake
+        self._why = why
+        self.rooms: dict[Any, Any] = {}
+        self._tellers: list[Callable[[], None]] = []  # coroutines that wait for room
         self.closed: ClientClosed | None = None
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
@@ -162,6 +169,33 @@ class Intake:
         if wake:
             self._wake()
 
+    def when_room(self, tell: Callable[[], None]) -> bool:
+        """Have `tell()` called once, in any thread, when there is room or none will ever be; False if that is now."""
+        with self._lock:
+            waits = self.closed is None and self._full()
+            if waits:
+                self._tellers.append(tell)
+            return waits
+
+    def forget(self, tell: Callable[[], None]) -> None:
+        """Undo `when_room`."""
+        with self._lock:
+            if tell in self._tellers:
+                self._tellers.remove(tell)
+
+    def no_room(self, timeout: float) -> QueueFull:
+        """What to raise after waiting for `timeout` seconds in vain."""
+        return QueueFull(
+            f"no room within {timeout:g} s: {self.fresh + self._pending} jobs "
+            f"({(self._fresh_bytes + self._pending_bytes) / MIB:.1f} MiB) wait to be accepted by the "
+            f"scheduler at {self._url}{self._why()}"
+        )
+
+    @property
+    def pending(self) -> tuple[int, int]:
+        """Jobs that are not accepted, and the bytes of their payloads."""
+        return self.fresh + self._pending, self._fresh_bytes + self._pending_bytes
+
     def check_open(self) -> None:
         """Raise ClientClosed if nothing is taken any more."""
         if self.closed is not None:
@@ -172,11 +206,15 @@ class Intake:
         with self._lock:
             self.closed = self.closed or reason
             self._room.notify_all()
+            tellers, self._tellers = self._tellers, []
+        for tell in tellers:
+            tell()
         self._wake()
 
     def forked(self) -> None:
         """This process is a forked child: the lock may be held by a thread that does not exist here."""
         self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
         self.closed = ClientClosed(
             f"the client of {self._url} was made before this process forked; make a new one in the child"
         )
@@ -201,6 +239,11 @@ class Intake:
                 self._pending, self._pending_bytes = pending
                 if self._hurried:
                     self._room.notify_all()
+                tellers: list[Callable[[], None]] = []
+                if self._tellers and not self._full():
+                    tellers, self._tellers = self._tellers, tellers
+            for tell in tellers:
+                tell()
 
     def may_sleep(self) -> bool:
         """Whether nothing is here; then the next command wakes the loop."""
@@ -242,11 +285,7 @@ class Intake:
             while self.closed is None and self._full():
                 left = end_time - time.monotonic()
                 if left <= 0 or not self._room.wait(left):
-                    raise QueueFull(
-                        f"no room within {timeout:g} s: {self.fresh + self._pending} jobs "
-                        f"({(self._fresh_bytes + self._pending_bytes) / MIB:.1f} MiB) wait to be accepted by the "
-                        f"scheduler at {self._url}"
-                    )
+                    raise self.no_room(timeout)
         finally:
             self._hurried -= 1
         self.check_open()

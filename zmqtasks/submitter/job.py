@@ -5,9 +5,7 @@ result encoded, and decodes it in the thread that asks: the I/O thread never unp
 """
 
 import logging
-import os
 import threading
-from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable
 from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, PENDING
@@ -16,6 +14,8 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar
 from zmqtasks import errors, ids, payload, states
 from zmqtasks.errors import JobTimeout, PayloadError
 from zmqtasks.submitter.callbacks import call_later
+from zmqtasks.submitter.progress import Number, Told
+from zmqtasks.submitter.waiting import Guard, Stream, Sync
 
 T = TypeVar("T")
 Pair = tuple[bytes, int]  # prefix and counter
@@ -26,19 +26,6 @@ _log = logging.getLogger(__name__)
 CANCELLED_FORM: Final = states.name(states.CANCELLED)
 ENDS: Final = {state: states.name(state) for state in states.FINAL - {states.SUCCEEDED}}
 END_WORDS: Final = frozenset(ENDS.values())
-
-
-class Guard:
-    """The one lock that guards which jobs have a `_sync`: held shortly, never while user code runs."""
-
-    lock = threading.Lock()
-
-
-def _renew_lock() -> None:
-    Guard.lock = threading.Lock()  # another thread may have held it at the fork
-
-
-os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Owner(Protocol):
@@ -76,38 +63,6 @@ class Source:
         self.prefix = prefix
         self.task = task
         self.given = given
-
-
-class Sync:
-    """The lock and the lists of a job that somebody waits for."""
-
-    __slots__ = ("callbacks", "condition", "streams", "waiters")
-
-    def __init__(self) -> None:
-        self.condition = threading.Condition()
-        self.waiters: list[Any] = []
-        self.callbacks: list[Callable[[Any], object]] = []
-        self.streams: list[Stream] = []
-
-
-class Stream:
-    """Jobs in order of completion, fed in batches: one wake-up per batch, no lock per job."""
-
-    __slots__ = ("_changed", "ready")
-
-    def __init__(self) -> None:
-        self.ready: deque[Job[Any]] = deque()
-        self._changed = threading.Condition(threading.Lock())
-
-    def wake(self) -> None:
-        """Something is in `ready`."""
-        with self._changed:
-            self._changed.notify_all()
-
-    def wait(self, timeout: float | None) -> bool:
-        """Sleep until something is in `ready`; whether it is. `timeout` in seconds, None is for ever."""
-        with self._changed:
-            return self._changed.wait_for(lambda: bool(self.ready), timeout)
 
 
 class Job(Future[T]):
@@ -155,9 +110,12 @@ class Job(Future[T]):
 
     @property
     def state(self) -> str:
-        """The word "queued" until its end is known here; then "succeeded", "failed", "cancelled" or "aborted"."""
+        """The word "queued" until its end is known here; then "succeeded", "failed", "cancelled" or "aborted".
+
+        A job that has told how far it is (`progress`) is "running" from then on.
+        """
         if self._state is PENDING:
-            return "queued"
+            return "running" if self.told is not None else "queued"
         return self._form if self._form in END_WORDS else "succeeded"
 
     def done(self) -> bool:
@@ -165,8 +123,8 @@ class Job(Future[T]):
         return self._state is not PENDING
 
     def running(self) -> bool:
-        """Whether it is known to run: never, the scheduler does not tell."""
-        return False
+        """Whether it is known to run: only a job that tells how far it is makes itself known."""
+        return self._state is PENDING and self.told is not None
 
     def cancelled(self) -> bool:
         """Whether somebody cancelled it."""
@@ -278,24 +236,41 @@ class Job(Future[T]):
     def __await__(self) -> Generator[Any, None, T]:
         """The value, or the exception. Giving up waiting does not cancel the job: `cancel()` does."""
         if self._state is PENDING:
-            import asyncio
+            from zmqtasks.submitter import loops  # brings asyncio, which scripts without it need not load
 
-            loop = asyncio.get_running_loop()
-            ended = loop.create_future()
-
-            def tell() -> None:
-                if not ended.done():
-                    ended.set_result(None)
-
-            def done(_: Future[T]) -> None:
-                try:
-                    loop.call_soon_threadsafe(tell)
-                except RuntimeError:
-                    pass  # the loop is closed: nobody waits any more
-
-            self.add_done_callback(done)
-            yield from ended
+            self._source.owner.check_usable()
+            yield from loops.waits().until_over(self)
         return self.result(0)
+
+    # ------------------------------------------------------------------------------------------ how far it is
+
+    @property
+    def told(self) -> Told | None:
+        """All that the running job told of itself last; None if nothing came yet."""
+        sync = self._sync
+        return sync.told if type(sync) is Sync else None
+
+    @property
+    def progress(self) -> tuple[Number, Number | None] | None:
+        """(done, total) as the job told last with `progress(done, total)`; None if it has not told."""
+        told = self.told
+        return told.progress if told is not None else None
+
+    @property
+    def meta(self) -> Any:
+        """What the job told last with `update_state(meta=...)`; None if it has not told."""
+        told = self.told
+        return told.meta if told is not None else None
+
+    def add_progress_callback(self, fn: Callable[["Job[T]"], object]) -> None:
+        """Have `fn(job)` called in the callback thread each time the job tells how far it is.
+
+        Only the newest news travel: a job that tells more often than a few times a second is heard less often.
+        """
+        call_later(None)
+        sync = self._synced()
+        with sync.condition:
+            sync.listeners.append(fn)
 
     # ------------------------------------------------------------------------------------------ acting
 
@@ -319,6 +294,7 @@ class Job(Future[T]):
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Have `fn(job)` called when the job is over, in the callback thread; at once, here, if it is over already."""
         call_later(None)  # the thread is started by whoever adds callbacks, never by the I/O thread
+        self._check_alive()
         sync = self._synced()
         with sync.condition:
             if self._state is PENDING:
@@ -337,13 +313,19 @@ class Job(Future[T]):
             if type(sync) is Sync:
                 return sync
             made = Sync()
-            if type(sync) is Stream:
-                made.streams.append(sync)
+            if sync is not None:
+                made.streams.append(sync)  # type: ignore[arg-type]  # mypy does not narrow by type() in a union
             self._sync = made
             return made
 
+    def _check_alive(self) -> None:
+        """Raise ClientClosed where no outcome can come any more, instead of waiting for ever: in a forked child."""
+        if self._state is PENDING:
+            self._source.owner.check_usable()
+
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]  # made on demand
+        self._check_alive()  # concurrent.futures.wait comes this way
         return self._synced().condition
 
     @property

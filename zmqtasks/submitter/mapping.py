@@ -3,12 +3,14 @@
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any, Final, Protocol
 
 from zmqtasks import payload
 from zmqtasks.config import MAX_JOBS_PER_MESSAGE
+from zmqtasks.errors import BadOption
 from zmqtasks.submitter.results import Job, Stream
 
 _SLOW: Final = 0.001  # seconds; an input that takes longer for its next items is slow
@@ -25,50 +27,109 @@ class Sender(Protocol):
     def drop(self, jobs: Iterable[Job[Any]]) -> None: ...
 
 
-def run(
-    sender: Sender, arguments: Iterator[tuple[Any, ...]], *, window: int, ordered: bool, lively: bool
-) -> Generator[Any, None, None]:
+@dataclass(slots=True, frozen=True)
+class How:
+    """How a map runs.
+
+    Attributes:
+        chunksize: items per job, or "auto": one.
+        ordered: yield in the order of the arguments, else in the order in which the jobs end.
+        window: items submitted and not yet yielded, at most.
+        lively: the input is no finished collection and may make us wait: each item is submitted before the next one is
+            pulled.
+    """
+
+    chunksize: int | str
+    ordered: bool
+    window: int
+    lively: bool
+
+    def check(self) -> None:
+        """Raise BadOption for what cannot be."""
+        size = self.chunksize
+        if size != "auto" and (not isinstance(size, int) or size < 1):
+            raise BadOption(f'chunksize= is "auto" or a number of items, 1 or more, not {size!r}')
+        if self.window < 1:
+            raise BadOption(f"window= is a number of items, 1 or more, not {self.window!r}")
+
+    @property
+    def size(self) -> int:
+        """Items per job."""
+        return 1 if self.chunksize == "auto" else int(self.chunksize)
+
+    def of_chunks(self) -> "How":
+        """The same, counted in chunks."""
+        return replace(self, window=max(1, self.window // self.size))
+
+
+def run(sender: Sender, arguments: Iterator[tuple[Any, ...]], how: How) -> Generator[Any, None, None]:
     """Submit one job per tuple of arguments and yield the values.
 
     Args:
         sender: see Sender.
         arguments: pulled only as far as the window reaches.
-        window: jobs submitted and not yet yielded, at most.
-        ordered: yield in the order of the arguments, else in the order in which the jobs end.
-        lively: the input may make us wait: each item is submitted before the next one is pulled.
+        how: see How; its window counts jobs here.
 
     Raises:
         Exception: what a job raised, at its place. The generator then ends and cancels what has not started.
     """
-    flow = _Ordered() if ordered else _AsTheyEnd()
-    most = 1 if lively else MAX_JOBS_PER_MESSAGE
-    exhausted = slow = False
+    jobs = Ordered() if how.ordered else AsTheyEnd(Stream())
+    flow = Flow(jobs, how)
     try:
         while True:
-            # A value that is there leaves at once where the input is slow, else after one more piece of it.
-            ready = False
-            while not (exhausted or ready or flow.count >= window):
-                ready = flow.count > 0 and flow.ready()
-                if ready and (slow or flow.count + most > window):
-                    break
-                begin = time.monotonic()
-                calls: Calls = [(args, _NO_KWARGS) for args in islice(arguments, min(most, window - flow.count))]
-                slow = time.monotonic() - begin > _SLOW
-                exhausted = not calls
-                if calls:
-                    flow.add(sender.send(calls, flow.stream))
-            if not flow.count:
+            while count := flow.wanted():
+                if calls := flow.pull(arguments, count):
+                    jobs.add(sender.send(calls, jobs.stream))
+            if not jobs.count:
                 return
-            job = flow.pop()
+            if jobs.stream is not None:
+                jobs.stream.wait(None)
+            job = jobs.pop()
             value = job.result()
             del job  # only the caller keeps what it keeps
             yield value
             del value
     finally:
-        sender.drop(flow.rest())
+        sender.drop(jobs.rest())
 
 
-class _Ordered:
+class Flow:
+    """How far a map reads its input: what `run` and its twin for asyncio decide alike.
+
+    Args:
+        jobs: where the jobs stand that are not yielded yet.
+        how: see How.
+    """
+
+    def __init__(self, jobs: "Ordered | AsTheyEnd", how: How) -> None:
+        self.jobs = jobs
+        self._window = how.window
+        self._most = 1 if how.lively else MAX_JOBS_PER_MESSAGE
+        self._exhausted = self._slow = self._ready = False
+
+    def wanted(self) -> int:
+        """How many items to pull now; 0: take a value first.
+
+        A value that is there leaves at once where the input is slow, else after one more piece of it.
+        """
+        count = self.jobs.count
+        if not (self._exhausted or self._ready or count >= self._window):
+            self._ready = count > 0 and self.jobs.ready()
+            if not self._ready or not (self._slow or count + self._most > self._window):
+                return min(self._most, self._window - count)
+        self._ready = False
+        return 0
+
+    def pull(self, arguments: Iterator[tuple[Any, ...]], count: int) -> Calls:
+        """The calls of the next items of the input; none at its end."""
+        begin = time.monotonic()
+        calls: Calls = [(args, _NO_KWARGS) for args in islice(arguments, count)]
+        self._slow = time.monotonic() - begin > _SLOW
+        self._exhausted = not calls
+        return calls
+
+
+class Ordered:
     """Jobs in the order of the input."""
 
     stream: Stream | None = None
@@ -87,17 +148,18 @@ class _Ordered:
         self._jobs.extend(jobs)
 
     def pop(self) -> Job[Any]:
+        """The next one, over or not."""
         return self._jobs.popleft()
 
     def rest(self) -> Iterable[Job[Any]]:
         return self._jobs
 
 
-class _AsTheyEnd:
-    """Jobs in the order in which they end."""
+class AsTheyEnd:
+    """Jobs in the order in which they end, as a stream tells it."""
 
-    def __init__(self) -> None:
-        self.stream = Stream()
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
         self._jobs: set[Job[Any]] = set()
 
     @property
@@ -111,8 +173,8 @@ class _AsTheyEnd:
         self._jobs.update(jobs)
 
     def pop(self) -> Job[Any]:
-        self.stream.wait(None)
-        job = self.stream.ready.popleft()
+        """One that is over; the stream has one."""
+        job: Job[Any] = self.stream.ready.popleft()
         self._jobs.remove(job)
         return job
 

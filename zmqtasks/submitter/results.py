@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 from zmqtasks import states
 from zmqtasks.errors import JobTimeout
 from zmqtasks.submitter.callbacks import call_later
-from zmqtasks.submitter.job import END_WORDS, ENDS, Guard, Job, Pair, Source, Stream, Sync
+from zmqtasks.submitter.job import END_WORDS, ENDS, Job, Pair, Source
+from zmqtasks.submitter.progress import read
+from zmqtasks.submitter.waiting import Guard, Stream, Sync, unwatch, watch, watch_all
 
-__all__ = ["Job", "Pair", "Source", "Stream", "as_completed", "end", "finish", "unwatch", "watch", "watch_all"]
+__all__ = ["Job", "Pair", "Source", "Stream", "as_completed", "end", "finish", "tell", "unwatch", "watch", "watch_all"]
 
 T = TypeVar("T")
 
@@ -30,12 +32,12 @@ def finish(jobs: Iterable[Job[Any]], values: Iterable[bytes], codec: str) -> Non
             sync = job._sync
             if sync is None:
                 job._state = FINISHED
-            elif type(sync) is Stream:
-                job._state = FINISHED
-                sync.ready.append(job)
-                streams[sync] = None
+            elif type(sync) is Sync:
+                synced.append((job, sync))
             else:
-                synced.append((job, sync))  # type: ignore[arg-type]  # mypy does not narrow by type() in a union
+                job._state = FINISHED
+                sync.ready.append(job)  # type: ignore[union-attr]  # mypy does not narrow by type() in a union
+                streams[sync] = None  # type: ignore[index]
     for job, sync_ in synced:
         _tell(job, sync_, FINISHED, streams)
     for stream in streams:
@@ -52,13 +54,28 @@ def end(job: Job[Any], state: int, data: bytes) -> None:
         sync = job._sync
         if type(sync) is not Sync:
             job._state = word
-            if type(sync) is Stream:
+            if isinstance(sync, Stream):
                 sync.ready.append(job)
                 streams[sync] = None
     if type(sync) is Sync:
         _tell(job, sync, word, streams)
     for stream in streams:
         stream.wake()
+
+
+def tell(job: Job[Any], value: bytes) -> None:
+    """A running job told how far it is; `value`: MessagePack, as the worker made it. Called by the I/O thread."""
+    if job._state is not PENDING:
+        return
+    sync = job._synced()
+    told = read(value, sync.told)
+    if told is None:
+        return
+    sync.told = told
+    with sync.condition:
+        listeners = list(sync.listeners)
+    for listener in listeners:
+        call_later((listener, job))
 
 
 def _tell(job: Job[Any], sync: Sync, word: str, streams: dict[Stream, None]) -> None:
@@ -82,48 +99,6 @@ def _tell(job: Job[Any], sync: Sync, word: str, streams: dict[Stream, None]) -> 
 
 
 # ------------------------------------------------------------------------------------------------ threads
-
-
-def watch(job: Job[Any], stream: Stream) -> None:
-    """Have the stream get this job when it is over; at once if it is."""
-    watch_all((job,), stream)
-
-
-def watch_all(jobs: Iterable[Job[Any]], stream: Stream) -> None:
-    """Have the stream get each of these jobs when it is over; at once if it is."""
-    synced: list[tuple[Job[Any], Sync]] = []
-    others: list[Job[Any]] = []
-    with Guard.lock:
-        for job in jobs:
-            sync = job._sync
-            if type(sync) is Sync:
-                synced.append((job, sync))
-            elif job._state is not PENDING:
-                stream.ready.append(job)
-            elif sync is None:
-                job._sync = stream
-            else:
-                others.append(job)  # another stream gets it, too
-    synced += [(job, job._synced()) for job in others]
-    for job, sync in synced:
-        with sync.condition:
-            if job._state is PENDING:
-                sync.streams.append(stream)
-                continue
-        stream.ready.append(job)
-
-
-def unwatch(job: Job[Any], stream: Stream) -> None:
-    """Undo `watch`."""
-    with Guard.lock:
-        if job._sync is stream:
-            job._sync = None
-            return
-        sync = job._sync
-    if type(sync) is Sync:
-        with sync.condition:
-            if stream in sync.streams:
-                sync.streams.remove(stream)
 
 
 def as_completed(jobs: Iterable[Job[T]], timeout: float | None = None) -> Iterator[Job[T]]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
 from zmqtasks import payload
@@ -22,6 +22,7 @@ SHIPPED_CODEC: Final = "cloudpickle"
 _MAX_CALLS = 256  # functions whose bytes are remembered
 
 Encode = Callable[[object], bytes]
+Put = partial[list[Job[Any]]]  # submits one part; still wants timeout=
 Item = tuple[Sequence[Any], dict[str, Any]]
 
 
@@ -114,7 +115,7 @@ class Submitting:
             QueueFull: see `submit`.
             TypeError: an item is no (args, kwargs) pair.
         """
-        return self.send_batch(self._prepare(fn), list(calls))
+        return self.send_batch(self.prepare(fn), list(calls))
 
     def map(
         self,
@@ -144,7 +145,7 @@ class Submitting:
             Exception: what the function raised, at its place.
         """
         sized = [len(each) for each in iterables if isinstance(each, Sized)]
-        how = _Map(chunksize, ordered, window, lively=len(sized) < len(iterables))
+        how = mapping.How(chunksize, ordered, window, lively=len(sized) < len(iterables))
         values = self._mapped(fn, zip(*iterables, strict=False), how)
         return _with_progress(values, payload.function_name(fn), min(sized, default=None)) if progress else values
 
@@ -160,21 +161,18 @@ class Submitting:
     ) -> Generator[R, None, None]:
         """As `map`, for an iterable of tuples of arguments."""
         total = len(iterable) if isinstance(iterable, Sized) else None
-        values = self._mapped(fn, map(tuple, iterable), _Map(chunksize, ordered, window, lively=total is None))
+        how = mapping.How(chunksize, ordered, window, lively=total is None)
+        values = self._mapped(fn, map(tuple, iterable), how)
         return _with_progress(values, payload.function_name(fn), total) if progress else values
 
     def _mapped(
-        self, fn: Callable[..., Any], arguments: Iterator[tuple[Any, ...]], how: "_Map"
+        self, fn: Callable[..., Any], arguments: Iterator[tuple[Any, ...]], how: mapping.How
     ) -> Generator[Any, None, None]:
         how.check()
-        size = 1 if how.chunksize == "auto" else int(how.chunksize)
-        if size == 1:
-            sender = _MapSender(self, self._prepare(fn))
-            return mapping.run(sender, arguments, window=how.window, ordered=how.ordered, lively=how.lively)
-        sender = _MapSender(self, self._prepare(mapping.chunked(fn)))
-        pieces = mapping.chunks(arguments, size)
-        window = max(1, how.window // size)
-        return mapping.items_of(mapping.run(sender, pieces, window=window, ordered=how.ordered, lively=how.lively))
+        if how.size == 1:
+            return mapping.run(MapSender(self, self.prepare(fn)), arguments, how)
+        sender = MapSender(self, self.prepare(mapping.chunked(fn)))
+        return mapping.items_of(mapping.run(sender, mapping.chunks(arguments, how.size), how.of_chunks()))
 
     def send_task(
         self, name: str, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None, *, serializer: str = "msgpack"
@@ -201,7 +199,7 @@ class Submitting:
         """One job of a function; the hot path."""
         prepared = self._prepared.get(id(fn))
         if prepared is None or self.timed or not prepared.shipped or not prepared.shipped.fresh():
-            prepared = self._prepare(fn)
+            prepared = self.prepare(fn)
         return self.send_one(prepared, args, kwargs, timeout)
 
     def send_one(self, prepared: Prepared, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float) -> Job[Any]:
@@ -220,33 +218,37 @@ class Submitting:
 
     def send_batch(self, prepared: Prepared, items: list[Item]) -> list[Job[Any]]:
         """One job per item, as one batch, in parts as large as a message."""
-        if "job_id" in self._given:
-            raise BadOption("job_id= is for one job; a batch's jobs have ids of their own")
-        _check_items(items)
-        first = self.connection.intake.reserve(len(items))
         jobs: list[Job[Any]] = []
         try:
-            for start in range(0, len(items), MAX_JOBS_PER_MESSAGE):
-                data = self._encode(prepared, items[start : start + MAX_JOBS_PER_MESSAGE], start)
-                jobs += self.connection.intake.submit_part(
-                    prepared.source,
-                    prepared.call,
-                    data,
-                    timeout=self.submit_timeout,
-                    batch=first,
-                    first=first + start,
-                )
+            for put in self.parts(prepared, items):
+                jobs += put(timeout=self.submit_timeout)
         except BaseException:
-            if jobs:
-                self.connection.request_cancel((job.pair for job in jobs), force=False)
+            self.take_back(jobs)
             raise
         return jobs
 
+    def parts(self, prepared: Prepared, items: list[Item]) -> Iterator[Put]:
+        """A batch in parts as large as a message, each encoded and ready to be submitted."""
+        if "job_id" in self._given:
+            raise BadOption("job_id= is for one job; a batch's jobs have ids of their own")
+        _check_items(items)
+        intake = self.connection.intake
+        first = intake.reserve(len(items))
+        for start in range(0, len(items), MAX_JOBS_PER_MESSAGE):
+            data = self.encode_part(prepared, items[start : start + MAX_JOBS_PER_MESSAGE], start)
+            yield partial(intake.submit_part, prepared.source, prepared.call, data, batch=first, first=first + start)
+
+    def take_back(self, jobs: Iterable[Job[Any]]) -> None:
+        """Cancel, without waiting, those of some jobs that are not over: nobody wants them any more."""
+        left = [job.pair for job in jobs if not job.done()]
+        if left:
+            try:
+                self.connection.request_cancel(left, force=False)
+            except ZmqTasksError:
+                pass  # the client is closed: nothing more can be told
+
     def encode_part(self, prepared: Prepared, items: Sequence[Item], start: int) -> list[bytes]:
         """The arguments of some items of a batch; `start`: number of the first, for the message of an error."""
-        return self._encode(prepared, items, start)
-
-    def _encode(self, prepared: Prepared, items: Sequence[Item], start: int) -> list[bytes]:
         encode = prepared.encode
         try:
             data = [encode(item) for item in items]
@@ -274,7 +276,7 @@ class Submitting:
         call = Call(name, shipped.function if shipped else None, codec, spec)
         return Prepared(call, Source(self.connection, self.connection.prefix, name), shipped)
 
-    def _prepare(self, fn: Callable[..., Any]) -> Prepared:
+    def prepare(self, fn: Callable[..., Any]) -> Prepared:
         """Pickle a function, or find the bytes that still hold."""
         known = self._prepared.get(id(fn))
         if known is not None and known.shipped and known.shipped.fresh() and not self.timed:
@@ -295,51 +297,35 @@ class Submitting:
         return prepared
 
 
-@dataclass(slots=True, frozen=True)
-class _Map:
-    """How a map runs; `lively`: the input is no finished collection, and may make us wait for its items."""
-
-    chunksize: int | str
-    ordered: bool
-    window: int
-    lively: bool
-
-    def check(self) -> None:
-        """Raise BadOption for what cannot be."""
-        size = self.chunksize
-        if size != "auto" and (not isinstance(size, int) or size < 1):
-            raise BadOption(f'chunksize= is "auto" or a number of items, 1 or more, not {size!r}')
-        if self.window < 1:
-            raise BadOption(f"window= is a number of items, 1 or more, not {self.window!r}")
-
-
-class _MapSender:
+class MapSender:
     """Submits the items of one `map`: pieces of a collection as one batch, those of a lively input one by one."""
 
     def __init__(self, submitting: Submitting, prepared: Prepared) -> None:
-        self._submitting = submitting
+        self.submitting = submitting
         self._prepared = prepared
         self._batch: int | None = None
         self._sent = 0
 
     def send(self, calls: mapping.Calls, stream: Stream | None) -> Sequence[Job[Any]]:
         """Some calls that follow those before."""
-        submitting, prepared = self._submitting, self._prepared
-        data = submitting.encode_part(prepared, calls, self._sent)
+        return self.part(calls, stream)(timeout=self.submitting.submit_timeout)
+
+    def part(self, calls: mapping.Calls, stream: Stream | None) -> partial[Sequence[Job[Any]]]:
+        """The same, encoded and ready to be submitted with timeout=."""
+        data = self.submitting.encode_part(self._prepared, calls, self._sent)
         self._sent += len(calls)
-        intake = submitting.connection.intake
+        return partial(self._put, data, stream)
+
+    def _put(self, data: list[bytes], stream: Stream | None, timeout: float) -> Sequence[Job[Any]]:
+        prepared = self._prepared
+        intake = self.submitting.connection.intake
         if len(data) == 1 and self._batch is None:
-            job = intake.submit_one(prepared.source, prepared.call, data[0], submitting.submit_timeout)
+            job = intake.submit_one(prepared.source, prepared.call, data[0], timeout)
             if stream is not None:
                 watch(job, stream)
             return (job,)
         jobs = intake.submit_part(
-            prepared.source,
-            prepared.call,
-            data,
-            timeout=submitting.submit_timeout,
-            batch=self._batch,
-            stream=stream,
+            prepared.source, prepared.call, data, timeout=timeout, batch=self._batch, stream=stream
         )
         if self._batch is None:
             self._batch = jobs[0].pair[1]
@@ -347,12 +333,7 @@ class _MapSender:
 
     def drop(self, jobs: Iterable[Job[Any]]) -> None:
         """Nobody wants these any more."""
-        left = [job.pair for job in jobs if not job.done()]
-        if left:
-            try:
-                self._submitting.connection.request_cancel(left, force=False)
-            except ZmqTasksError:
-                pass  # the client is closed: nothing more can be told
+        self.submitting.take_back(jobs)
 
 
 def _check_items(items: Sequence[Any]) -> None:

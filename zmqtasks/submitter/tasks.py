@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
-from zmqtasks.errors import QueueFull, TaskNotRegistered
+from zmqtasks.errors import TaskNotRegistered
 from zmqtasks.submitter import options
 from zmqtasks.submitter.asyncresult import AsyncResult
 from zmqtasks.submitter.client import Client
@@ -54,11 +54,12 @@ class Sending(Generic[P, R]):
         """As `submit`, without blocking the event loop; await the Job that it returns for the value."""
         import asyncio
 
+        from zmqtasks.submitter import aio
+
+        if self._ready is None or not self._ready[0].connection.usable:
+            await asyncio.to_thread(self.prepared)  # connects, which may take seconds
         submitting, prepared = self.prepared()
-        try:
-            return submitting.send_one(prepared, args, kwargs, 0.0)
-        except QueueFull:
-            return await asyncio.to_thread(submitting.send_one, prepared, args, kwargs, submitting.submit_timeout)
+        return await aio.send(submitting, prepared, args, kwargs)
 
     def map(self, items: Iterable[Any]) -> list[Job[R]]:
         """One job per item, each with the item as its only argument, as one batch."""

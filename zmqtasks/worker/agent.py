@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from zmqtasks import clock, payload, wire
 from zmqtasks.channel import Channel
@@ -53,6 +54,8 @@ class WorkerOptions:
         loglevel: for the processes that run jobs; the agent's own logging is set up by its caller.
         lifeline_fd: end of file on it stops the worker at once: its owner died.
         credit: assignments it holds at most; 0: as many as suit the slots.
+        pool: processes: each slot is a child process; threads: all slots are threads of one child.
+        logfile: where the agent's logging goes, for the processes that run jobs; None: stderr.
     """
 
     broker: str
@@ -64,6 +67,8 @@ class WorkerOptions:
     loglevel: str = "info"
     lifeline_fd: int | None = None
     credit: int = 0
+    pool: Literal["processes", "threads"] = "processes"
+    logfile: str | None = None
 
 
 def run_worker(options: WorkerOptions) -> int:
@@ -99,7 +104,15 @@ class Agent:
         self._link: Channel | None = None
         self._url = ""
         self._core: WorkerCore | None = None
-        self._pool = Pool(options.concurrency, options.app or "", self._name, options.loglevel, options.broker)
+        self._pool = Pool(
+            options.concurrency,
+            options.app or "",
+            self._name,
+            options.loglevel,
+            options.broker,
+            threads=options.pool == "threads",
+            logfile=str(Path(options.logfile).absolute()) if options.logfile else "",
+        )
         self._signals = received
         self._stop_at: float | None = None  # monotonic time at which patience ends
         self._abandoned = False
@@ -148,12 +161,12 @@ class Agent:
                 self._on_loaded(event)
             elif core is not None:
                 if isinstance(event, Death):
-                    core.on_child_exit(event.child, event.claim, event.number, event.evidence, now, fx)
+                    core.on_child_exit(
+                        event.child, event.claim, event.number, event.evidence, now, fx,
+                        ours=event.ours, company=event.company,
+                    )  # fmt: skip
                 else:
-                    child, report = event
-                    if report.ends and log.isEnabledFor(logging.INFO):
-                        self._tell_failures(core, report, now)
-                    core.on_report(child, report.claim, report.runs, report.ends, report.finished, now, fx)
+                    self._on_report(core, *event, now, fx)
         self._on_signals(now, fx)
         if core is not None:
             core.tick(now, fx)
@@ -255,6 +268,14 @@ class Agent:
         self._link = Channel(self._context, self._url, random.random(), self._core.bulk_hello)
         self._more = True  # the connection is opened in the next turn
 
+    def _on_report(self, core: WorkerCore, child: int, report: Report, now: Now, fx: Effects) -> None:
+        if report.progress:
+            core.on_progress(child, report.progress, now, fx)
+            return
+        if report.ends and log.isEnabledFor(logging.INFO):
+            self._tell_failures(core, report, now)
+        core.on_report(child, report.claim, report.runs, report.ends, report.finished, now, fx)
+
     def _tell_failures(self, core: WorkerCore, report: Report, now: Now) -> None:
         """One line for each job that did not succeed, but not more than a person can read."""
         if now.mono >= self._told_until:
@@ -279,10 +300,9 @@ class Agent:
             if not self._told_ready:
                 self._told_ready = True
                 me = core.identity
-                print(  # noqa: T201  (whoever started this process waits for this line)
+                _say(
                     f"zmqtasks worker {me.name} ready: {self._options.concurrency} slots, "
-                    f"queues {','.join(me.queues)}, {len(me.tasks)} tasks, pid {me.pid}",
-                    flush=True,
+                    f"queues {','.join(me.queues)}, {len(me.tasks)} tasks, pid {me.pid}"
                 )
         elif now.mono >= self._say_silent_at:
             self._say_silent_at = now.mono + 60.0
@@ -361,6 +381,15 @@ def _void(fx: Effects) -> None:
     fx.sends.clear()
     fx.bulk.clear()
     fx.open_bulk = False
+
+
+def _say(line: str) -> None:
+    """Whoever started this process may wait for this line; if nobody can read it, the work goes on."""
+    try:
+        print(line, flush=True)  # noqa: T201
+    except (OSError, ValueError):
+        with open(os.devnull, "w") as nowhere:  # what stays in the buffer would fail again at the end  # noqa: PTH123
+            os.dup2(nowhere.fileno(), 1)
 
 
 @contextmanager

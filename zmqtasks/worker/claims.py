@@ -33,18 +33,20 @@ class Claim(Struct, array_like=True, gc=False):
     codec: str
     max_payload: int  # bytes a result may have
     pieces: list[Piece]
+    retried: dict[int, int] = {}  # by number, of those that were retried
 
 
 # ------------------------------------------------------------------------------------------------ child to agent
 
 
 class Report(Struct, array_like=True, gc=False):
-    """Outcomes of one claim, in the order of its jobs."""
+    """Outcomes of one claim, in the order of its jobs; or how far jobs of it have come."""
 
     claim: int
     runs: list[Run]
     ends: list[End]
     finished: bool  # nothing more comes of this claim
+    progress: list[tuple[int, bytes]] = []  # number, MessagePack
 
 
 # ------------------------------------------------------------------------------------------------ agent to fork server
@@ -59,6 +61,8 @@ class Boot(Struct, array_like=True, gc=False, tag=1):
     worker: str
     loglevel: str
     broker: str  # that the worker was told; empty: none
+    per_child: int = 1  # slots of one child, which are its threads if there are several
+    logfile: str = ""  # where the log goes; empty: stderr
 
 
 class Fork(Struct, array_like=True, gc=False, tag=2):

@@ -5,8 +5,9 @@ died, and kill one without the danger of hitting a stranger that got its pid. Wh
 the control stream tells, it kills every child with its process group and ends.
 
 Nobody can be relied on to be left for that, so the kernel does the same: it kills this process when the agent dies,
-and a child's whole group, with all that jobs have started in it, when this process or the child does. For this each
-child and this process hold the two ends of a tether, a socket pair through which nothing goes.
+and when this process dies, every child's whole group, with all that jobs have started in it. For this it holds both
+ends of a tether for each child, a socket pair through which nothing goes: when it ends, one end closes before the
+other, and the kernel sends the group what the other end asks for. Nobody else may hold these ends.
 """
 
 import gc
@@ -40,7 +41,12 @@ class Offspring:
 
     index: int
     pid: int
-    tether: socket.socket
+    tether: tuple[socket.socket, socket.socket]
+
+    def let_go(self) -> None:
+        """Close this process's copies of the tether."""
+        for end in self.tether:
+            end.close()
 
 
 class ForkServer:
@@ -89,7 +95,7 @@ class ForkServer:
         boot = decode_to_forkserver.decode(data)
         assert isinstance(boot, Boot)  # noqa: S101  (the agent sends it first)
         self._boot = boot
-        logs.setup(boot.loglevel)
+        logs.setup(boot.loglevel, boot.logfile or None)
         app: AppLike | None = None
         gc.disable()  # what is loaded now stays, and is frozen: a collection in a child would copy its pages
         try:
@@ -142,16 +148,15 @@ class ForkServer:
     # -------------------------------------------------------------------------------------------- children
 
     def _fork(self, index: int, report_fd: int) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            pid = (self._spawn if self._by_exec else self._clone)(index, report_fd, ours, theirs)
-            for end in (ours, theirs):
-                hostinfo.tether(end.fileno(), pid, signal.SIGKILL)
+        pid = self._spawn(index, report_fd) if self._by_exec else self._clone(index, report_fd)
+        tether = socket.socketpair()
+        for end in tether:
+            hostinfo.tether(end.fileno(), pid, signal.SIGKILL)
         os.close(report_fd)
-        self._children[index] = Offspring(index, pid, ours)
+        self._children[index] = Offspring(index, pid, tether)
         self._tell(Forked(index, pid))
 
-    def _clone(self, index: int, report_fd: int, ours: socket.socket, theirs: socket.socket) -> int:
+    def _clone(self, index: int, report_fd: int) -> int:
         parent = os.getpid()
         pid = os.fork()
         if pid:
@@ -160,24 +165,23 @@ class ForkServer:
         try:
             _make_group(0)
             hostinfo.die_with_parent(parent)
-            theirs.detach()  # open for as long as this process lives
-            for end in (ours, *(sibling.tether for sibling in self._children.values())):
-                end.close()
+            for sibling in self._children.values():
+                sibling.let_go()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._control.close()
         except BaseException:  # noqa: BLE001  (nothing may return into the fork server's loop)
             os._exit(1)
         boot = self._boot
-        child.run(index, boot.slots, self._claims_fd, self._cells_fd, report_fd, self._tasks, boot.worker)
+        child.run(boot, index, self._claims_fd, self._cells_fd, report_fd, self._tasks)
         return 0
 
-    def _spawn(self, index: int, report_fd: int, _ours: socket.socket, theirs: socket.socket) -> int:
+    def _spawn(self, index: int, report_fd: int) -> int:
         boot = self._boot
-        numbers = (index, boot.slots, self._claims_fd, self._cells_fd, report_fd, os.getpid())
+        numbers = (index, self._claims_fd, self._cells_fd, report_fd, os.getpid())
         process = subprocess.Popen(
-            [sys.executable, "-m", child.__name__, *map(str, numbers), boot.worker, boot.app, boot.directory],
-            pass_fds=(self._claims_fd, self._cells_fd, report_fd, theirs.fileno()),
+            [sys.executable, "-m", child.__name__, *map(str, numbers), encode(boot).hex()],
+            pass_fds=(self._claims_fd, self._cells_fd, report_fd),
             process_group=0,
         )
         process.returncode = 0  # it is reaped here, by its pid: Popen must not try
@@ -191,7 +195,7 @@ class ForkServer:
                 continue
             _kill_group(pid)
             _, status = os.waitpid(pid, 0)
-            offspring.tether.close()
+            offspring.let_go()
             del self._children[offspring.index]
             self._tell(Exited(offspring.index, pid, status))
 

@@ -68,11 +68,13 @@ class Functions:
         return f"worker {self._worker} knows no task {name!r}{hint}"
 
     def _shipped(self, claim: Claim) -> Call:
-        with self._lock:
-            call = self._loaded.get(claim.digest)
-            if call is not None:
+        call = self._loaded.get(claim.digest)
+        if call is not None:
+            try:
                 self._loaded.move_to_end(claim.digest)
-                return call
+            except KeyError:
+                pass  # another slot has pushed it out meanwhile
+            return call
         call = self._load(claim)
         with self._lock:
             self._loaded[claim.digest] = call

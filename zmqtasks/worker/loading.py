@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any, Protocol, TypeGuard
 
+from zmqtasks import payload
 from zmqtasks.config import DEFAULT_QUEUE
 from zmqtasks.errors import AppNotLoaded, RemoteTraceback
 from zmqtasks.task import TaskBase
@@ -128,7 +129,7 @@ def innermost(error: BaseException) -> str:
     while (inner := _behind(chain[-1])) is not None and not any(one is inner for one in chain):
         chain.append(inner)
     root = chain[-1]
-    text = " ".join(str(root).split())
+    text = " ".join(payload.message_of(root).split())
     if isinstance(root, AppNotLoaded):
         return text  # a cluster that the app itself started: its worker has told all of it
     told = f"{type(root).__name__}: {text}" if text else type(root).__name__

@@ -5,6 +5,7 @@ thread that writes; an unfinished one is ended with the job. What code below Pyt
 Writing never fails: a full disk or a reader that has gone costs lines, which are counted, and no job.
 """
 
+import errno
 import fcntl
 import io
 import os
@@ -38,6 +39,7 @@ class Sink:
         self._lost = 0
         self._why = ""
         self._lock = threading.RLock()
+        self.write(b"")  # opens it: later a job may have closed what is to be duplicated
 
     def after_fork(self) -> None:
         """In a process that a job has forked: whoever held the lock is not there."""
@@ -55,14 +57,19 @@ class Sink:
             except OSError as error:
                 self._lost += data.count(b"\n")
                 self._why = error.strerror or str(error)
+                if error.errno == errno.EBADF:  # a job has closed it
+                    self._fd = -1
 
     def _open(self) -> None:
         if not self._path:
             if self._fd < 0:
-                self._fd = fcntl.fcntl(self._given, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+                try:
+                    self._fd = fcntl.fcntl(self._given, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+                except OSError:  # few descriptors are allowed
+                    self._fd = os.dup(self._given)
             return
         try:
-            found = os.stat(self._path)
+            found = os.stat(self._path)  # noqa: PTH116  (it is asked for each line)
             inode = found.st_dev, found.st_ino
         except FileNotFoundError:
             inode = 0, 0
@@ -91,6 +98,7 @@ class _Line:
     start: str = ""
     text: str = ""
     more: int = 0  # characters beyond MAX_LINE
+    back: bool = False  # the next text is written over it
 
 
 class Output:
@@ -98,15 +106,17 @@ class Output:
 
     Attributes:
         stdout, stderr: what to put in their place.
+        log: for lines that are complete, and say themselves whose they are.
     """
 
     def __init__(self, sink: Sink, whose: Whose) -> None:
         self._sink = sink
         self._whose = whose
         self._lock = threading.RLock()  # a finaliser may print while something is printed
-        self._open: dict[int, _Line] = {}
+        self._open: dict[tuple[int, str], _Line] = {}  # by slot and stream
         self.stdout = JobStream(self, "<stdout>")
         self.stderr = JobStream(self, "<stderr>")
+        self.log = _Log(sink)
         os.register_at_fork(after_in_child=self._after_fork)
 
     def _after_fork(self) -> None:
@@ -114,35 +124,38 @@ class Output:
         self._open = {}  # the parent ends these lines
         self._sink.after_fork()
 
-    def write(self, text: str) -> None:
+    def write(self, stream: str, text: str) -> None:
         """Add to the line of the slot that the calling thread belongs to."""
         slot, start = self._whose()
+        key = slot, stream
         *whole, rest = text.split("\n")
         out: list[str] = []
         with self._lock:
-            line = self._open.get(slot)
+            line = self._open.get(key)
             if line is None:
-                line = self._open[slot] = _Line(start)
+                line = self._open[key] = _Line(start)
             elif line.start != start:
                 out += _ended(line) if line.text else ()
-                line = self._open[slot] = _Line(start)
+                line = self._open[key] = _Line(start)
             for part in whole:
                 _add(line, part)
                 out += _ended(line)
-                line.text, line.more = "", 0
+                line.text, line.more, line.back = "", 0, False
             if rest:
                 _add(line, rest)
             elif not line.text:
-                del self._open[slot]
+                del self._open[key]
             if out:
                 self._put(out)
 
     def finish(self, slot: int) -> None:
-        """End the line that a slot has begun, if it has. A look costs next to nothing where nothing was printed."""
-        if slot in self._open:
-            with self._lock:
-                line = self._open.pop(slot, None)
-                if line is not None and line.text:
+        """End the lines that a slot has begun, if it has. That costs next to nothing where nothing was printed."""
+        if not self._open:
+            return
+        with self._lock:
+            for key in [key for key in self._open if key[0] == slot]:
+                line = self._open.pop(key)
+                if line.text:
                     self._put(_ended(line))
 
     def _put(self, lines: Iterable[str]) -> None:
@@ -159,11 +172,15 @@ class Output:
 
 
 def _add(line: _Line, part: str) -> None:
-    if "\r" in part:  # a progress bar draws over itself: the last picture is the line
-        part = part.rstrip("\r")
-        head, back, tail = part.rpartition("\r")
-        if back:
-            line.text, line.more, part = "", 0, tail
+    if part.strip("\r") and (line.back or "\r" in part):  # a progress bar: the last picture is the line
+        kept = part.rstrip("\r")
+        over = line.back or "\r" in kept
+        line.back = kept != part
+        part = kept.rpartition("\r")[2]
+        if over:
+            line.text, line.more = "", 0
+    elif "\r" in part:
+        line.back, part = True, ""
     room = MAX_LINE - len(line.text)
     if len(part) > room:
         line.more += len(part) - room
@@ -196,7 +213,7 @@ class JobStream(io.TextIOBase):
             message = f"write() argument must be str, not {type(text).__name__}"  # type: ignore[unreachable]
             raise TypeError(message)
         if text:
-            self._output.write(text)
+            self._output.write(self.name, text)
         return len(text)
 
     def writable(self) -> bool:
@@ -211,6 +228,18 @@ class JobStream(io.TextIOBase):
 
     def reconfigure(self, **_settings: Any) -> None:
         """Nothing: lines it is, in UTF-8."""
+
+
+class _Log(io.TextIOBase):
+    """For a logging handler, which writes whole lines."""
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__()
+        self._sink = sink
+
+    def write(self, text: str) -> int:
+        self._sink.write(text.encode("utf-8", "backslashreplace"))
+        return len(text)
 
 
 class _Bytes(io.RawIOBase):

@@ -1,6 +1,7 @@
 """How a claim travels through the shared queue: one packet, with large parts as files without a name."""
 
 import errno
+import logging
 import os
 import socket
 import struct
@@ -11,12 +12,19 @@ from typing import Final
 from zmqtasks.worker.cells import anonymous_file
 from zmqtasks.worker.claims import INLINE_BLOB, INLINE_BYTES, Claim, encode
 
+log = logging.getLogger(__name__)
+
 HEADER: Final = struct.Struct("<BQ")  # flags, claim id
 BODY_FILE: Final = 1  # the claim itself is in the first file that comes along
 BLOB_FILE: Final = 2  # the function is in the last one
 MAX_BLOB_FILES: Final = 64  # functions kept as files
 _BUFFER: Final = 1024 * 1024
-_FULL: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_FULL: Final = frozenset(
+    {
+        errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+        errno.ENOSPC, errno.EFBIG, errno.EDQUOT,
+    }
+)  # fmt: skip
 
 # Where there is no SOCK_SEQPACKET (macOS), datagrams do: what they lack, the end of file, children need not.
 PACKET: Final = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
@@ -37,6 +45,15 @@ class Queue:
 
     def push(self, claim: Claim) -> bool:
         """Put a claim in; whether there was room."""
+        try:
+            return self._push(claim)
+        except OSError as error:  # of a file without a name: memory, or where there is none of that kind, the disk
+            if error.errno not in _FULL:
+                raise
+            log.warning("no room for claim %d (%s); it is tried again", claim.id, error.strerror)
+            return False
+
+    def _push(self, claim: Claim) -> bool:
         files: list[int] = []
         flags = 0
         if len(claim.blob) > INLINE_BLOB:
@@ -71,8 +88,13 @@ class Queue:
     def _blob_file(self, digest: bytes, blob: bytes) -> int:
         fd = self._blobs.get(digest)
         if fd is None:
-            fd = self._blobs[digest] = anonymous_file("zmqtasks-function")
-            _write_all(fd, blob)
+            fd = anonymous_file("zmqtasks-function")
+            try:
+                _write_all(fd, blob)
+            except OSError:
+                os.close(fd)
+                raise
+            self._blobs[digest] = fd
             if len(self._blobs) > MAX_BLOB_FILES:
                 os.close(self._blobs.popitem(last=False)[1])
         else:

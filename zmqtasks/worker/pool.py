@@ -50,12 +50,14 @@ DEAD_WITHIN: Final = 2.0  # seconds for children whose fork server died
 
 @dataclass(slots=True)
 class Death:
-    """A child died; its reports were read to the end, its cell is cleared for the next one."""
+    """A slot died with its child; its reports were read to the end, its cell is cleared for the next one."""
 
-    child: int
+    child: int  # the slot
     claim: int
     number: int
     evidence: str
+    ours: bool = False  # it was killed on request
+    company: bool = False  # other slots died with it while they ran jobs: any of these may be to blame
 
 
 @dataclass(slots=True)
@@ -69,11 +71,12 @@ class Loaded:
 
 @dataclass(slots=True)
 class Slot:
-    """One child, or the place for one. `pid` 0: it has not been told yet."""
+    """One child, or the place for one; it may have several slots, its threads. `pid` 0: it has not been told yet."""
 
     index: int
     stream: socket.socket
     pid: int = 0
+    killed: bool = False
     reported: bool = False
     buffer: bytearray = field(default_factory=bytearray)
 
@@ -90,10 +93,24 @@ class Pool:
         worker: the worker's name.
         loglevel: for the fork server and the children.
         broker: that jobs submit to, if they do; empty: the one that the app names.
+        threads: the slots are threads of one child, instead of a child each.
+        logfile: where children log and jobs print, absolute; empty: stderr.
     """
 
-    def __init__(self, slots: int, app: str, worker: str, loglevel: str, broker: str = "") -> None:
-        self._boot = Boot(app, str(Path.cwd()), slots, worker, loglevel, broker)
+    def __init__(
+        self,
+        slots: int,
+        app: str,
+        worker: str,
+        loglevel: str,
+        broker: str = "",
+        *,
+        threads: bool = False,
+        logfile: str = "",
+    ) -> None:
+        self._per_child = slots if threads else 1
+        directory = str(Path.cwd())
+        self._boot = Boot(app, directory, slots, worker, loglevel, broker, self._per_child, logfile)
         self._queue = Queue()
         self._cells = Cells(slots)
         self._selector = selectors.DefaultSelector()
@@ -132,10 +149,12 @@ class Pool:
             self._fork_some(mono)
 
     def kill(self, index: int) -> None:
-        """Kill the child of this slot with its process group; its Death follows."""
-        slot = self._slots.get(index)
-        if slot is not None and slot.pid:
-            self._tell(Slay(index, slot.pid))
+        """Kill the child of this slot with its process group; its Death follows, and that of its other slots."""
+        slot = self._slots.get(index // self._per_child)
+        if slot is not None:
+            slot.killed = True
+            if slot.pid:  # else as soon as it is known
+                self._tell(Slay(slot.index, slot.pid))
 
     @property
     def queue(self) -> Queue:
@@ -194,12 +213,15 @@ class Pool:
                 if message.error:
                     raise AppNotLoaded(message.error)
                 self._ready = True
-                self._to_fork = deque(i for i in range(self._boot.slots) if i not in self._slots)
+                self._to_fork = deque(i for i in range(self._boot.slots // self._per_child) if i not in self._slots)
                 yield Loaded(message.tasks, message.queues, message.broker)
             elif isinstance(message, Forked):
                 self._forking -= 1
-                if message.index in self._slots:
-                    self._slots[message.index].pid = message.pid
+                slot = self._slots.get(message.index)
+                if slot is not None:
+                    slot.pid = message.pid
+                    if slot.killed:
+                        self._tell(Slay(slot.index, slot.pid))
             elif isinstance(message, Exited):
                 how = hostinfo.how_it_ended(message.status)
                 yield from self._died(message.index, f"child {message.pid} {how}", mono)
@@ -268,10 +290,14 @@ class Pool:
         del self._slots[index]
         self._unwatch(slot)
         slot.stream.close()
-        claim, number = self._cells.read(index)
-        self._cells.clear(index)
+        ran = [(at, *self._cells.read(at)) for at in self._slots_of(index)]
+        running = sum(1 for _, _, number in ran if number)
+        for at in self._slots_of(index):
+            self._cells.clear(at)
+        if running > 1:
+            evidence += f" with {running} jobs in it"
         self._to_fork.append(index)
-        if slot.reported or number:
+        if slot.reported or running:
             self._early_deaths = 0
         else:
             self._early_deaths += 1
@@ -281,11 +307,15 @@ class Pool:
                     evidence, self._early_deaths - 1, SLOWLY, extra={"action": "children-die"},
                 )  # fmt: skip
                 self._fork_at = mono + SLOWLY
-        if number:
+        if running:
             log.warning(
-                "%s; its job is reported, a new child takes its place", evidence, extra={"action": "child-died"}
+                "%s; what ran is reported, a new child takes its place", evidence, extra={"action": "child-died"}
             )
-        yield Death(index, claim, number, evidence)
+        for at, claim, number in ran:
+            yield Death(at, claim, number, evidence, slot.killed, running > 1)
+
+    def _slots_of(self, index: int) -> range:
+        return range(index * self._per_child, (index + 1) * self._per_child)
 
     def _read(self, slot: Slot) -> Iterator[Event]:
         """What a child has written, up to a bound."""

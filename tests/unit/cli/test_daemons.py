@@ -95,6 +95,31 @@ def test_a_worker_without_options(started):
     assert given["name"] == f"worker@{socket.gethostname()}"
 
 
+@pytest.mark.parametrize(
+    ("words", "pool", "concurrency"),
+    [
+        ("-c 3", "processes", 3),
+        ("-c 3 -P prefork", "processes", 3),
+        ("-c 50 -P threads", "threads", 50),
+        ("-P solo", "processes", 1),
+        ("-P solo -c 1", "processes", 1),
+    ],
+)
+def test_pools(started, words, pool, concurrency):
+    assert main(["worker", *words.split()]) == 0
+    assert (started[1]["pool"], started[1]["concurrency"]) == (pool, concurrency)
+
+
+def test_a_solo_pool_has_one_slot(started, capsys):
+    assert main(["worker", "-P", "solo", "-c", "2"]) == 2
+    assert "pool solo is one slot, not 2" in capsys.readouterr().err
+
+
+def test_a_workers_log_file_is_for_its_jobs_too(started, tmp_path):
+    assert main(["worker", "--logfile", f"{tmp_path}/w.log"]) == 0
+    assert started[1]["logfile"] == f"{tmp_path}/w.log"
+
+
 def test_names(monkeypatch):
     monkeypatch.setattr(socket, "gethostname", lambda: "head.example.org")
     assert worker_name("w%%@%h/%n/%d") == "w%@head.example.org/head/example.org"

@@ -138,8 +138,8 @@ def test_a_name_fails_if_nobody_knows_it_unless_told_otherwise():
 def test_without_waiting_the_ids_of_accepted_jobs_are_told():
     sender, told = Sender(stuck=True), []
     feed = make(sender, (request(i, "f", i) for i in range(1, 12_001)))
-    feed.run_accepted(lambda ids: told.append((sender.flushed, ids)))
-    assert [one for _, ids in told for one in ids] == [job.id for job in sender.jobs]
+    feed.run_accepted(lambda lines: told.append((sender.flushed, lines)))
+    assert [one for _, lines in told for one in lines] == [(i, job.id) for i, job in enumerate(sender.jobs, start=1)]
     assert all(flushed > i for i, (flushed, _) in enumerate(told))
     assert feed.submitted == 12_000
 

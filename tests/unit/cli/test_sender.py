@@ -44,7 +44,7 @@ class FakeClient:
 
 @pytest.fixture(autouse=True)
 def clients(monkeypatch):
-    monkeypatch.setattr(_sender, "Client", FakeClient)
+    monkeypatch.setattr(_sender, "open_client", FakeClient)
     monkeypatch.setattr(FakeClient, "made", [], raising=False)
     return FakeClient.made
 

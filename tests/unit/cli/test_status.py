@@ -6,7 +6,8 @@ from rich.console import Console
 
 from zmqtasks import wire
 from zmqtasks.cli import main
-from zmqtasks.cli.status import as_dict, duration, plural, tables
+from zmqtasks.cli._status import as_dict, tables
+from zmqtasks.words import duration, plural
 
 URL = "tcp://head:5555"
 
@@ -114,6 +115,7 @@ def test_json_is_stable_and_sorted():
         "queues",
         "tasks",
         "silent",
+        "python",
     ]
 
 
@@ -134,7 +136,15 @@ def test_the_command(monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.0, "0.0 s"), (1.26, "1.3 s"), (59.4, "59 s"), (60, "1 min"), (7500, "2 h 5 min"), (352_800, "4 d 2 h")],
+    [
+        (0.0, "0.0 s"),
+        (1.26, "1.3 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (95.5, "1 min 35 s"),
+        (7500, "2 h 5 min"),
+        (352_800, "4 d 2 h"),
+    ],
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text

@@ -229,7 +229,7 @@ def test_retract_for_balance(h):
     h.jump(0.006)
     a.expect(wire.Retract([(12, 10)]))
     a.retracted(*range(12, 21), started=[21])
-    assert (b.assigned(), a.assigned()) == ([11, 16, 17, 18, 19], [12, 13, 14, 15])  # shared, where there is room
+    assert (b.assigned(), a.assigned()) == ([11, 12, 13, 14, 15], [16, 17, 18, 19])  # shared, where there is room
     assert h.counters["retracts"] == 1
     h.jump(0.006)
     assert a.inbox == []  # nobody is hungry now

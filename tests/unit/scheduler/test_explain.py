@@ -103,7 +103,7 @@ def test_delayed_by_its_eta(h):
     s.submit(not_before=h.wall + 90.0)
     report = o.job()
     assert report.reasons == [
-        "It is delayed for another 1 min: it was submitted with a time before which it must not start."
+        "It is delayed for another 1 min 30 s: it was submitted with a time before which it must not start."
     ]
     assert report.job.due == h.wall + 90.0
 

@@ -78,3 +78,21 @@ def test_the_answer_to_a_repeat_waits_for_the_first(h):
     s.expect()
     h.sync()
     s.expect(wire.Accepted, wire.Accepted)
+
+
+def test_control_and_bulk_wait_for_themselves_alone():
+    gate = Gate()
+    accepted = wire.Accepted(b"p" * 12, [(0, 1)])
+    large, small = Send(A, accepted, 9, bulk=True), Send(A, accepted, 8)
+    assert gate.pass_([large, Send(A, PING)], 3) == [Send(A, PING)]
+    assert gate.pass_([small, Send(A, PING, bulk=True), Send(A, PING)], 3) == []
+    assert len(gate) == 4
+    assert gate.pass_([], 8) == [small, Send(A, PING)]
+    assert gate.pass_([], 9) == [large, Send(A, PING, bulk=True)]
+
+
+def test_a_connection_that_is_over_is_forgotten_with_its_bulk_connection():
+    gate = Gate()
+    gate.pass_([Send(A, ACK, 9), Send(A, ACK, 9, bulk=True), Send(B, ACK, 9, bulk=True)], 0)
+    gate.forget(A)
+    assert gate.pass_([], 9) == [Send(B, ACK, 9, bulk=True)]

@@ -1,6 +1,6 @@
 """Silence, broken connections, returns: leases, suspects, adoption, heartbeats."""
 
-from zmqtasks import wire
+from zmqtasks import payload, wire
 from zmqtasks.states import ASSIGNED, FAILED, READY, RUNNING
 
 
@@ -106,6 +106,28 @@ def test_jobs_of_a_lost_worker_run_alone_one_at_a_time(h):
     assert sorted(b.assigned()) == [5, 6]  # and then all is as before
     assert [h.job(i).crashes for i in range(5)] == [1 if i in got else 0 for i in range(5)]
     assert len(s.results()) == 5
+
+
+def test_jobs_that_shared_a_process_that_died_run_alone_and_only_one_is_to_blame(h):
+    w, s = h.worker(slots=3), h.submitter()
+    s.submit(3)
+    w.assigned()
+    for number in (1, 2, 3):
+        w.ended(number, wire.SUSPECT, "child 9 was killed by SIGSEGV with 3 jobs in it")
+    ends = []
+    for _ in range(5):
+        (counter,) = w.assigned()
+        assert h.job(counter).solo
+        if counter == 1:
+            w.ended(max(w.held), wire.CRASHED)
+        else:
+            w.done()
+        ends.append(counter)
+    assert sorted(ends) == [0, 1, 1, 1, 2]
+    results = s.results()
+    assert isinstance(results[0], bytes)
+    assert isinstance(results[2], bytes)
+    assert "death 1: child 9 was killed by SIGSEGV with 3 jobs in it" in payload.read_failure(results[1].payload).text
 
 
 def test_suspects_go_to_several_workers_of_different_kinds(h):

@@ -8,7 +8,7 @@ import pytest
 from tests.helpers.scheduler_harness import RELEASE
 from zmqtasks import states, wire
 from zmqtasks.scheduler.core.deadlines import Timers
-from zmqtasks.scheduler.core.lines import Lines
+from zmqtasks.scheduler.core.lines import ABLE, HUNGRY, Lines
 from zmqtasks.scheduler.core.model import UNKNOWN_COST, Job, Source, Submission, Target, Worker
 from zmqtasks.scheduler.core.story import RING, Entry, Story
 from zmqtasks.scheduler.core.transitions import TABLE, IllegalMoveError, Moves
@@ -25,7 +25,13 @@ def jobs_of(count=10, **spec):
 def worker_in(lines, name="w", *, queues=("default",), tasks=("add",)):
     worker = Worker(name.encode())
     lines.join(worker, list(queues), list(tasks), "3.11")
+    lines.regroup(worker, ABLE | HUNGRY)
     return worker
+
+
+def profile_of(worker):
+    (profile,) = worker.team.profiles
+    return profile
 
 
 # ------------------------------------------------------------------------------------------------------ timers
@@ -62,7 +68,7 @@ def test_a_line_that_nobody_serves_is_known_as_such():
     assert list(lines.unserved) == [line]
     worker = worker_in(lines)
     assert not lines.unserved
-    assert list(lines.ready) == [worker.profile]
+    assert list(lines.ready) == [profile_of(worker)]
     lines.leave(worker)
     assert list(lines.unserved) == [line]
     assert not lines.ready
@@ -80,7 +86,7 @@ def test_take_empties_the_index():
     assert not lines.ready
     lines.put_back(jobs[1])
     assert lines.ready
-    assert lines.head(line) is jobs[1]
+    assert line.head() is jobs[1]
 
 
 @pytest.mark.parametrize("removed", [[0], [9], [4], [0, 1, 2], [3, 4, 5, 6], [9, 0, 8, 1, 7, 2], list(range(10))])
@@ -96,7 +102,7 @@ def test_removed_jobs_are_skipped_and_compacted(removed):
     left = [job for job in jobs if job.counter not in removed]
     assert bool(lines.ready) == bool(left)
     if left:
-        assert lines.head(line) is left[0]
+        assert line.head() is left[0]
         assert lines.take(line, 100) == left
     assert not lines.ready
     assert not line.gone
@@ -143,8 +149,8 @@ def test_lines_are_forgotten_with_their_last_submission():
 def test_equal_workers_share_a_profile():
     lines = Lines()
     a, b = worker_in(lines, "a", tasks=["x", "y"]), worker_in(lines, "b", tasks=["y", "x"])
-    assert a.profile is b.profile
-    assert worker_in(lines, "c").profile is not a.profile
+    assert profile_of(a) is profile_of(b)
+    assert profile_of(worker_in(lines, "c")) is not profile_of(a)
 
 
 # ------------------------------------------------------------------------------------------------------ moves

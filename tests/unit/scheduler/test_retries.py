@@ -36,6 +36,16 @@ def test_a_retry_without_backoff_is_at_once_and_the_last_failure_is_final(h):
     assert h.counters["retried"] == 2
 
 
+def test_an_assign_tells_how_often_its_jobs_were_retried(h):
+    w, s = h.worker(slots=3), h.submitter()
+    s.submit(3, retries=5)
+    w.assigned()
+    for number, told in ((2, (4, 1)), (4, (5, 2))):
+        w.ended(number, wire.RETRYABLE)
+        assert [assign.retried for assign in w.inbox] == [[told]]
+        assert w.assigned() == [1]
+
+
 def test_backoff_doubles_up_to_its_limit(h):
     w, s = one(h, retries=4, backoff=2.0, backoff_max=5.0)
     for number, delay in ((1, 2.0), (2, 4.0), (3, 5.0), (4, 5.0)):

@@ -196,9 +196,8 @@ def test_ask_tells_what_is_unknown(h):
     s.expect(wire.Unknown(b"never seen  ", [(0, 1)], expired=False))
 
 
-@pytest.mark.parametrize("spans", [[(-1, 1)], [(0, 2**33)], [(5, -5)], [(2**32, 1)], [(0, 3000), (0, 3000)]])
-def test_ask_and_cancel_for_jobs_that_cannot_be_are_malformed(make, spans):
-    h = make(max_jobs=5000)
+@pytest.mark.parametrize("spans", [[(-1, 1)], [(0, 2**33)], [(5, -5)], [(2**32, 1)], [(0, 60_000), (0, 60_000)]])
+def test_ask_and_cancel_for_jobs_that_cannot_be_are_malformed(h, spans):
     s = h.submitter()
     s.send(wire.Ask(s.prefix, spans))
     s.send(wire.Cancel(1, s.prefix, spans, force=False))

@@ -31,10 +31,10 @@ class Worker:
 
     # ---------------------------------------------------------------------------------------- the turn
 
-    def _do(self, verb: str, *args: Any) -> None:
+    def _do(self, verb: str, *args: Any, **more: Any) -> None:
         fx = Effects()
         now = Now(self.now, 1e9 + self.now)
-        getattr(self.core, verb)(*args, now, fx)
+        getattr(self.core, verb)(*args, now, fx, **more)
         if verb not in {"on_reclaimed", "on_running", "tick"}:
             self.core.tick(now, fx)
         self._take(fx)
@@ -85,8 +85,8 @@ class Worker:
     def core_progress(self, items: list[tuple[int, bytes]]) -> None:
         self._do("on_progress", 0, items)
 
-    def exit(self, claim: int, number: int, child: int = 0) -> None:
-        self._do("on_child_exit", child, claim, number, "child 9 was killed by SIGKILL")
+    def exit(self, claim: int, number: int, child: int = 0, **how: bool) -> None:
+        self._do("on_child_exit", child, claim, number, "child 9 was killed by SIGKILL", **how)
 
     def reclaimed(self, *ids: int) -> None:
         assert self.reclaim, "nobody asked for claims back"

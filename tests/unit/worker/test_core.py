@@ -8,6 +8,7 @@ from zmqtasks.wire import (
     CRASHED,
     FAILED,
     LOST,
+    SUSPECT,
     Assign,
     Done,
     DoneAck,
@@ -247,6 +248,29 @@ def test_the_job_in_the_cell_crashed_those_before_are_lost_those_after_run_again
     told = payload.read_failure(died.ends[1].payload)
     assert (told.type_name, told.text) == ("WorkerLost", "child 9 was killed by SIGKILL while running add on here")
     worker.nothing_more()
+
+
+@pytest.mark.parametrize(("how", "kind"), [({"company": True}, SUSPECT), ({"ours": True, "company": True}, LOST)])
+def test_whose_process_had_other_slots_is_a_suspect_or_was_killed_for_another_job(how, kind):
+    worker = assigned()
+    worker.exit(2, 4, **how)
+    assert worker.numbers() == [[5]]
+    (died,) = worker.all_sent()
+    assert [(e.number, e.kind) for e in died.ends] == [(2, LOST), (3, LOST), (4, kind)]
+    worker.nothing_more()
+
+
+def test_a_claim_tells_how_often_its_jobs_were_retried():
+    worker = Worker().up()
+    worker.handle(Assign(1, BASE + 1, [work(1, 3)], [], [(2, 4)]))
+    assert [claim.retried for claim in worker.pushes()] == [{}, {2: 4}]
+    worker.report(1, [run(1, 1)])
+    worker.report(2, [run(2, 1)])
+    assert [claim.retried for claim in worker.pushes()] == [{}]
+    worker.handle(Assign(4, BASE + 4, [work(4, 1)], [], [(4, 1)]))
+    assert worker.core.work.retried == {4: 1}
+    worker.all_sent()
+    worker.pushes()
 
 
 def test_a_child_that_had_not_begun_its_claim_charges_nobody():

@@ -19,7 +19,7 @@ def adopt_again(state: State, worker: Worker, held: Held, now: Now, fx: Effects)
     job = state.find(held.prefix, held.counter)
     if job is None or job.state != READY or worker.credit <= 0:
         return False
-    untouched = not (job.attempt or job.crashes or job.retries)
+    untouched = not job.number  # no worker was ever given it
     if job.attempt != held.attempt and not (untouched and held.attempt <= state.first_attempt):
         return False
     state.lines.remove(job)

@@ -31,7 +31,7 @@ def check(state: State) -> None:
                 open_jobs += 1
         tombs = sum(s.live for s in source.submissions.values())
         assert tombs == live, f"submissions: {live} jobs of {source.prefix.hex()}, {tombs} counted"
-        assert source.firsts == sorted(source.submissions), "submissions: the index of first counters is wrong"
+        assert list(source.firsts) == sorted(source.submissions), "submissions: the index of first counters is wrong"
     assert counts == state.moves.counts, f"counts: {counts} jobs by state, counted {state.moves.counts}"
     assert open_jobs == state.open, f"open: {open_jobs} open jobs, counted {state.open}"
     assert results == state.results, f"results: {results} kept, counted {state.results}"
@@ -47,6 +47,8 @@ def check(state: State) -> None:
     assert stray_bytes == state.stray_bytes, f"stray: outcomes of {stray_bytes} bytes, counted {state.stray_bytes}"
     for job in state.progress:
         assert job.state in (ASSIGNED, RUNNING), f"progress: job {job.id} is not leased, yet its progress is kept"
+    blobs = sum(len(target.blob.blob) for target in state.targets.values() if target.blob is not None)
+    assert blobs == state.function_bytes, f"functions: {blobs} bytes kept, counted {state.function_bytes}"
     for job in state.cancels:
         assert job.state in (ASSIGNED, RUNNING), f"cancel: job {job.id} is not leased, yet a cancel waits for it"
 
@@ -62,10 +64,12 @@ def _lines(state: State) -> dict[Job, int]:
         for profile in state.lines.profiles():
             served = profile.serves(line.need)
             assert (profile in line.profiles) == served, f"line: {line.need} and its profiles disagree"
-            index = profile.solos if line.solo else profile.ready.get(line.need.queue, {}).get(line.flow, {})
+            index = profile.solos if line.solo else profile.flows.get(line.flow, ())
             assert (line in index) == (served and len(line) > 0), f"line: {line.need} is indexed wrongly"
-            if profile.ready or profile.solos:
-                assert profile in state.lines.ready, "line: a profile with work is not in the rotation"
+    for profile in state.lines.profiles():
+        assert profile.feasible == (profile in state.lines.ready), "line: the rotation is not that of work and room"
+        uneven = bool(profile.hungry and profile.crowded)
+        assert uneven == (profile in state.lines.uneven), "line: the profiles to be balanced are others"
     return places
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from zmqtasks import wire
 from zmqtasks.clock import Now
-from zmqtasks.config import SchedulerSettings
+from zmqtasks.config import MAX_NAME, MAX_NAMES, SchedulerSettings
 from zmqtasks.errors import PeerError
 from zmqtasks.scheduler.core import (
     check,
@@ -44,6 +44,19 @@ _FROM_OPERATOR: Final[dict[type, Callable[..., None]]] = {
     wire.AskJobs: operators.on_ask_jobs,
     wire.AskJob: operators.on_ask_job,
 }
+
+MAX_RELEASE: Final = 50  # characters of another release's name that are repeated to people
+
+
+def _check_names(hello: wire.Hello) -> None:
+    """What a peer calls itself and its tasks is kept and shown: it must be short enough for that."""
+    texts = [value for name in hello.__struct_fields__ if isinstance(value := getattr(hello, name), str)]
+    if isinstance(hello, wire.WorkerHello):
+        if max(len(hello.queues), len(hello.tasks)) > MAX_NAMES:
+            raise PeerError(f"a worker has at most {MAX_NAMES:,} queues and as many tasks")
+        texts += hello.queues + hello.tasks
+    if max(map(len, texts)) > MAX_NAME:
+        raise PeerError(f"names have at most {MAX_NAME:,} characters")
 
 
 @dataclass(slots=True, frozen=True)
@@ -102,7 +115,7 @@ class Core:
         except wire.OtherProtocol as other:
             text = (
                 f"this scheduler (zmqtasks {self.identity.release}) speaks protocol {wire.PROTOCOL}, "
-                f"the peer (zmqtasks {other.release}) speaks protocol {other.protocol}; "
+                f"the peer (zmqtasks {other.release[:MAX_RELEASE]}) speaks protocol {other.protocol}; "
                 "install the same release on both"
             )
             self._refuse(route, "protocol", text, fx)
@@ -118,24 +131,32 @@ class Core:
         if hello is None:
             self.state.count("strangers")
             fx.sends.append(Send(route, wire.HelloAgain()))
+            return
+        _check_names(hello)
+        if isinstance(hello, wire.BulkHello):
+            self._bind_bulk(route, hello, now, fx)
         elif isinstance(hello, wire.WorkerHello):
             workers.on_hello(self.state, route, hello, now, fx, self.identity.release)
             unserved.on_join(self.state, now, fx)
         elif isinstance(hello, wire.SubmitterHello):
             submitters.on_hello(self.state, route, hello, now, fx, self.identity.release)
-        elif isinstance(hello, wire.BulkHello):
-            self._bind_bulk(route, hello, fx)
         else:
             operators.on_hello(self.state, route, hello, fx, self.identity.release)
 
-    def _bind_bulk(self, route: bytes, hello: wire.BulkHello, fx: Effects) -> None:
-        """A bulk connection comes to its session; one that belongs to an older connection came late."""
+    def _bind_bulk(self, route: bytes, hello: wire.BulkHello, now: Now, fx: Effects) -> None:
+        """A bulk connection comes to its session; one that belongs to an older connection came late.
+
+        A second one would void what is under way on the first: the session's connection ends, and begins anew.
+        """
         state = self.state
         peer = state.workers.get(hello.key) or state.submitters.get(hello.key)
         if peer is None or peer.route is None or peer.connection != hello.connection:
             state.count("late_hellos")
             return
-        state.drop_bulk(peer, fx)
+        if peer.bulk is not None:
+            state.count("repeated_hellos")
+            self.on_gone(peer.route, now, fx)
+            return
         peer.bulk = route
         state.peers[route] = Bulk(peer.route)
         fx.bulks.append((peer.route, route))
@@ -217,13 +238,14 @@ class Core:
         unserved.watch(state, now, fx)
         dispatch(state, now, fx)
         for submitter, since in state.accepting.items():
-            if now.mono >= since + state.settings.accept_delay:
-                state.dirty[submitter] = None
+            if now.mono < since + state.settings.accept_delay:
+                break  # the others have not waited longer
+            state.dirty[submitter] = None
         while state.dirty:
-            submitter = next(iter(state.dirty))
-            del state.dirty[submitter]
-            submitters.flush_accepted(state, submitter, now, fx)
-            delivery.flush_results(state, submitter, fx)
+            dirty, state.dirty = state.dirty, {}
+            for submitter in dirty:
+                submitters.flush_accepted(state, submitter, now, fx)
+                delivery.flush_results(state, submitter, fx)
         workers.flush_acks(state, now, fx)
         progress.flush(state, fx)
         delivery.expire(state, now, fx)
@@ -235,7 +257,7 @@ class Core:
         times = [state.leases.next(), state.backoffs.next(), state.patience.next(), state.balance_at]
         times += [state.adoptions.next(), delivery.next_expiry(state)]
         if state.accepting:
-            times.append(min(state.accepting.values()) + state.settings.accept_delay)
+            times.append(next(iter(state.accepting.values())) + state.settings.accept_delay)
         first_ack = workers.next_ack(state)
         if first_ack is not None:
             times.append(first_ack + state.settings.ack_delay)
@@ -251,11 +273,16 @@ class Core:
     def _forget_functions(self, fx: Effects) -> None:
         """Targets that no job needs any more go, the oldest first, when there are too many."""
         state = self.state
+        idle, settings = state.idle_targets, state.settings
+        enough = settings.max_functions + settings.max_functions // 10  # some at a time: every worker is looked at
+        if len(idle) <= enough and state.function_bytes <= settings.max_function_bytes:
+            return
         digests: list[bytes] = []
-        while len(state.idle_targets) > state.settings.max_functions:
-            key = next(iter(state.idle_targets))
-            del state.idle_targets[key]
-            del state.targets[key]
+        while len(idle) > settings.max_functions or (idle and state.function_bytes > settings.max_function_bytes):
+            key = next(iter(idle))
+            del idle[key]
+            target = state.targets.pop(key)
+            state.function_bytes -= len(target.blob.blob) if target.blob is not None else 0
             if isinstance(key, bytes):
                 digests.append(key)
         if digests:

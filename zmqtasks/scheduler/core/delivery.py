@@ -1,6 +1,5 @@
 """Outcomes on their way to submitters, within a window, and how long they are kept."""
 
-from bisect import bisect_left
 from collections import deque
 
 from zmqtasks.clock import Now
@@ -147,7 +146,7 @@ def _bury(state: State, submission: Submission) -> None:
     """Forget a tombstone, and its source and session with the last one."""
     source = submission.source
     del source.submissions[submission.first]
-    del source.firsts[bisect_left(source.firsts, submission.first)]
+    source.firsts.remove(submission.first)
     if source.submissions:
         return
     del state.sources[source.prefix]

@@ -2,25 +2,27 @@
 
 A worker holds in advance, per slot, at most `horizon` seconds of work as measured for its targets; a target that was
 never measured, or takes longer, is given to free slots only. So micro-jobs flow in hundreds and long jobs are never
-hoarded. Each call is O(what it assigns + profiles with work), never O(jobs) or O(workers).
+hoarded. Each call is O(what it assigns + queues with work and room), never O(jobs) or O(workers).
 """
 
-from itertools import islice
+from collections import deque
+from itertools import chain, islice
+from math import ceil
 
 from zmqtasks.clock import Now
 from zmqtasks.config import MAX_BYTES_PER_MESSAGE, MAX_JOBS_PER_MESSAGE
 from zmqtasks.ids import spans
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.lifecycle import seat
-from zmqtasks.scheduler.core.model import Job, Line, Profile, Ref, Worker
+from zmqtasks.scheduler.core.model import CHEAPEST, Job, Line, Profile, Ref, Worker
 from zmqtasks.scheduler.core.records import Assigned
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import ASSIGNED, WAITING
 from zmqtasks.wire import Argument, Assign, Code, Function, Retract, Work
 
-CHEAPEST = 1e-6  # seconds; no job is taken for less
 STALL = 0.005  # seconds without an outcome after which a crowded worker's waiting jobs may be taken back
 _LOOK_AHEAD = 8  # lines tried for one that may be given in advance, workers tried for one to take back from
+_SPREAD = 8  # workers that share a line's jobs in advance: with one job for each of thousands, messages cost the most
 
 _Plan = dict[Worker, list[Job]]
 
@@ -31,11 +33,10 @@ def dispatch(state: State, now: Now, fx: Effects) -> None:
     for worker in list(state.quarantined):
         _end_quarantine(state, worker)
     plan: _Plan = {}
-    for profile in list(state.lines.ready):
-        if profile.solos:
-            _serve_solos(state, profile, plan, fx)
-        _feed_hungry(state, profile, plan, fx)
-        _fill_roomy(state, profile, plan, fx)
+    if state.lines.ready:
+        _serve_solos(state, plan, fx)
+        _feed_hungry(state, plan, fx)
+        _fill_roomy(state, plan, fx)
     for worker, jobs in plan.items():
         if len(worker.held) == len(jobs):  # it was idle: its time without an outcome begins now
             worker.moved = now.mono
@@ -43,85 +44,100 @@ def dispatch(state: State, now: Now, fx: Effects) -> None:
     _balance(state, now, fx)
 
 
-def _pick(profile: Profile) -> Line:
-    """The line whose turn it is: next queue, next submitter in it, that submitter's oldest job."""
-    lines = next(iter(next(iter(profile.ready.values())).values()))
-    if len(lines) == 1:
-        return next(iter(lines))
-    return min(lines, key=lambda line: line.jobs[0].submission.order)
-
-
-def _feed_hungry(state: State, profile: Profile, plan: _Plan, fx: Effects) -> None:
-    hungry = profile.hungry
-    others = 0  # that have not had their share in this round
-    while profile.ready and hungry:
-        others = others or len(hungry)
+def _feed_hungry(state: State, plan: _Plan, fx: Effects) -> None:
+    """Free slots: queues take turns, and in each its submitters, one worker's share at a time."""
+    turns = deque(profile for profile in state.lines.ready if profile.flows and profile.hungry)
+    others: dict[Profile, int] = {}  # workers that have not had their share in this round
+    while turns:
+        profile = turns.popleft()
+        if not (profile.flows and profile.hungry):
+            continue
+        team = next(iter(profile.hungry))
+        hungry = team.hungry
+        left = others.get(profile) or len(hungry) * len(profile.hungry)
+        others[profile] = left - 1
         worker = next(iter(hungry))
-        line = _pick(profile)
-        share = -(-len(line) // others)
-        others -= 1
-        amount = min(share, worker.slots - len(worker.held) - len(worker.strays), worker.credit)
+        line = next(iter(profile.flows.values())).first()
+        free = worker.slots - len(worker.held) - len(worker.strays)
+        amount = min(-(-len(line) // left), free, worker.credit)
         _give(state, worker, state.lines.take(line, amount), plan, fx)
         state.lines.rotate(profile, line)
         if worker in hungry:  # others first
-            del hungry[worker]
-            hungry[worker] = None
+            hungry.move_to_end(worker)
+        if worker in team.roomy:  # it has the least to do, and is sent a message anyway: it comes first there
+            team.roomy.move_to_end(worker, last=False)
+        if team in profile.hungry:
+            profile.hungry.move_to_end(team)
+        turns.append(profile)
 
 
-def _fill_roomy(state: State, profile: Profile, plan: _Plan, fx: Effects) -> None:
-    roomy = profile.roomy
+def _fill_roomy(state: State, plan: _Plan, fx: Effects) -> None:
+    """Work in advance: queues take turns, and in each its submitters, one line for all workers at a time."""
+    turns = deque(profile for profile in state.lines.ready if profile.flows and profile.roomy)
+    while turns:
+        profile = turns.popleft()
+        if profile.flows and profile.roomy:
+            line = _pick_short(profile, state.settings.horizon)
+            if line is not None:
+                _share_out(state, profile, line, plan, fx)
+                state.lines.rotate(profile, line)
+                turns.append(profile)
+
+
+def _share_out(state: State, profile: Profile, line: Line, plan: _Plan, fx: Effects) -> None:
+    """Some workers with room get their share of a line's first jobs of one target, one job each at least."""
     horizon = state.settings.horizon
-    while profile.ready and roomy:
-        line = _pick_short(state, profile, horizon)
-        if line is None:
+    target = line.head().submission.target
+    cost = max(target.cost, CHEAPEST)
+    others = min(len(next(iter(profile.roomy)).roomy) * len(profile.roomy), _SPREAD)
+    share = -(-len(line) // others)
+    for _ in range(others):
+        if not profile.roomy:
             return
-        target = state.lines.head(line).submission.target
-        cost = max(target.cost, CHEAPEST)
-        share = -(-len(line) // len(roomy))
-        given = False
-        for worker in list(islice(roomy, len(roomy))):
-            room = int((worker.slots * horizon - worker.load) / cost)
-            amount = min(share, room, worker.credit)
-            if amount <= 0:
-                continue
-            given = True
-            _give(state, worker, state.lines.take_alike(line, amount), plan, fx)
-            if not len(line) or state.lines.head(line).submission.target is not target:
-                break
-        state.lines.rotate(profile, line)
-        if not given:
+        team = next(iter(profile.roomy))
+        profile.roomy.move_to_end(team)
+        worker = next(iter(team.roomy))
+        team.roomy.move_to_end(worker)
+        # rounded up, so that whoever is looked at gets something: all others are not among the roomy
+        room = ceil((worker.slots * horizon - worker.load - CHEAPEST) / cost)
+        amount = min(share, room, worker.credit)
+        _give(state, worker, state.lines.take_alike(line, amount), plan, fx)
+        if not len(line) or line.head().submission.target is not target:
             return
 
 
-def _pick_short(state: State, profile: Profile, horizon: float) -> Line | None:
+def _pick_short(profile: Profile, horizon: float) -> Line | None:
     """The first line in turn whose jobs are known to be short enough to be held in advance."""
-    tried = 0
-    for flows in profile.ready.values():
-        for lines in flows.values():
-            line = next(iter(lines)) if len(lines) == 1 else min(lines, key=lambda one: one.jobs[0].submission.order)
-            if 0.0 <= state.lines.head(line).submission.target.cost <= horizon:
-                return line
-            tried += 1
-            if tried >= _LOOK_AHEAD:
-                return None
+    for flow in islice(profile.flows.values(), _LOOK_AHEAD):
+        line = flow.first()
+        if 0.0 <= line.head().submission.target.cost <= horizon:
+            return line
     return None
 
 
-def _serve_solos(state: State, profile: Profile, plan: _Plan, fx: Effects) -> None:
+def _serve_solos(state: State, plan: _Plan, fx: Effects) -> None:
     """Jobs that a dead worker held run one at a time, alone on a worker that takes nothing else meanwhile."""
-    for line in list(profile.solos):
-        able = [w for w in profile.workers if w.route is not None and not w.draining]
-        worker = next((w for w in able if w.quarantine is line), None)
-        if worker is None:
-            free = [w for w in able if w.quarantine is None]
-            if not free:
-                continue
-            worker = min(free, key=lambda w: len(w.held))
-            worker.quarantine = line
-            state.quarantined[worker] = None
-            seat(state, worker)
-        if not worker.held and worker not in plan:
-            _give(state, worker, state.lines.take(line, 1), plan, fx)
+    for profile in [profile for profile in state.lines.ready if profile.solos]:
+        for line, server in list(profile.solos.items()):
+            worker = server
+            if worker is None or worker.quarantine is not line or worker.route is None or worker.draining:
+                worker = _a_server(profile)
+                if worker is None:
+                    continue
+                profile.solos[line] = worker
+                worker.quarantine = line
+                state.quarantined[worker] = None
+                seat(state, worker)
+            if not worker.held and worker not in plan:
+                _give(state, worker, state.lines.take(line, 1), plan, fx)
+
+
+def _a_server(profile: Profile) -> Worker | None:
+    """The one with the least to do of a few, those with a free slot first."""
+    teams = [team.hungry for team in islice(profile.hungry, _LOOK_AHEAD)]
+    teams = teams or [team.able for team in islice(profile.able, _LOOK_AHEAD)]
+    some = islice(chain.from_iterable(teams), _LOOK_AHEAD)
+    return min(some, key=lambda worker: len(worker.held), default=None)
 
 
 def _end_quarantine(state: State, worker: Worker) -> None:
@@ -188,6 +204,7 @@ def _send_assign(state: State, worker: Worker, jobs: list[Job], now: Now, fx: Ef
     works: list[Work] = []
     functions: list[Function] = []
     large: list[Argument | Code] = []  # go over the bulk connection
+    retried: list[tuple[int, int]] = []
     submission = None
     attempt = first_attempt
     counters: list[int] = []
@@ -210,6 +227,8 @@ def _send_assign(state: State, worker: Worker, jobs: list[Job], now: Now, fx: Ef
                     Work(submission.source.prefix, target.name, target.digest, submission.codec, counters, arguments)
                 )
         counters.append(job.counter)
+        if job.retries:
+            retried.append((job.number, job.retries))
         args = job.args
         if type(args) is not bytes:
             stored = args
@@ -227,7 +246,7 @@ def _send_assign(state: State, worker: Worker, jobs: list[Job], now: Now, fx: Ef
         fx, Assigned(worker.nonce, jobs[0].number, first_attempt, [(work.prefix, work.counters) for work in works])
     )
     assert worker.route is not None  # noqa: S101  (only connected workers have credit)
-    fx.sends.append(Send(worker.route, Assign(jobs[0].number, first_attempt, works, functions)))
+    fx.sends.append(Send(worker.route, Assign(jobs[0].number, first_attempt, works, functions, retried)))
     fx.sends.extend(Send(worker.route, message, bulk=True) for message in large)
 
 
@@ -245,26 +264,35 @@ def _same_work(work: Work, prefix: bytes, digest: bytes, name: str, codec: str) 
 
 def _balance(state: State, now: Now, fx: Effects) -> None:
     """Where a slot is free and no line has work for it, ask a crowded equal for half of what has not started."""
-    for profile in state.lines.profiles():
-        if not profile.hungry or not profile.crowded or profile.ready:
+    uneven = state.lines.uneven
+    for profile in list(islice(uneven, _LOOK_AHEAD)):
+        uneven.move_to_end(profile)
+        if profile.flows:
             continue
-        for victim in list(islice(profile.crowded, _LOOK_AHEAD)):
+        crowded = ((team, victim) for team in profile.crowded for victim in team.crowded)
+        for team, victim in list(islice(crowded, _LOOK_AHEAD)):
             ripe = victim.moved + STALL
             if now.mono < ripe:
                 _wake(state, ripe)
-            elif _retract_half(state, victim, fx):
-                del profile.crowded[victim]  # the next in turn is another
-                profile.crowded[victim] = None
+            elif _retract_half(state, profile, victim, fx):
+                profile.crowded.move_to_end(team)  # the next in turn is another
+                team.crowded.move_to_end(victim)
                 _wake(state, now.mono + STALL)
                 break
+    if len(uneven) > _LOOK_AHEAD:
+        _wake(state, now.mono + STALL)
 
 
-def _retract_half(state: State, victim: Worker, fx: Effects) -> bool:
+def _retract_half(state: State, profile: Profile, victim: Worker, fx: Effects) -> bool:
     """Ask for half of what it cannot be running and was not asked for yet; whether there was any."""
-    more = len(victim.held) + len(victim.strays) - victim.slots
-    excess = [n for n in islice(reversed(victim.held), more) if n not in victim.asked]
+    held, queue = victim.held, profile.queue
+    more = len(held) + len(victim.strays) - victim.slots
+    if victim.route is None or len(victim.asked) >= more:
+        return False
+    behind = islice(reversed(held), more)
+    excess = [n for n in behind if n not in victim.asked and held[n].submission.spec.queue == queue]
     wanted = excess[: (len(excess) + 1) // 2]
-    if not wanted or victim.route is None:
+    if not wanted:
         return False
     victim.asked.update(wanted)
     fx.sends.append(Send(victim.route, Retract(spans(reversed(wanted)))))

@@ -98,8 +98,9 @@ def _ahead(place: int) -> str:
 
 def _turns(line: Line) -> list[str]:
     """With whom the line takes turns."""
-    flows = max((len(p.ready.get(line.need.queue, ())) for p in line.profiles), default=1) - 1
-    queues = max((len(p.ready) for p in line.profiles), default=1) - 1
+    flows = max((len(profile.flows) for profile in line.profiles), default=1) - 1
+    teams = dict.fromkeys(team for profile in line.profiles for team in profile.teams)
+    queues = max((sum(1 for other in team.profiles if other.flows) for team in teams), default=1) - 1
     others = []
     if flows > 0:
         others.append(plural(flows, "other submitter"))
@@ -110,7 +111,7 @@ def _turns(line: Line) -> list[str]:
 
 def _workers(line: Line, now: Now) -> list[str]:
     """Who could run a job of this line, and why not now."""
-    able = [worker for profile in line.profiles for worker in profile.workers]
+    able = [worker for profile in line.profiles for team in profile.teams for worker in team.workers]
     told = [f"{plural(len(able), 'worker')} can run it: {_names(able)}."]
     groups: dict[str, list[Worker]] = {}
     for worker in able:
@@ -160,11 +161,10 @@ def _leased(state: State, job: Job, now: Now) -> list[str]:
         told = [f"It runs on worker {worker}, which has had it{long}." if long else f"It runs on worker {worker}."]
     else:
         before = sum(1 for number in worker.held if number < job.number)
-        others = f"{plural(before, 'job')} {'is' if before == 1 else 'are'}"
-        told = [
-            f"Worker {worker} has had it{long} and has not said yet that it runs.",
-            f"Of what this worker got before, {others} not over; it has {plural(worker.slots, 'slot')}.",
-        ]
+        told = [f"Worker {worker} has had it{long} and has not said yet that it runs."]
+        if before:
+            others = f"{plural(before, 'job')} {'is' if before == 1 else 'are'}"
+            told.append(f"Of what this worker got before, {others} not over; it has {plural(worker.slots, 'slot')}.")
     if worker.route is None:
         left = worker.heard + state.settings.lease - now.mono
         told.append(
@@ -179,7 +179,10 @@ def _leased(state: State, job: Job, now: Now) -> list[str]:
 def _over(state: State, job: Job, now: Now) -> list[str]:
     told = [f"{_END[job.state]}{_failure(state, job)}."]
     told += _kept(state, job, now)
-    if job.out:
+    owner = job.submission.source.owner
+    if job.out and owner is not None and owner.route is None:
+        told.append("Its submitter left before it came; whoever asks for it gets it.")
+    elif job.out:
         told.append("Its outcome is on the way to a submitter that has not said yet that it arrived.")
     return told
 

@@ -8,7 +8,18 @@ from zmqtasks.clock import Now
 from zmqtasks.config import MAX_BYTES_PER_MESSAGE
 from zmqtasks.ids import spans
 from zmqtasks.scheduler.core.effects import Effects, Log
-from zmqtasks.scheduler.core.model import CancelRequest, Job, Payload, Ref, Stray, Submission, Submitter, Worker
+from zmqtasks.scheduler.core.lines import ABLE, CROWDED, HUNGRY, ROOMY
+from zmqtasks.scheduler.core.model import (
+    CHEAPEST,
+    CancelRequest,
+    Job,
+    Payload,
+    Ref,
+    Stray,
+    Submission,
+    Submitter,
+    Worker,
+)
 from zmqtasks.scheduler.core.payloads import size
 from zmqtasks.scheduler.core.records import Ended, Requeued
 from zmqtasks.scheduler.core.state import State
@@ -39,21 +50,21 @@ def release(state: State, job: Job) -> None:
 
 
 def seat(state: State, worker: Worker) -> None:
-    """Put the worker into the right groups of its profile, after its credit or load changed."""
-    profile = worker.profile
-    held = len(worker.held) + len(worker.strays)
-    able = worker.route is not None and not worker.draining and worker.quarantine is None
-    _member(profile.hungry, worker, belongs=able and held < worker.slots and worker.credit > 0)
-    room = worker.credit > 0 and worker.load < worker.slots * state.settings.horizon
-    _member(profile.roomy, worker, belongs=able and room)
-    _member(profile.crowded, worker, belongs=worker.route is not None and held > worker.slots)
-
-
-def _member(group: dict[Worker, None], worker: Worker, *, belongs: bool) -> None:
-    if belongs:
-        group[worker] = None
-    elif worker in group:
-        del group[worker]
+    """Put the worker into the right groups of its team, after its credit or load changed."""
+    groups = 0
+    if worker.route is not None:
+        held = len(worker.held) + len(worker.strays)
+        if held > worker.slots:
+            groups = CROWDED
+        if not worker.draining and worker.quarantine is None:
+            groups |= ABLE
+            if worker.credit > 0:
+                if held < worker.slots:
+                    groups |= HUNGRY
+                if worker.load + CHEAPEST < worker.slots * state.settings.horizon:
+                    groups |= ROOMY
+    if groups != worker.groups:
+        state.lines.regroup(worker, groups)
 
 
 def end(state: State, job: Job, to: int, outcome: bytes, now: Now, fx: Effects) -> None:

@@ -1,28 +1,43 @@
 """Where ready jobs stand, and which workers may serve them.
 
 A line holds the jobs of one submitter with one need (queue and task, or Python version). A profile stands for all
-workers that can run the same things. The index from profiles to non-empty lines is kept as lines fill and empty, so
-dispatch looks neither at every line nor at every worker.
+workers of one queue that can run the same things, a team for those that are equal in everything. The index from
+profiles to non-empty lines is kept as lines fill and empty, and that to teams with room as they get and lose it. So
+dispatch looks neither at every line nor at every worker; and a worker that gets room costs the same however many
+queues it takes from, unless it is the only one of its team that has any.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable
+from typing import Final
 
-from zmqtasks.scheduler.core.model import Job, Line, Need, Profile, Submission, Worker
+from zmqtasks.scheduler.core.flow import Flow
+from zmqtasks.scheduler.core.model import Job, Line, Need, Profile, Submission, Team, Worker
+
+# Groups of workers in a team, as bits of `Worker.groups`.
+ABLE: Final = 1
+HUNGRY: Final = 2
+ROOMY: Final = 4
+CROWDED: Final = 8
 
 
 class Lines:
     """All lines and profiles.
 
     Attributes:
-        ready: profiles that have a non-empty line, as a rotation.
+        ready: profiles that have work and room for it, in turn.
+        uneven: profiles that have both a free slot and a worker with more than it can run at once, in turn.
         unserved: non-empty lines that no worker serves.
         lately: those that came to that since somebody emptied this list.
     """
 
     def __init__(self) -> None:
         self._lines: dict[tuple[Need, bytes, bool], Line] = {}
-        self._profiles: dict[tuple[frozenset[str], frozenset[str], str], Profile] = {}
-        self.ready: dict[Profile, None] = {}
+        self._queues: dict[str, dict[Line, None]] = {}  # lines by queue
+        self._teams: dict[tuple[frozenset[str], frozenset[str], str], Team] = {}
+        self._profiles: dict[str, dict[tuple[frozenset[str], str], Profile]] = {}  # by queue
+        self.ready: OrderedDict[Profile, None] = OrderedDict()
+        self.uneven: OrderedDict[Profile, None] = OrderedDict()
         self.unserved: dict[Line, None] = {}
         self.lately: list[Line] = []
 
@@ -32,7 +47,12 @@ class Lines:
 
     def profiles(self) -> Iterable[Profile]:
         """Every profile that has a worker."""
-        return self._profiles.values()
+        return (profile for profiles in self._profiles.values() for profile in profiles.values())
+
+    def known_tasks(self, queue: str) -> set[str] | None:
+        """The tasks that the workers of a queue know; None if the queue has no worker."""
+        profiles = self._profiles.get(queue)
+        return set().union(*(tasks for tasks, _ in profiles)) if profiles else None
 
     def line_of(self, submission: Submission, *, solo: bool = False) -> Line:
         """The line in which the jobs of this submission stand."""
@@ -50,7 +70,8 @@ class Lines:
         line = self._lines.get(key)
         if line is None:
             line = self._lines[key] = Line(need, flow, solo=solo)
-            line.profiles = [p for p in self._profiles.values() if p.serves(need)]
+            line.profiles = [p for p in self._profiles.get(need.queue, {}).values() if p.serves(need)]
+            self._queues.setdefault(need.queue, {})[line] = None
         if not solo:
             submission.line = line
             line.users += 1
@@ -73,6 +94,9 @@ class Lines:
             line.jobs.appendleft(job)
         if was_empty:
             self._filled(line)
+        elif not line.solo:
+            for profile in line.profiles:
+                profile.flows[line.flow].put(line)  # an older job is in front now
 
     def remove(self, job: Job) -> None:
         """A job leaves from wherever it stands."""
@@ -105,19 +129,13 @@ class Lines:
         """The first jobs of the line that have the same target, at most `limit`: shipped functions share a line."""
         if line.need.task:
             return self.take(line, limit)
-        target = self.head(line).submission.target
+        target = line.head().submission.target
         taken: list[Job] = []
-        while len(taken) < limit and len(line) and self.head(line).submission.target is target:
+        while len(taken) < limit and len(line) and line.head().submission.target is target:
             taken.append(line.jobs.popleft())
         if not len(line):
             self._emptied(line)
         return taken
-
-    def head(self, line: Line) -> Job:
-        """The first job of a line that is not empty."""
-        while line.jobs[0] in line.gone:
-            line.gone.discard(line.jobs.popleft())
-        return line.jobs[0]
 
     def _filled(self, line: Line) -> None:
         for profile in line.profiles:
@@ -130,8 +148,11 @@ class Lines:
         if line.solo:
             profile.solos[line] = None
         else:
-            profile.ready.setdefault(line.need.queue, {}).setdefault(line.flow, {})[line] = None
-        self.ready[profile] = None
+            flow = profile.flows.get(line.flow)
+            if flow is None:
+                flow = profile.flows[line.flow] = Flow()
+            flow.put(line)
+        self._sort_in(profile)
 
     def _emptied(self, line: Line) -> None:
         for profile in line.profiles:
@@ -139,20 +160,31 @@ class Lines:
         self.unserved.pop(line, None)
         line.since = None
         if line.solo:
-            self._lines.pop((line.need, line.flow, True), None)
+            self._forget(line)
 
     def _unindex(self, profile: Profile, line: Line) -> None:
         if line.solo:
             profile.solos.pop(line, None)
         else:
-            flows = profile.ready[line.need.queue]
-            flows[line.flow].pop(line)
-            if not flows[line.flow]:
-                del flows[line.flow]
-                if not flows:
-                    del profile.ready[line.need.queue]
-        if not profile.ready and not profile.solos:
-            self.ready.pop(profile, None)
+            flow = profile.flows[line.flow]
+            flow.remove(line)
+            if not flow:
+                del profile.flows[line.flow]
+        self._sort_in(profile)
+
+    def _sort_in(self, profile: Profile) -> None:
+        if profile.solos or (profile.flows and (profile.hungry or profile.roomy)):  # `feasible`, without a call
+            self.ready[profile] = None
+        elif profile in self.ready:
+            del self.ready[profile]
+
+    def _forget(self, line: Line) -> None:
+        if self._lines.pop((line.need, line.flow, line.solo), None) is None:
+            return
+        lines = self._queues[line.need.queue]
+        del lines[line]
+        if not lines:
+            del self._queues[line.need.queue]
 
     def release(self, submission: Submission) -> None:
         """No job of this submission will stand anywhere again."""
@@ -160,44 +192,122 @@ class Lines:
         if line is not None:
             line.users -= 1
             if not line.users:
-                self._lines.pop((line.need, line.flow, line.solo), None)
+                self._forget(line)
 
     def join(self, worker: Worker, queues: list[str], tasks: list[str], python: str) -> None:
         """A worker begins to serve."""
         key = (frozenset(queues), frozenset(tasks), python)
-        profile = self._profiles.get(key)
+        team = self._teams.get(key)
+        if team is None:
+            team = self._teams[key] = Team(*key)
+            for queue in dict.fromkeys(queues):
+                self._take_part(team, queue, key[1], python)
+        team.workers[worker] = None
+        worker.team = team
+
+    def _take_part(self, team: Team, queue: str, tasks: frozenset[str], python: str) -> None:
+        profiles = self._profiles.setdefault(queue, {})
+        profile = profiles.get((tasks, python))
         if profile is None:
-            profile = self._profiles[key] = Profile(*key)
-            for line in self._lines.values():
-                if profile.serves(line.need):
-                    line.profiles.append(profile)
-                    if len(line):
-                        self._index(profile, line)
-                        self.unserved.pop(line, None)
-                        line.since = None
-        profile.workers[worker] = None
-        worker.profile = profile
+            profile = profiles[tasks, python] = Profile(queue, tasks, python)
+            self._serve(profile)
+        profile.teams[team] = None
+        team.profiles.append(profile)
+
+    def _serve(self, profile: Profile) -> None:
+        """A new profile finds its lines."""
+        for line in self._queues.get(profile.queue, ()):
+            if profile.serves(line.need):
+                line.profiles.append(profile)
+                if len(line):
+                    self._index(profile, line)
+                    self.unserved.pop(line, None)
+                    line.since = None
 
     def leave(self, worker: Worker) -> None:
         """A worker serves no more."""
-        profile = worker.profile
-        profile.workers.pop(worker, None)
-        if profile.workers:
+        team = worker.team
+        if team is None:
             return
-        self._profiles = {key: p for key, p in self._profiles.items() if p is not profile}
-        for line in self._lines.values():
+        self.regroup(worker, 0)
+        worker.team = None
+        del team.workers[worker]
+        if team.workers:
+            return
+        del self._teams[team.key]
+        for profile in team.profiles:
+            del profile.teams[team]
+            if not profile.teams:
+                self._withdraw(profile)
+
+    def _withdraw(self, profile: Profile) -> None:
+        """The last team of a profile has left."""
+        profiles = self._profiles[profile.queue]
+        del profiles[profile.tasks, profile.python]
+        if not profiles:
+            del self._profiles[profile.queue]
+        self.ready.pop(profile, None)
+        for line in self._queues.get(profile.queue, ()):
             if profile in line.profiles:
                 line.profiles.remove(profile)
                 if len(line) and not line.profiles:
                     self.unserved[line] = None
                     self.lately.append(line)
-        self.ready.pop(profile, None)
+
+    def regroup(self, worker: Worker, groups: int) -> None:
+        """What a worker may be given, or taken from it, has changed."""
+        team = worker.team
+        if team is None:
+            return
+        changed = worker.groups ^ groups
+        worker.groups = groups
+        turned = 0  # groups of the team that have become empty, or are not empty any more
+        if changed & HUNGRY:
+            turned |= _member(team.hungry, worker, groups, HUNGRY)
+        if changed & ROOMY:
+            turned |= _member(team.roomy, worker, groups, ROOMY)
+        if changed & ABLE:
+            turned |= _member(team.able, worker, groups, ABLE)
+        if changed & CROWDED:
+            turned |= _member(team.crowded, worker, groups, CROWDED)
+        if turned:
+            for profile in team.profiles:
+                self._turned(profile, team, turned)
+
+    def _turned(self, profile: Profile, team: Team, turned: int) -> None:
+        if turned & HUNGRY:
+            _team_member(profile.hungry, team, team.hungry)
+        if turned & ROOMY:
+            _team_member(profile.roomy, team, team.roomy)
+        if turned & ABLE:
+            _team_member(profile.able, team, team.able)
+        if turned & CROWDED:
+            _team_member(profile.crowded, team, team.crowded)
+        self._sort_in(profile)
+        if profile.hungry and profile.crowded:
+            self.uneven[profile] = None
+        elif profile in self.uneven:
+            del self.uneven[profile]
 
     def rotate(self, profile: Profile, line: Line) -> None:
         """The queue and the submitter of this line have had their turn."""
-        flows = profile.ready.get(line.need.queue)
-        if flows is None:
-            return
-        if line.flow in flows:
-            flows[line.flow] = flows.pop(line.flow)
-        profile.ready[line.need.queue] = profile.ready.pop(line.need.queue)
+        if line.flow in profile.flows:
+            profile.flows.move_to_end(line.flow)
+        if profile in self.ready:
+            self.ready.move_to_end(profile)
+
+
+def _member(group: OrderedDict[Worker, None], worker: Worker, groups: int, bit: int) -> int:
+    """Put a worker into a group or take it out; `bit` if that made it the first one, or it was the last."""
+    if groups & bit:
+        group[worker] = None
+        return bit if len(group) == 1 else 0
+    del group[worker]
+    return 0 if group else bit
+
+
+def _team_member(teams: OrderedDict[Team, None], team: Team, group: OrderedDict[Worker, None]) -> None:
+    if group:
+        teams[team] = None
+    else:
+        del teams[team]

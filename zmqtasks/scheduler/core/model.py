@@ -1,15 +1,17 @@
 """The tables: jobs and what they hang on, workers, submitters. Data only; the verbs are in their own modules."""
 
-from bisect import bisect_left
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Final
 
 from zmqtasks import ids
+from zmqtasks.scheduler.core.firsts import Firsts
+from zmqtasks.scheduler.core.flow import Flow
 from zmqtasks.states import FINAL, READY
 from zmqtasks.wire import End, Function, Run, Spec
 
 UNKNOWN_COST: Final = -1.0
+CHEAPEST: Final = 1e-6  # seconds; no job is taken for less
 _GAIN: Final = 0.2  # weight of the newest measurement in the running mean
 _FADE: Final = 0.98  # how slowly a long run is forgotten
 _FOREVER: Final = 1e9  # seconds; NaN and infinity of a broken worker do not pass this either
@@ -103,7 +105,7 @@ class Source:
 
     Attributes:
         owner: the submitter that gets the results.
-        firsts: first counters of `submissions`, ascending, to find overlaps.
+        firsts: first counters of `submissions`, to find overlaps.
     """
 
     __slots__ = ("firsts", "jobs", "owner", "prefix", "submissions")
@@ -113,17 +115,12 @@ class Source:
         self.owner = owner
         self.jobs: dict[int, Job] = {}
         self.submissions: dict[int, Submission] = {}
-        self.firsts: list[int] = []
+        self.firsts = Firsts()
 
     def covers(self, first: int, count: int) -> bool:
         """Whether any of these counters was submitted, as far as is remembered."""
-        at = bisect_left(self.firsts, first)
-        if at < len(self.firsts) and self.firsts[at] < first + count:
-            return True
-        if at == 0:
-            return False
-        before = self.submissions[self.firsts[at - 1]]
-        return before.first + before.count > first
+        nearest = self.firsts.upto(first + count - 1)
+        return nearest is not None and nearest + self.submissions[nearest].count > first
 
 
 class Job:
@@ -131,7 +128,7 @@ class Job:
 
     Attributes:
         attempt: the current attempt, 0 when there is none; kept while its worker is lost, for that may come back.
-        number: of its assignment, meaningful while `worker` is set.
+        number: of its assignment, or of the last one while `worker` is not set; 0: there never was one.
         cost: seconds it was taken for when it was assigned.
         outcome: result, or the encoded failure.
         solo: it was held by a worker that died: it runs alone on a worker until it ends.
@@ -204,35 +201,81 @@ class Line:
     def __len__(self) -> int:
         return len(self.jobs) - len(self.gone)
 
+    def head(self) -> Job:
+        """The first job; the line must not be empty."""
+        jobs = self.jobs
+        if self.gone:
+            while jobs[0] in self.gone:
+                self.gone.discard(jobs.popleft())
+        return jobs[0]
 
-class Profile:
-    """What a set of equal workers can run; dispatch looks at profiles, never at every worker.
+    @property
+    def order(self) -> int:
+        """When its first job was accepted."""
+        return self.head().submission.order
+
+
+class Team:
+    """Equal workers: of the same queues, tasks and Python.
+
+    The groups are taken from in turn, so they are OrderedDicts: the first key of a plain dict costs as much as keys
+    were deleted before it.
 
     Attributes:
-        ready: non-empty lines they may serve, by queue and submitter; dicts are used as rotations.
-        hungry: workers with a free slot.
-        roomy: workers that may take work in advance.
-        crowded: workers that hold more than they can run at once.
+        profiles: one for each of their queues.
+        able: those that may be given something.
+        hungry: those with a free slot.
+        roomy: those that may take work in advance.
+        crowded: those that hold more than they can run at once.
     """
 
-    __slots__ = ("crowded", "hungry", "pythons", "queues", "ready", "roomy", "solos", "tasks", "workers")
+    __slots__ = ("able", "crowded", "hungry", "key", "profiles", "python", "roomy", "workers")
 
     def __init__(self, queues: frozenset[str], tasks: frozenset[str], python: str) -> None:
-        self.queues = queues
-        self.tasks = tasks
-        self.pythons = python
-        self.ready: dict[str, dict[bytes, dict[Line, None]]] = {}
-        self.solos: dict[Line, None] = {}
+        self.key = (queues, tasks, python)
+        self.python = python
+        self.profiles: list[Profile] = []
         self.workers: dict[Worker, None] = {}
-        self.hungry: dict[Worker, None] = {}
-        self.roomy: dict[Worker, None] = {}
-        self.crowded: dict[Worker, None] = {}
+        self.able: OrderedDict[Worker, None] = OrderedDict()
+        self.hungry: OrderedDict[Worker, None] = OrderedDict()
+        self.roomy: OrderedDict[Worker, None] = OrderedDict()
+        self.crowded: OrderedDict[Worker, None] = OrderedDict()
+
+
+class Profile:
+    """What the workers of one queue can run; dispatch looks at profiles, never at every worker.
+
+    Attributes:
+        flows: the non-empty lines they may serve, by submitter, in turn.
+        solos: the non-empty lines of solo jobs, with the worker that serves each.
+        teams: those that take from this queue and can run these tasks, or have this Python.
+        able: those whose group of that name is not empty, in turn; and so on.
+    """
+
+    __slots__ = ("able", "crowded", "flows", "hungry", "python", "queue", "roomy", "solos", "tasks", "teams")
+
+    def __init__(self, queue: str, tasks: frozenset[str], python: str) -> None:
+        self.queue = queue
+        self.tasks = tasks
+        self.python = python
+        self.flows: OrderedDict[bytes, Flow[Line]] = OrderedDict()
+        self.solos: dict[Line, Worker | None] = {}
+        self.teams: dict[Team, None] = {}
+        self.able: OrderedDict[Team, None] = OrderedDict()
+        self.hungry: OrderedDict[Team, None] = OrderedDict()
+        self.roomy: OrderedDict[Team, None] = OrderedDict()
+        self.crowded: OrderedDict[Team, None] = OrderedDict()
 
     def serves(self, need: Need) -> bool:
         """Whether workers of this profile can run jobs of that need."""
-        if need.queue not in self.queues:
+        if need.queue != self.queue:
             return False
-        return need.task in self.tasks if need.task else need.python == self.pythons
+        return need.task in self.tasks if need.task else need.python == self.python
+
+    @property
+    def feasible(self) -> bool:
+        """Whether there is work, and somebody who may get some of it."""
+        return bool(self.solos or (self.flows and (self.hungry or self.roomy)))
 
 
 class Worker:
@@ -248,13 +291,14 @@ class Worker:
         busy: jobs that its last heartbeat said were running.
         strays: attempts that it holds at jobs which are unknown here, by number (see `strays.py`).
         quarantine: the line of solo jobs that it serves instead of all others.
+        team: its equals; `groups`: in which of their groups it is (see `lines`).
         bulk: the route of its bulk connection, if it has one.
     """
 
     __slots__ = (
-        "asked", "bulk", "busy", "connection", "credit", "done", "draining", "functions", "heard", "held", "host",
-        "load", "moved", "name", "next", "nonce", "offered", "pid", "profile", "quarantine", "queues", "route",
-        "running", "slots", "strays", "tasks",
+        "asked", "bulk", "busy", "connection", "credit", "done", "draining", "functions", "groups", "heard", "held",
+        "host", "load", "moved", "name", "next", "nonce", "offered", "pid", "quarantine", "queues", "route",
+        "running", "slots", "strays", "tasks", "team",
     )  # fmt: skip
 
     def __init__(self, nonce: bytes) -> None:
@@ -267,7 +311,8 @@ class Worker:
         self.slots = self.offered = self.credit = 0
         self.queues: list[str] = []
         self.tasks: list[str] = []
-        self.profile = Profile(frozenset(), frozenset(), "")
+        self.team: Team | None = None
+        self.groups = 0
         self.held: dict[int, Job] = {}
         self.next = 1
         self.load = 0.0

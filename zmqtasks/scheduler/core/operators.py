@@ -73,5 +73,5 @@ def _worker(worker: Worker, now: Now) -> WorkerStatus:
     return WorkerStatus(
         worker.name, worker.host, worker.pid, condition, worker.slots, len(worker.held),
         min(worker.busy, len(worker.held)), worker.done,
-        worker.queues, worker.tasks, max(0.0, now.mono - worker.heard), worker.profile.pythons,
+        worker.queues, worker.tasks, max(0.0, now.mono - worker.heard), worker.team.python if worker.team else "",
     )  # fmt: skip

@@ -9,7 +9,11 @@ from zmqtasks.scheduler.core.records import Succeeded
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import CANCELLED, FAILED, RUNNING, SUCCEEDED
 from zmqtasks.wire import CANCELLED as END_CANCELLED
-from zmqtasks.wire import CRASHED, LOST, RETRYABLE, Done, End, Run
+from zmqtasks.wire import CRASHED, LOST, RETRYABLE, SUSPECT, Done, End, Run
+
+MAX_EVIDENCE = 4_000  # characters of a worker's account of one death
+
+MANY_ACKS = 200  # outcomes whose acknowledgement does not wait for more
 
 
 def on_done(state: State, worker: Worker, message: Done, now: Now, fx: Effects) -> None:
@@ -31,7 +35,10 @@ def on_done(state: State, worker: Worker, message: Done, now: Now, fx: Effects) 
     if worker.strays:  # nobody has taken these yet: the worker keeps them
         numbers = [number for number in numbers if number not in worker.strays]
     if numbers:
-        state.acks.setdefault(worker, ([], now.mono))[0].extend(numbers)
+        waiting, _ = state.acks.setdefault(worker, ([], now.mono))
+        waiting.extend(numbers)
+        if worker.draining or len(waiting) >= MANY_ACKS:
+            state.hurry_acks(worker)
 
 
 def _succeeded(state: State, worker: Worker, run: Run, now: Now, fx: Effects) -> None:
@@ -91,15 +98,16 @@ def _record_success(state: State, jobs: list[Job], outcomes: list[Payload], now:
 
 
 def _ended(state: State, worker: Worker, job: Job, end: End, now: Now, fx: Effects) -> None:
-    if end.took and end.kind not in (CRASHED, LOST):
+    if end.took and end.kind not in (CRASHED, LOST, SUSPECT):
         job.submission.target.measured(1, end.took, end.took)
     if end.kind == END_CANCELLED:
         lifecycle.end(state, job, CANCELLED, end.payload, now, fx)
     elif end.kind == RETRYABLE:
         lifecycle.retry(state, job, end.payload, now, fx)
-    elif end.kind == CRASHED:
+    elif end.kind in (CRASHED, SUSPECT):
         job.attempt = 0
-        lifecycle.crash(state, job, payload.read_failure(end.payload).text, now, fx)
+        job.solo = job.solo or end.kind == SUSPECT
+        lifecycle.crash(state, job, payload.read_failure(end.payload).text[:MAX_EVIDENCE], now, fx)
     elif end.kind == LOST:
         job.attempt = 0
         lifecycle.requeue(state, job, f"its outcome was lost with a child of worker {worker}", now, fx)

@@ -1,6 +1,7 @@
 """Everything the core knows, in one place. Verbs in the other modules read and change it."""
 
-from collections import deque
+from collections import OrderedDict, deque
+from math import inf
 
 from zmqtasks.config import SchedulerSettings
 from zmqtasks.scheduler.core.deadlines import Timers
@@ -79,13 +80,15 @@ class State:
         self.results = 0
         self.result_bytes = 0
         self.open = 0
+        self.function_bytes = 0  # of shipped functions
         self.arg_bytes = 0  # of jobs that are not over
         self.watchers: dict[Job, list[Submitter]] = {}  # who else wants the outcome of a job
         self.evidence: dict[Job, list[str]] = {}
         self.cancels: dict[Job, list[CancelRequest]] = {}
         self.dirty: dict[Submitter, None] = {}  # have something to send at the end of the turn
-        self.accepting: dict[Submitter, float] = {}  # since when an Accepted waits for company
-        self.acks: dict[Worker, tuple[list[int], float]] = {}  # (numbers, time of the first)
+        self.accepting: dict[Submitter, float] = {}  # since when an Accepted waits for company, in that order
+        # (numbers, time of the first) in the order of that time; -inf: they wait no longer
+        self.acks: OrderedDict[Worker, tuple[list[int], float]] = OrderedDict()
         self.patience: Timers[Line] = Timers(lambda line: line.since is not None)
         self.strays: dict[tuple[bytes, int], Stray] = {}
         self.stray_bytes = 0
@@ -102,7 +105,7 @@ class State:
     @property
     def held_bytes(self) -> int:
         """Bytes of all payloads, here or in the journal, and about those of the jobs themselves."""
-        return self.arg_bytes + self.result_bytes + JOB_BYTES * (self.open + self.results)
+        return self.arg_bytes + self.result_bytes + self.function_bytes + JOB_BYTES * (self.open + self.results)
 
     def count(self, what: str, by: int = 1) -> None:
         """Count something for `status`."""
@@ -113,6 +116,11 @@ class State:
         self.seq += 1
         fx.records.append(record)
         return self.seq
+
+    def hurry_acks(self, worker: Worker) -> None:
+        """What a worker reported is much, or it waits for nothing else: the acknowledgement goes out in this turn."""
+        self.acks[worker] = (self.acks[worker][0], -inf)
+        self.acks.move_to_end(worker, last=False)
 
     def answer(self, fx: Effects, submitter: Submitter, message: ToPeer) -> None:
         """Tell a submitter something that must be durable first."""

@@ -39,7 +39,7 @@ def watch(state: State, now: Now, fx: Effects) -> None:
 
 def why(state: State, line: Line) -> str:
     """Why no worker serves this line, for people who ask."""
-    return _why(line, _known_tasks(state, line.need.queue))
+    return _why(line, state.lines.known_tasks(line.need.queue))
 
 
 def on_join(state: State, now: Now, fx: Effects) -> None:
@@ -49,17 +49,17 @@ def on_join(state: State, now: Now, fx: Effects) -> None:
 
 
 def _fail_strict(state: State, line: Line, now: Now, fx: Effects) -> None:
-    known = _known_tasks(state, line.need.queue) if line.need.strict else None
+    known = state.lines.known_tasks(line.need.queue) if line.need.strict else None
     if known is None:
         return  # it may wait; or there is no worker at all yet: not unknown, only early
     text = _why(line, known)
     while len(line):
-        lifecycle.abort(state, state.lines.head(line), "TaskNotRegistered", text, now, fx)
+        lifecycle.abort(state, line.head(), "TaskNotRegistered", text, now, fx)
 
 
 def _tell(state: State, line: Line, fx: Effects, *, log: bool) -> None:
     waiting = "1 job waits" if len(line) == 1 else f"{len(line)} jobs wait"
-    text = f"{waiting}: {_why(line, _known_tasks(state, line.need.queue))}"
+    text = f"{waiting}: {_why(line, state.lines.known_tasks(line.need.queue))}"
     state.warnings[text] = None
     while len(state.warnings) > SCREENFUL:
         del state.warnings[next(iter(state.warnings))]
@@ -70,18 +70,14 @@ def _tell(state: State, line: Line, fx: Effects, *, log: bool) -> None:
         fx.sends.append(Send(submitter.route, wire.Notice(text)))
 
 
-def _known_tasks(state: State, queue: str) -> list[str] | None:
-    """The tasks that the workers of a queue know; None if the queue has no worker."""
-    serving = [w for w in state.workers.values() if queue in w.queues]
-    return sorted({task for w in serving for task in w.tasks}) if serving else None
-
-
-def _why(line: Line, known: list[str] | None) -> str:
+def _why(line: Line, known: set[str] | None) -> str:
     need = line.need
     if known is None:
         return f"no worker takes from queue {need.queue!r}; start one with: zmqtasks worker -Q {need.queue}"
     if not need.task:
         return f"shipped functions need Python {need.python}, which no worker of queue {need.queue!r} runs"
-    near = get_close_matches(need.task, known, n=3)
-    hint = f"; did you mean {' or '.join(near)}?" if near else f"; they know: {', '.join(known[:10]) or 'no task'}"
+    near = get_close_matches(need.task, sorted(known), n=3)
+    hint = (
+        f"; did you mean {' or '.join(near)}?" if near else f"; they know: {', '.join(sorted(known)[:10]) or 'no task'}"
+    )
     return f"no worker of queue {need.queue!r} knows a task {need.task!r}{hint}"

@@ -24,10 +24,9 @@ from zmqtasks.wire import (
 )
 from zmqtasks.words import plural
 
+NONCE_BYTES = 16
 MAX_CREDIT = 1_000_000  # assignments that one worker may hold
 MAX_NUMBER = 2**53  # assignment numbers of one worker's life stay far below
-
-MANY_ACKS = 200  # outcomes whose acknowledgement does not wait for more
 
 
 def on_hello(state: State, route: bytes, hello: WorkerHello, now: Now, fx: Effects, release: str) -> None:
@@ -71,6 +70,9 @@ def on_hello(state: State, route: bytes, hello: WorkerHello, now: Now, fx: Effec
 
 
 def _sane(hello: WorkerHello) -> None:
+    if len(hello.nonce) != NONCE_BYTES:
+        message = f"a worker's nonce has {NONCE_BYTES} bytes, not {len(hello.nonce)}"
+        raise PeerError(message)
     if not 0 < hello.slots <= hello.credit <= MAX_CREDIT or not 0 <= hello.seen < MAX_NUMBER:
         message = f"worker {hello.name} has {hello.slots} slots, {hello.credit} assignments and has seen {hello.seen}"
         raise PeerError(message)
@@ -100,7 +102,9 @@ def _reconcile(state: State, worker: Worker, listed: list[Held], now: Now, fx: E
 
 
 def _repeat_cancels(state: State, worker: Worker, fx: Effects) -> None:
-    asked = {job.number: requests for job, requests in state.cancels.items() if job.worker is worker}
+    if not state.cancels:
+        return
+    asked = {number: state.cancels[job] for number, job in worker.held.items() if job in state.cancels}
     forced = sorted(number for number, requests in asked.items() if any(request.force for request in requests))
     others = sorted(asked.keys() - set(forced))
     if worker.route is not None:
@@ -152,6 +156,8 @@ def on_draining(state: State, worker: Worker, message: Draining, now: Now, fx: E
     """No new work for this one."""
     worker.draining = True
     strays.disown(state, list(worker.strays.values()), fx)
+    if worker in state.acks:
+        state.hurry_acks(worker)
     lifecycle.seat(state, worker)
 
 
@@ -180,17 +186,20 @@ def flush_acks(state: State, now: Now, fx: Effects) -> None:
 
     A message of its own for each lone job would cost the whole way more than the job does.
     """
-    for worker in list(state.acks):
-        numbers, since = state.acks[worker]
-        if now.mono >= since + state.settings.ack_delay or worker.draining or len(numbers) >= MANY_ACKS:
-            del state.acks[worker]
-            if worker.route is not None:
-                fx.sends.append(Send(worker.route, DoneAck(spans(sorted(set(numbers)))), state.seq))
+    acks = state.acks
+    while acks:
+        worker = next(iter(acks))
+        numbers, since = acks[worker]
+        if now.mono < since + state.settings.ack_delay:
+            return
+        del acks[worker]
+        if worker.route is not None:
+            fx.sends.append(Send(worker.route, DoneAck(spans(sorted(set(numbers)))), state.seq))
 
 
 def next_ack(state: State) -> float | None:
     """Monotonic time when the first of these is late."""
-    return min((since for _, since in state.acks.values()), default=None)
+    return next(iter(state.acks.values()))[1] if state.acks else None
 
 
 def expire_leases(state: State, now: Now, fx: Effects) -> None:

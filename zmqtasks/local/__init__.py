@@ -1,29 +1,23 @@
 """LocalCluster and local://: a real scheduler and real workers, as processes of this machine, for one script.
 
-They listen on an ipc endpoint in a fresh private directory. Each holds the reading end of a pipe whose only writing
-end is in this process: when it dies, even by ``kill -9``, they end, and a small watcher removes the directory.
+They listen on an ipc endpoint in a fresh private directory. When this process dies, even by ``kill -9``, they end,
+and a small watcher removes the directory. When one of them dies, a new one takes its place.
 """
 
 import atexit
 import logging
 import os
-import selectors
-import shutil
-import signal
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
 from zmqtasks.config import BROKER_VARIABLE
 from zmqtasks.errors import AppNotLoaded, BadOption, SchedulerUnreachable, ZmqTasksError
+from zmqtasks.local.processes import Listener, Process, Watcher, cores, environment, free_port, private_folder, say
 from zmqtasks.submitter import client as client_module
 from zmqtasks.submitter.client import CONFIG_FILE, Client
 
@@ -36,44 +30,7 @@ _STOP_SCHEDULER: Final = 2.0
 _WARM: Final = "1"  # seconds that jobs may still run when the cluster is stopped
 _EXIT_WAIT: Final = 30.0  # seconds that leaving the script waits for unfinished jobs of local://
 _QUIET: Final = 1.0  # seconds of this wait before a line is printed
-_TAIL: Final = 20  # lines of a process's stderr that an error shows
 _WRONG_USE: Final = 2  # exit code of a command line that was used wrongly: an app that cannot be imported
-
-
-class _Process:
-    """One process of the cluster, with what it said."""
-
-    def __init__(self, role: str, command: Sequence[str], lifeline: int, env: dict[str, str]) -> None:
-        self.role = role
-        self.said: deque[str] = deque(maxlen=_TAIL)
-        self.ready = threading.Event()
-        self.muted = False
-        # A session of its own: Ctrl-C is for the script, which then ends the cluster in good order.
-        self.popen = subprocess.Popen(
-            [sys.executable, "-m", "zmqtasks", *command, "--lifeline-fd", str(lifeline)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=(lifeline,),
-            start_new_session=True,
-            env=env,
-        )
-
-    @property
-    def pid(self) -> int:
-        return self.popen.pid
-
-    def end(self, seconds: float) -> None:
-        """SIGTERM, wait, SIGKILL to the whole group."""
-        if self.popen.poll() is None:
-            self.popen.terminate()
-            try:
-                self.popen.wait(seconds)
-            except subprocess.TimeoutExpired:
-                pass
-        if self.popen.poll() is None:
-            os.killpg(self.popen.pid, signal.SIGKILL)
-            self.popen.wait()
 
 
 class LocalCluster:
@@ -109,7 +66,7 @@ class LocalCluster:
         start_timeout: float = 10.0,
         loglevel: str = "warning",
     ) -> None:
-        slots = _cores() if workers is None else workers
+        slots = cores() if workers is None else workers
         if slots < 1 or agents < 1 or slots < agents:
             raise BadOption(f"{slots} workers in {agents} agents: each agent needs at least one")
         if transport not in {"ipc", "tcp"}:
@@ -118,37 +75,34 @@ class LocalCluster:
         self._stopped = False
         self._pid = os.getpid()
         self._clients: weakref.WeakSet[Client] = weakref.WeakSet()
-        self._processes: list[_Process] = []
-        self._folder = _private_folder()
-        self.url = f"ipc://{self._folder}/s" if transport == "ipc" else f"tcp://127.0.0.1:{_free_port()}"
-        lifeline, self._lifeline = os.pipe()
+        self._processes: list[Process] = []
+        self._listener: Listener | None = None
+        folder = private_folder()
+        self.url = f"ipc://{folder}/s" if transport == "ipc" else f"tcp://127.0.0.1:{free_port()}"
+        self._watcher = Watcher(folder)
         _clusters.add(self)
         try:
-            self._watcher = _watch(self._folder, lifeline)
-            self._start(slots, agents, list(queues), lifeline, loglevel)
+            self._start(slots, agents, list(queues), loglevel)
             self._wait_ready(start_timeout)
         except BaseException:
             self.stop()
             raise
-        finally:
-            os.close(lifeline)
+        for process in self._processes:
+            process.kept = True
 
-    def _start(self, slots: int, agents: int, queues: list[str], lifeline: int, loglevel: str) -> None:
+    def _start(self, slots: int, agents: int, queues: list[str], loglevel: str) -> None:
         """Everything at once: workers try until the scheduler is there."""
-        env = _environment(self.url)
+        env = environment(self.url)
         command = ["scheduler", "--bind", self.url, "--in-memory", "-l", loglevel]
-        self._processes.append(_Process("scheduler", command, lifeline, env))
+        self._processes.append(Process("scheduler", command, env))
         for number in range(agents):
             share = slots // agents + (number < slots % agents)
             command = ["worker", "--broker", self.url, "-c", str(share), "-n", f"local-{number + 1}@%h"]
             command += ["--shutdown-timeout", _WARM, "-l", loglevel]
             command += ["-A", self._app] if self._app else []
             command += ["-Q", ",".join(queues)] if queues else []
-            self._processes.append(_Process(f"worker {number + 1}", command, lifeline, env))
-        self._reader = threading.Thread(
-            target=_read, args=(list(self._processes),), name="zmqtasks local output", daemon=True
-        )
-        self._reader.start()
+            self._processes.append(Process(f"worker {number + 1}", command, env))
+        self._listener = Listener(self._processes)
 
     def _wait_ready(self, seconds: float) -> None:
         end_time = time.monotonic() + seconds
@@ -158,8 +112,9 @@ class LocalCluster:
                 if dead or time.monotonic() > end_time:
                     self._raise_failed(dead[0] if dead else process, seconds, ended=bool(dead))
 
-    def _raise_failed(self, process: _Process, seconds: float, *, ended: bool) -> None:
-        self._reader.join(0.5)  # its last words
+    def _raise_failed(self, process: Process, seconds: float, *, ended: bool) -> None:
+        assert self._listener is not None  # noqa: S101  (made with the processes)
+        self._listener.join(0.5)  # its last words
         said = "\n".join(process.said)
         if ended and process.popen.returncode == _WRONG_USE and self._app and process.role != "scheduler":
             raise AppNotLoaded(said.removeprefix("zmqtasks: ") or f"the app {self._app} cannot be imported")
@@ -188,32 +143,38 @@ class LocalCluster:
             return
         self._stopped = True
         _clusters.discard(self)
-        for client in list(self._clients):
-            try:
-                client.close(0)
-            except ZmqTasksError:
-                pass  # it ends with the cluster anyhow
+        try:
+            for client in list(self._clients):
+                try:
+                    client.close(0)
+                except ZmqTasksError:
+                    pass  # it ends with the cluster anyhow
+            self._stop_processes()
+        finally:  # a Ctrl-C while we wait must not leave anything either
+            for process in self._processes:
+                process.let_go()
+            self._watcher.end()
+        if self._listener is not None:
+            self._listener.join(1.0)
+
+    def _stop_processes(self) -> None:
+        """The workers all at once, and then, unless the start failed before there was one, the scheduler."""
         for process in self._processes:
-            process.muted = True  # that the others leave is no news
-        for process in self._processes[1:]:  # all at once, then wait for each
-            process.popen.terminate()
+            process.quiet()
+        for process in self._processes[1:]:
+            process.ask_to_end()
         for process in self._processes[1:]:
             process.end(_STOP_WORKERS)
-        for process in self._processes[:1]:  # none if the start failed early
+        for process in self._processes[:1]:
+            process.ask_to_end()
             process.end(_STOP_SCHEDULER)
-        os.close(self._lifeline)
-        shutil.rmtree(self._folder, ignore_errors=True)
-        watcher = getattr(self, "_watcher", None)
-        if watcher is not None:
-            watcher.wait()
-        reader = getattr(self, "_reader", None)
-        if reader is not None:
-            reader.join(1.0)
 
     def forget(self) -> None:
-        """In a forked child: the cluster is the parent's, and its lifeline must not hang on this process."""
+        """In a forked child: the cluster is the parent's, and its life must not hang on this process."""
         self._stopped = True
-        os.close(self._lifeline)
+        for process in self._processes:
+            process.forget()
+        self._watcher.forget()
 
     def __enter__(self) -> Self:
         return self
@@ -225,91 +186,6 @@ class LocalCluster:
 
     def __repr__(self) -> str:
         return f"<LocalCluster {self.url}{' stopped' if self._stopped else ''}>"
-
-
-# ------------------------------------------------------------------------------------------------ parts
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
-
-
-def _slots(count: int) -> str:
-    return "1 slot" if count == 1 else f"{count} slots"
-
-
-def _private_folder() -> str:
-    """A directory of mode 700; in /tmp if the usual place has too long a path for a socket."""
-    usual = tempfile.gettempdir()
-    return tempfile.mkdtemp(prefix="zmqtasks-", dir=usual if len(usual) < 70 else "/tmp")  # noqa: S108
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _watch(folder: str, lifeline: int) -> "subprocess.Popen[bytes]":
-    """A process that sleeps until the lifeline ends and then removes the directory."""
-    return subprocess.Popen(
-        ["/bin/sh", "-c", f'read -r line <&{lifeline}; rm -rf "$0"', folder],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=(lifeline,),
-        start_new_session=True,
-    )
-
-
-def _environment(url: str) -> dict[str, str]:
-    """Workers import what this process can import, and their jobs submit to the same scheduler."""
-    paths = [path or str(Path.cwd()) for path in sys.path]
-    standard = os.path.realpath(os.path.dirname(os.__file__))  # noqa: PTH120
-    own = [p for p in dict.fromkeys(paths) if not os.path.realpath(p).startswith(standard) or "-packages" in p]
-    own = [path for path in own if not path.endswith(".zip")]
-    return {**os.environ, BROKER_VARIABLE: url, "PYTHONPATH": os.pathsep.join(own)}
-
-
-def _read(processes: list[_Process]) -> None:
-    """Thread: notice the ready lines, pass on what else is said, which is mostly the output of jobs."""
-    with selectors.DefaultSelector() as selector:
-        rest: dict[Any, bytes] = {}
-        for process in processes:
-            for pipe in (process.popen.stdout, process.popen.stderr):
-                if pipe is not None:
-                    selector.register(pipe, selectors.EVENT_READ, process)
-                    rest[pipe] = b""
-        while selector.get_map():
-            for key, _ in selector.select():
-                stream: Any = key.fileobj
-                owner: _Process = key.data
-                data = os.read(key.fd, 65536)
-                *lines, rest[stream] = (rest[stream] + data).split(b"\n")
-                if not data:
-                    lines.append(rest[stream])
-                    selector.unregister(stream)
-                    stream.close()
-                for line in lines:
-                    _hear(owner, line.decode(errors="replace"), first=stream is owner.popen.stdout)
-
-
-def _hear(process: _Process, line: str, *, first: bool) -> None:
-    if first and not process.ready.is_set() and line.startswith("zmqtasks ") and " ready" in line:
-        process.ready.set()
-    elif line:
-        process.said.append(line)
-        if process.ready.is_set() and not process.muted:
-            try:
-                print(line, file=sys.stdout if first else sys.stderr)
-            except (OSError, ValueError):
-                pass  # nobody can read it any more
 
 
 # ------------------------------------------------------------------------------------------------ local://
@@ -337,14 +213,14 @@ def shared(app: str | None = None, *, by_default: bool = False) -> LocalCluster:
             cluster = _shared[app] = LocalCluster(app=app)
             _log.info(
                 "local:// started a scheduler and %s on this machine in %.2f s; they end with this process",
-                _slots(_cores()),
+                _slots(cores()),
                 time.monotonic() - begin,
                 extra={"action": "local"},
             )
             if by_default and not _told:
                 _told = True
-                _say(
-                    f"no broker is named, so a scheduler and {_slots(_cores())} were started on this machine for this "
+                say(
+                    f"no broker is named, so a scheduler and {_slots(cores())} were started on this machine for this "
                     f"script (local://); name one with broker=, {BROKER_VARIABLE} or {CONFIG_FILE}"
                 )
         return cluster
@@ -357,6 +233,10 @@ def _open(by_default: bool) -> str:  # noqa: FBT001  (a hook)
 client_module.open_local = _open
 
 
+def _slots(count: int) -> str:
+    return "1 slot" if count == 1 else f"{count} slots"
+
+
 def _wait_for_jobs(clients: list[Client], seconds: float) -> None:
     """Wait until the jobs of these clients are over; name those that are not."""
     end_time = time.monotonic() + seconds
@@ -367,12 +247,8 @@ def _wait_for_jobs(clients: list[Client], seconds: float) -> None:
             continue
         if not said:
             said = True
-            _say(f"local:// waits up to {seconds:g} s for {client.connection.open_count} unfinished jobs")
+            say(f"local:// waits up to {seconds:g} s for {client.connection.open_count} unfinished jobs")
         client.connection.wait_idle(max(0.0, end_time - time.monotonic()))
-
-
-def _say(text: str) -> None:
-    print(f"zmqtasks: {text}", file=sys.stderr, flush=True)  # noqa: T201  (logging may be gone already)
 
 
 @atexit.register
@@ -390,7 +266,7 @@ def _at_exit() -> None:
         if count:
             named = [f"{job} ({task})" for job, task in client.connection.open_jobs(5)]
             more = f" and {count - len(named)} more" if count > len(named) else ""
-            _say(f"local:// drops {count} unfinished jobs with its cluster: {', '.join(named)}{more}")
+            say(f"local:// drops {count} unfinished jobs with its cluster: {', '.join(named)}{more}")
         try:
             client.close(0)
         except ZmqTasksError:

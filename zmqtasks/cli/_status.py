@@ -1,0 +1,131 @@
+"""The state of a scheduler, as ``status`` and ``inspect`` show it."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+from zmqtasks.words import duration, plural
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+    from zmqtasks import wire
+
+ROWS: Final = 30  # of workers and of queues, unless --all is given
+WARNINGS: Final = 5
+STYLES: Final = {"up": "green", "suspect": "red", "draining": "yellow"}
+
+
+def as_dict(url: str, status: "wire.Status") -> dict[str, Any]:
+    """What --json prints. Keys are only ever added; times in seconds."""
+    from msgspec.structs import asdict
+
+    out = {"url": url, **asdict(status)}
+    out["workers"] = [asdict(worker) for worker in by_name(status.workers)]
+    out["queues"] = [asdict(queue) for queue in by_name(status.queues)]
+    return out
+
+
+def by_name(items: Any) -> list[Any]:
+    """Workers or queues in the order in which people look for them: w2 before w10."""
+    import re
+
+    def key(item: Any) -> list[tuple[bool, int, str]]:
+        parts = re.split(r"(\d{1,15})", item.name)
+        return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+
+    return sorted(items, key=key)
+
+
+def tables(url: str, status: "wire.Status", *, everything: bool = False) -> "list[RenderableType]":
+    """What people see, in parts that fit a terminal of 80 columns."""
+    from rich.text import Text
+
+    from zmqtasks.cli._tables import plain
+
+    parts: list[RenderableType] = [*_scheduler(url, status), Text()]
+    if status.workers:
+        shown = by_name(status.workers)[: None if everything else ROWS]
+        parts += [workers_table(shown), *_rest(len(status.workers) - len(shown), "worker")]
+    else:
+        parts.append(Text("No worker has joined: start one with zmqtasks worker", "yellow"))
+    if status.queues:
+        queues = _chosen(status.queues, everything=everything)
+        parts += [Text(), queues_table(queues), *_rest(len(status.queues) - len(queues), "queue")]
+    if status.warnings:
+        warnings = status.warnings[0 if everything else -WARNINGS :]
+        parts.append(Text())
+        parts += [plain(f"Warning: {warning}", "yellow") for warning in warnings]
+        parts += _rest(len(status.warnings) - len(warnings), "warning")
+    return parts
+
+
+def _scheduler(url: str, status: "wire.Status") -> "list[RenderableType]":
+    from rich.text import Text
+
+    facts = (
+        f"up {duration(status.uptime)}",
+        f"pid {status.pid}",
+        f"zmqtasks {status.release}",
+        "journaled" if status.durable else "in memory only",
+        plural(status.submitters, "submitter"),
+    )
+    return [Text.assemble(("scheduler ", "bold"), url), Text(" · ".join(facts) + "\n"), _jobs(status.jobs)]
+
+
+def _rest(more: int, noun: str) -> "list[RenderableType]":
+    from rich.text import Text
+
+    return [Text(f"… and {plural(more, 'more ' + noun)} (--all)", "dim")] if more > 0 else []
+
+
+def _chosen(queues: "list[wire.QueueStatus]", *, everything: bool) -> "list[wire.QueueStatus]":
+    """By name; where they are many, those in which most jobs stand."""
+    if everything or len(queues) <= ROWS:
+        return by_name(queues)
+    return by_name(sorted(queues, key=lambda queue: -queue.ready)[:ROWS])
+
+
+def _jobs(jobs: dict[str, int]) -> "Text":
+    from rich.text import Text
+
+    # A line and no table: nine states with large numbers are wider than 80 columns, and a line wraps.
+    told = [f"{count:,}\N{NO-BREAK SPACE}{state}" for state, count in jobs.items() if count]
+    return Text.assemble(("Jobs: ", "bold"), " · ".join(told) or "none yet")
+
+
+def workers_table(workers: "list[wire.WorkerStatus]") -> "Table":
+    """Workers with what they do."""
+    from zmqtasks.cli._tables import plain, table
+
+    out = table("Workers")
+    out.add_column("name", overflow="fold", min_width=8)
+    out.add_column("state", no_wrap=True)
+    for title in ("pid", "slots", "running", "held", "done"):
+        out.add_column(title, justify="right", no_wrap=True)
+    out.add_column("queues", overflow="fold", min_width=7)
+    for worker in workers:
+        told = worker.state if worker.state != "suspect" else f"suspect {duration(worker.silent)}"
+        numbers = (worker.slots, worker.running, worker.held, worker.done)
+        out.add_row(
+            plain(worker.name),
+            plain(told, STYLES.get(worker.state, "")),
+            str(worker.pid),
+            *(f"{number:,}" for number in numbers),
+            plain(", ".join(worker.queues)),
+        )
+    return out
+
+
+def queues_table(queues: "list[wire.QueueStatus]") -> "Table":
+    """Queues; those in which jobs stand that nobody takes, in yellow."""
+    from zmqtasks.cli._tables import plain, table
+
+    out = table("Queues")
+    out.add_column("name", overflow="fold")
+    out.add_column("ready", justify="right", no_wrap=True)
+    out.add_column("workers", justify="right", no_wrap=True)
+    for queue in queues:
+        style = "yellow" if queue.ready and not queue.workers else ""
+        out.add_row(plain(queue.name, style), f"{queue.ready:,}", f"{queue.workers:,}")
+    return out
