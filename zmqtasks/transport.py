@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from zmqtasks.descriptors import Spares
+from zmqtasks.descriptors import Doorman, Spares
 from zmqtasks.errors import AddressInUse, BadUrl
 
 HIGH_WATER = 1_000  # messages per connection; credit keeps us far below it
@@ -373,7 +373,7 @@ class Router:
         self._socket.setsockopt(zmq.BACKLOG, BACKLOG)
         self._monitor: Socket = self._socket.get_monitor_socket(_WATCHED)
         self._spares = Spares()
-        self._listeners: list[socket.socket] = []
+        self._listeners: list[tuple[socket.socket, Doorman]] = []
         self._files: list[Path] = []  # of ipc addresses; zmq leaves them behind
         self._parked: dict[bytes, deque[bytes]] = {}
         self._last: zmq.Frame | None = None  # that was received
@@ -382,7 +382,7 @@ class Router:
         self.gone: set[bytes] = set()  # routes found dead by a send; the owner empties it
         self.connections: set[int] = set()  # descriptors of those that are open, with or without a handshake
         self.failed_handshakes = 0
-        self.turned_away = 0  # connections that were closed at once, for there was no descriptor left
+        self._shed = 0  # connections turned away without a doorman
 
     def zap_domain(self, name: str) -> None:
         """Have every new TCP connection asked for at the ZAP handler (`zmqtasks.security`). Before `bind`."""
@@ -495,13 +495,25 @@ class Router:
                 starved = True
             elif event == _LISTENING:
                 listener = socket.socket(fileno=os.dup(value))
-                listener.setblocking(False)  # zmq and `Spares` may both be after the same connection
-                self._listeners.append(listener)
+                listener.setblocking(False)  # zmq and the doorman may both be after the same connection
+                self._listeners.append((listener, Doorman(listener.fileno())))
             else:
                 self._failed = True
                 self.failed_handshakes += event != _DENIED
         if starved:
-            self.turned_away += self._spares.shed(self._listeners)
+            self._turn_away()
+
+    def _turn_away(self) -> None:
+        for _, doorman in self._listeners:
+            doorman.call()
+        unable = [listener for listener, doorman in self._listeners if doorman.able is False]
+        if unable:
+            self._shed += self._spares.shed(unable)
+
+    @property
+    def turned_away(self) -> int:
+        """Connections that were closed at once, for there was no descriptor left."""
+        return self._shed + sum(doorman.turned_away for _, doorman in self._listeners)
 
     def _try(self, route: bytes, data: bytes) -> bool:
         try:
@@ -520,7 +532,8 @@ class Router:
         for path in self._files:  # while nobody else can have taken the address
             path.unlink(missing_ok=True)
         self._files.clear()
-        for listener in self._listeners:
+        for listener, doorman in self._listeners:
+            doorman.close()
             listener.close()
         self._listeners.clear()
         self._spares.close()

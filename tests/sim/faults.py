@@ -17,7 +17,8 @@ class Faults:
         history: whose nodes.
         theme: of the history: "lonely": partitions only, which last until a worker is given up; "paused": the
             scheduler stands still now and then; "frozen": a worker does, for longer than a lease; "clock": the wall
-            clock is set; otherwise everything.
+            clock is set; "watched": the scripts' connections break; "flapping": slow connections
+            break; otherwise everything.
         restarts: the scheduler may be killed and begin anew, knowing nothing.
     """
 
@@ -34,6 +35,8 @@ class Faults:
             "paused": [self.pause_scheduler],
             "frozen": [self.freeze_worker],
             "clock": [self.step_clock],
+            "watched": [self.break_script],
+            "flapping": [self.break_link],
         }
         self.kinds = only.get(theme, always)
 
@@ -54,6 +57,12 @@ class Faults:
         links = self._some_links()
         if links:
             self.network.cut(*self.world.random.choice(links))
+
+    def break_script(self) -> None:
+        """A script's connection breaks."""
+        scripts = [(link, node) for link, node in self._some_links() if node in self.history.submitters]
+        if scripts:
+            self.network.cut(*self.world.random.choice(scripts))
 
     def partition(self) -> None:
         """Nothing passes, one way or both."""

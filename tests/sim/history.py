@@ -1,10 +1,10 @@
 """One history: a safety phase full of faults, then healing, then a liveness phase in which everything must end."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.sim.faults import Faults
 from tests.sim.laws import Broken, JobKey, Laws
-from tests.sim.load import BRISK, KINDS, MILD, MIXED, Habits, draw, draw_call, draw_spec
+from tests.sim.load import BRISK, KINDS, MILD, MIXED, UNEVEN, Habits, draw, draw_call, draw_spec
 from tests.sim.nodes import Network
 from tests.sim.operator import OperatorNode
 from tests.sim.scheduler import Scheduler
@@ -18,6 +18,8 @@ from zmqtasks.wire import Spec
 MAX_STEPS = 80_000  # of one history; beyond it something spins
 LIVENESS = 400.0  # seconds of virtual time in which everything must end after the healing
 SPILL = 64
+FLAPS = {"lonely": 0.3, "watched": 0.3, "mixed": 0.3, "flapping": 0.6}  # connections that break at once
+THEMES = ("lonely", "calm restart", "paused", "frozen", "clock", "watched", "flapping")
 
 
 @dataclass(slots=True, frozen=True)
@@ -39,6 +41,8 @@ class History:
         self.world = World(seed)
         random = self.world.random
         self.laws = Laws()
+        # Of some histories all faults are of one kind, so that it can be told exactly what must come of them.
+        self.theme = random.choice((*THEMES, *["mixed"] * 9))
         self.settings = SchedulerSettings(
             spill=random.choice((SPILL, 1_000_000)),
             ack_delay=random.choice((0.0, 0.02)),
@@ -47,12 +51,10 @@ class History:
             results_window_bytes=100_000,
             large_window_bytes=100_000,
             max_functions=2,
-            max_results=random.choice((3, 200_000, 200_000)),
+            max_results=3 if self.theme == "watched" else random.choice((20, 200_000, 200_000)),
             max_tombstones=random.choice((20, 200_000)),
             adoption=random.choice((20.0, 600.0)),
         )
-        # Of some histories all faults are of one kind, so that it can be told exactly what must come of them.
-        self.theme = random.choice(("lonely", "calm restart", "paused", "frozen", "clock", *["mixed"] * 9))
         self.laws.few_kept = self.settings.max_results < 100
         self.scheduler = Scheduler(self.world, self.laws, self.settings)
         self.network = Network(self.world, self.scheduler, random.choice((0.0, 0.02, 0.3)))
@@ -60,25 +62,36 @@ class History:
         for _ in range(1 if self.theme == "lonely" else random.randint(1, 4)):
             self.new_worker()
         self.submitters = [
-            SubmitterNode(self.world, self.network, self.laws, f"s{i}") for i in range(random.randint(1, 3))
+            SubmitterNode(self.world, self.network, self.laws, f"s{i}")
+            for i in range(random.randint(2 if self.theme == "watched" else 1, 3))
         ]
         self.operator = OperatorNode(self.world, self.network, "operator")
         self.jobs = 0
         self.given = 0
-        brisk = self.theme == "frozen" or random.random() < 0.2
+        brisk = self.theme in ("frozen", "watched") or random.random() < 0.2
         self.habits = Habits(
             ("ok",) if self.theme == "calm restart" else random.choice((KINDS, KINDS, MILD)),
-            BRISK if brisk else MIXED,
+            UNEVEN if self.theme == "frozen" else BRISK if brisk else MIXED,
             (20, 60) if brisk else (1, 2, 5, 20),
             SPILL,
             random.choice((0.0, 0.0, 0.1)),
         )
-        rates = {"lonely": 0.3, "calm restart": 0.0, "paused": 0.3, "frozen": 0.4, "clock": 1.0}
+        rates = {
+            "lonely": 0.3,
+            "calm restart": 0.0,
+            "paused": 0.3,
+            "frozen": 0.2,
+            "clock": 1.0,
+            "watched": 4.0,
+            "flapping": 2.0,
+        }
         self.rate = rates.get(self.theme, random.choice((0.0, 0.5, 2.0)))  # of faults, per second
         self.restarts = self.theme == "mixed" and random.random() < 0.3
         self.faults = Faults(self, theme=self.theme, restarts=self.restarts)
         self.calm_at = random.uniform(2.0, 15.0)
-        self.network.flaps = 0.3 if self.rate and self.theme in ("lonely", "mixed") else 0.0
+        self.network.flaps = FLAPS.get(self.theme, 0.0) if self.rate else 0.0
+        if self.theme == "flapping":
+            self.network.delays = (0.02, 0.3)
         self.counters: dict[str, int] = {}
 
     def new_worker(self) -> None:
@@ -138,26 +151,42 @@ class History:
         if not submitter.alive:
             return
         count = random.choice(self.habits.batches)
-        spec = draw_spec(random, self.world.now().wall) if self.theme != "calm restart" else Spec()
-        if random.random() < 0.05 and self.theme == "mixed":
-            spec, call = Spec(fail_unknown=True), Call("nobody knows it", None, "msgpack", Spec(fail_unknown=True))
-        else:
-            call = draw_call(random, spec)
-        plans = [draw(random, self.habits, self.jobs + i, spec) for i in range(count)]
-        first = submitter.counter
+        spec, call = self._kind()
+        # At first all are short, and known to be: then much is given in advance.
+        habits = self.habits if self.jobs else replace(self.habits, lengths=BRISK)
+        plans = [draw(random, habits, self.jobs + i, spec) for i in range(count)]
+        keys = [(submitter.prefix, submitter.counter + i) for i in range(count)]
         self.jobs += count
         short = spec.result_ttl >= 0
         if short:
-            self.laws.short_lived.update((submitter.prefix, first + i) for i in range(count))
+            self.laws.short_lived.update(keys)
         submitter.submit(call, plans, may_vanish=short)
-        if self.theme == "calm restart":
-            return
+        if self.theme == "frozen":  # while it has much before it
+            self.world.after(random.uniform(0.0, 0.5), self.faults.freeze_worker)
+        if self.theme != "calm restart":
+            self._more(submitter, keys)
+
+    def _kind(self) -> tuple[Spec, Call]:
+        random = self.world.random
+        if self.theme == "mixed" and random.random() < 0.05:
+            spec = Spec(fail_unknown=True)
+            return spec, Call("nobody knows it", None, "msgpack", spec)
+        spec = Spec() if self.theme == "calm restart" else draw_spec(random, self.world.now().wall)
+        return spec, draw_call(random, spec)
+
+    def _more(self, submitter: SubmitterNode, keys: list[JobKey]) -> None:
+        """What else becomes of a batch: others ask for its jobs, some are cancelled."""
+        random = self.world.random
         other = random.choice(self.submitters)
-        if other is not submitter and random.random() < (0.8 if self.laws.few_kept else 0.3):
-            self.world.after(random.expovariate(1.0), self._ask, other, (submitter.prefix, first))
+        if self.theme == "watched":
+            for node in self.submitters:
+                for key in keys if node is not submitter else ():
+                    self.world.after(random.uniform(0.0, 0.5), self._ask, node, key)
+        elif other is not submitter and random.random() < 0.3:
+            self.world.after(random.expovariate(1.0), self._ask, other, keys[0])
         if random.random() < 0.2:
             force = random.random() < 0.5
-            for counter in range(first, first + count, 2):
+            for _, counter in keys[::2]:
                 self.world.after(random.expovariate(2.0), submitter.cancel, counter, force)
         if random.random() < 0.3 and self.settings.max_tombstones > 100:  # otherwise a repeat may be taken as new
             self._given(submitter, other)

@@ -137,7 +137,8 @@ class Network:
     def __init__(self, world: World, scheduler: Scheduler, duplicates: float) -> None:
         self.world, self.scheduler = world, scheduler
         self.duplicates = duplicates
-        self.flaps = 0.0
+        self.flaps = 0.0  # share of the connections that break at once
+        self.delays = (0.0001, 0.001, 0.02, 0.3)  # seconds, the mean, each of some connections
         self.isolated: set[str] = set()  # nodes that cannot connect
         self.links: dict[Link, Any] = {}
         self._routes = 0
@@ -148,12 +149,13 @@ class Network:
             return None
         self._routes += 1
         route = self._routes.to_bytes(5, "big")
-        delay = self.world.random.choice((0.0001, 0.001, 0.02, 0.3))
+        delay = self.world.random.choice(self.delays)
         link = Link(self.world, route, self.scheduler.arrive, node.arrive, delay, self.duplicates)
         self.scheduler.links[route] = link
         if self.flaps and self.world.chance(self.flaps):  # it breaks while the hello is on its way
             self.world.after(self.world.random.uniform(0, 0.02), self.cut, link, node)
         self.links[link] = node
+        link.refused = lambda link: self.cut(link, node)
         return link
 
     def cut(self, link: Link, node: Any) -> None:

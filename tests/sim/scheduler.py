@@ -181,8 +181,13 @@ class Scheduler:
         for send in sends:
             peer = self.core.state.peers.get(send.route)
             self.laws.sent(send, self.durable, peer.nonce if isinstance(peer, Worker) else None)
+            if isinstance(send.message, wire.Assign) and isinstance(peer, Worker) and peer.draining:
+                raise Broken("drain", f"{peer} said that it takes no new work, and is given some")
             link, data = self.links.get(send.route), wire.encode(send.message)
-            if link is None or not link.alive:
+            if link is None:
+                self._to_unbound(send.route, data)
+                continue
+            if not link.alive:
                 continue
             if not send.bulk:
                 link.down.send(data)
@@ -192,6 +197,12 @@ class Scheduler:
                 if send.route not in self._for_bulk:
                     link.down.send(wire.encode(wire.OpenBulk()))
                 self._for_bulk.setdefault(send.route, []).append(data)
+
+    def _to_unbound(self, route: bytes, data: bytes) -> None:
+        """An answer to a bulk connection that belongs to nobody."""
+        for link in self.links.values():
+            if link.alive and link.bulk is not None and link.bulk.route == route:
+                link.bulk.down.send(data)
 
     @staticmethod
     def _over_bulk(link: Link, data: bytes) -> None:

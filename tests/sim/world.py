@@ -10,7 +10,9 @@ from typing import Any
 from zmqtasks import wire
 from zmqtasks.clock import Now
 
+HELLO_AGAIN = wire.encode(wire.HelloAgain())
 WELCOME = wire.encode(wire.BulkWelcome(0))
+SLOWEST = 2.0  # seconds that a message takes, unless its way is clogged
 WALL = 1_750_000_000.0  # Unix time at the beginning of every history
 
 
@@ -63,7 +65,8 @@ class Pipe:
         """Put a message into the pipe; `copies`: 0 leaves it to chance whether it comes twice."""
         copies = copies or (2 if self.world.chance(self.duplicates) else 1)
         for _ in range(copies):
-            arrival = max(self._last, self.world.time + self.world.random.expovariate(1.0 / self.delay))
+            delay = min(SLOWEST, self.world.random.expovariate(1.0 / self.delay))
+            arrival = max(self._last, self.world.time + delay)
             self._last = arrival
             self.flight.append((arrival, data))
             self.world.after(arrival - self.world.time, self._arrive)
@@ -136,6 +139,7 @@ class Link:
         self.route = route
         self.alive = True
         self.bulk: Bulk | None = None
+        self.refused: Callable[[Link], None] = lambda link: None
         self._ends = (to_scheduler, to_node)
         self._habits = (delay, duplicates)
         self._bulks = 0
@@ -145,7 +149,9 @@ class Link:
         to_scheduler, to_node = self._ends
 
         def down(data: bytes) -> None:
-            if data != WELCOME:
+            if data == HELLO_AGAIN and route != self.route:
+                self.refused(self)  # both ends give both connections up
+            elif data != WELCOME:
                 to_node(self, data)
             elif self.bulk is not None and self.bulk.route == route:
                 self.bulk.welcome()

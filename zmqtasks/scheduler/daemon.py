@@ -89,6 +89,7 @@ class Daemon:
         self._probe_again = False
         self._stop = False
         self._room = 0  # connections that may be open at once
+        self._turned_away = 0  # so many of them were told
         self._crowded = ""  # the warning that they are too many
 
     def bind(self) -> None:
@@ -254,8 +255,8 @@ class Daemon:
             text = f"a peer at {address} was refused: not in --plaintext"
             tell(logging.WARNING, "refused", text, now.mono, address, times)
         door.refused.clear()
-        turned_away = router.turned_away + door.turned_away
-        router.turned_away = door.turned_away = 0
+        before, self._turned_away = self._turned_away, router.turned_away + door.turned_away
+        turned_away = self._turned_away - before
         full = len(router.connections) >= self._room * (0.95 if door.full else 1.0)
         if full != door.full:
             door.full = full

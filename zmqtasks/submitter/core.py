@@ -383,7 +383,7 @@ class SubmitterCore:
 
     def _hello(self, fx: Effects) -> None:
         self._enter(GREETING)
-        fx.close_bulk = True
+        fx.close_bulk, fx.open_bulk = True, False  # who asked for it has forgotten us
         self._carried.clear()
         self._delivery, self._acked, self._unacked = [0, 0], [0, 0], 0
         me = self._identity

@@ -116,7 +116,7 @@ class WorkerCore:
     def _hello(self, fx: Effects) -> None:
         me, work = self.identity, self.work
         self._phase = HELLO
-        fx.close_bulk = True
+        fx.close_bulk, fx.open_bulk = True, False  # who asked for it has forgotten us
         self._drain_told = False
         work.give_up_late()
         work.retracted.clear()  # the hello does not list them

@@ -61,7 +61,19 @@ def test_a_bulk_connection_of_nobody_or_of_an_older_connection_is_not_bound(h):
     for key, connection in ((b"nobody", 2), (w.nonce, 1)):
         bulk.send(wire.BulkHello(wire.MAGIC, 1, "0.1.0", key, connection))
         assert h.fx.bulks == []
+        bulk.expect(wire.HelloAgain)
     assert h.counters["late_hellos"] == 2
+
+
+def test_a_second_bulk_connection_ends_the_session_s_connection(h):
+    """What was under way on the first would be lost unnoticed."""
+    w = h.worker()
+    first, second = WorkerPeer(h, "first"), WorkerPeer(h, "second")
+    hello = wire.BulkHello(wire.MAGIC, 1, "0.1.0", w.nonce, 1)
+    first.send(hello)
+    second.send(hello)
+    assert set(h.fx.forget) == {w.route, first.route}
+    assert h.core.state.workers[w.nonce].route is None
 
 
 def test_a_new_hello_ends_the_bulk_connection(h):

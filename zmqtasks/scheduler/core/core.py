@@ -144,7 +144,7 @@ class Core:
             operators.on_hello(self.state, route, hello, fx, self.identity.release)
 
     def _bind_bulk(self, route: bytes, hello: wire.BulkHello, now: Now, fx: Effects) -> None:
-        """A bulk connection comes to its session; one that belongs to an older connection came late.
+        """A bulk connection comes to its session; one that belongs to none, or to an older connection, is told so.
 
         A second one would void what is under way on the first: the session's connection ends, and begins anew.
         """
@@ -152,6 +152,7 @@ class Core:
         peer = state.workers.get(hello.key) or state.submitters.get(hello.key)
         if peer is None or peer.route is None or peer.connection != hello.connection:
             state.count("late_hellos")
+            fx.sends.append(Send(route, wire.HelloAgain()))
             return
         if peer.bulk is not None:
             state.count("repeated_hellos")
