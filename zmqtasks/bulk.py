@@ -7,7 +7,7 @@ Both ends of a bulk connection have one `Outgoing` and one `Incoming`. What hold
 """
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import count
 from typing import cast
 
@@ -33,11 +33,15 @@ class _Stream:
 class Outgoing:
     """Cuts messages into chunks. A message is encoded only when its turn comes: until then it costs no second copy.
 
+    Args:
+        wanted: whether a message whose turn has come still matters; one that does not is left out.
+
     Attributes:
         credit: bytes that may be sent; 0 before `open`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Callable[[ToPeer | FromPeer], bool] | None = None) -> None:
+        self._wanted = wanted or _any
         self.credit = 0
         self._window = 0
         self._chunk = CHUNK_BYTES
@@ -88,7 +92,9 @@ class Outgoing:
         if self.credit <= 0:
             return None
         while self._waiting and len(self._streams) < BULK_STREAMS:
-            self._streams.append(_Stream(next(self._numbers), wire.encode(self._waiting.popleft())))
+            message = self._waiting.popleft()
+            if self._wanted(message):
+                self._streams.append(_Stream(next(self._numbers), wire.encode(message)))
         if not self._streams:
             return None
         stream = self._streams.popleft()
@@ -112,6 +118,10 @@ class Outgoing:
         _expect(self.credit >= 0 and self._unacknowledged >= 0, "credit is below zero")
         _expect(len(self._streams) <= BULK_STREAMS, "too many streams")
         _expect(all(stream.sent < len(stream.data) for stream in self._streams), "a stream has nothing left")
+
+
+def _any(_message: ToPeer | FromPeer) -> bool:
+    return True
 
 
 class _Parts:

@@ -284,6 +284,7 @@ class Heartbeat(Struct, array_like=True, gc=False, tag=30):
     seen: int
     held: list[Span]
     running: list[int]
+    void: int = 0  # jobs that it was told to drop and that run on: they take their slots
 
 
 class Done(Struct, array_like=True, gc=False, tag=31):

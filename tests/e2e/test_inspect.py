@@ -85,7 +85,7 @@ def test_the_life_of_jobs_that_run_wait_and_are_revoked(ask, folder, url, tmp_pa
     assert "Not now: all slots are taken." in ask("explain", ids[2])
     assert "It is delayed for another 59 min" in ask("explain", "much-later")
 
-    ask("result", ids[0], "--timeout", "0.1", code=1)
+    ask("result", ids[0], "--timeout", "0.1", code=5)
     assert "was not over within 0.1 s; it goes on" in ask.errors[0]
 
     goes_on = ask("revoke", ids[2], ids[0], "much-later", code=1).splitlines()
@@ -116,14 +116,18 @@ def test_results(ask, folder, url, tmp_path):
         {"task": "shop.resize", "args": [6, 7], "id": "product"},
         {"task": "plain:odd"},
         {"task": "plain:divide", "args": [1, 0]},
+        {"task": "codecs:lookup", "args": ["\x1b[31m"]},
     ]
-    product, odd, wrong = submit(folder, url, tmp_path, jobs)
+    product, odd, wrong, red = submit(folder, url, tmp_path, jobs)
     assert ask("result", "product") == "42\n"
     assert ask("result", product) == "42\n"
     assert ask("result", odd) == "{1, 2, 3}\n"
     assert ask("result", wrong, code=1) == ""
     assert ask.errors[0] == "Traceback (most recent call last):"
     assert ask.errors[-1] == f"zmqtasks: job {wrong} failed: ZeroDivisionError: division by zero"
+    ask("result", red, code=1)
+    assert ask.errors[-1] == f"zmqtasks: job {red} failed: LookupError: unknown encoding: \N{REPLACEMENT CHARACTER}[31m"
+    assert "\x1b" not in ask.captured.err, "control characters of a job do nothing to the terminal"
     assert ask.json("result", "product") == {"id": "product", "state": "succeeded", "result": 42}
     assert ask.json("result", odd)["result"] == {"repr": "{1, 2, 3}"}
     assert ask.json("result", wrong, code=1)["error"]["type"] == "ZeroDivisionError"

@@ -113,6 +113,8 @@ def test_a_function_that_captures_5_mib(client: Client) -> None:
         return number, len(captured)
 
     assert list(client.map(measure, range(20), chunksize=1)) == [(n, 5 * MIB) for n in range(20)]
+    arguments = [((number,), {}) for number in range(1_500)]  # more than one message of them needs the function
+    assert client.gather(client.submit_many(measure, arguments)) == [(n, 5 * MIB) for n in range(1_500)]
 
 
 def test_a_job_with_large_arguments_is_cancelled(client: Client, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -12,8 +13,10 @@ import pytest
 
 import zmqtasks
 from tests.helpers.daemon import Peer, joined, round_trip, submitter_hello, worker_hello
-from zmqtasks import wire
+from zmqtasks import payload, wire
 from zmqtasks.transport import Context
+from zmqtasks.worker import pool as pools
+from zmqtasks.worker.claims import Claim, Piece
 
 LIMIT = 64 * 1024 * 1024
 
@@ -146,6 +149,125 @@ def test_another_protocol_is_refused_with_both_versions(scheduler, peers):
     w = peers(url, wire.decode_to_worker)
     refused = w.ask(worker_hello(protocol=99, release="77.7"), wire.Refused)
     assert re.search(r"zmqtasks .* speaks protocol 1, the peer \(zmqtasks 77\.7\) speaks protocol 99", refused.reason)
+
+
+# ------------------------------------------------------------------------------------------ no room for a child
+
+
+class Children:
+    """A Pool that is served here. `finished`: ids of claims; `deaths`: how often a slot died."""
+
+    def __init__(self, slots):
+        self.pool = pools.Pool(slots, "", "w", "info")
+        self.finished = []
+        self.deaths = 0
+        self.until(lambda: len(self.pids) == slots, "children")
+
+    @property
+    def pids(self):
+        return [slot.pid for slot in self.pool._slots.values() if slot.pid]
+
+    @property
+    def server(self):
+        return self.pool._server.pid
+
+    def run(self, number):
+        """Push a claim of one job, and serve until it is finished."""
+        shipped, data = payload.ship(size), payload.encoder("pickle")(((b"abc",), {}))
+        piece = Piece(number, 1, b"p" * 12, [0], [data])
+        assert self.pool.queue.push(Claim(number, "t", shipped.digest, shipped.blob, "pickle", LIMIT, [piece]))
+        self.until(lambda: number in self.finished, f"claim {number}")
+
+    def until(self, condition, what, seconds=30.0):
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"not within {seconds} s: {what}"
+            select.select([self.pool], [], [], 0.02)
+            for event in self.pool.service(time.monotonic()):
+                if isinstance(event, pools.Death):
+                    self.deaths += 1
+                elif isinstance(event, tuple) and event[1].finished:
+                    self.finished.append(event[1].claim)
+
+
+@pytest.fixture
+def children(monkeypatch):
+    monkeypatch.setattr(pools, "SLOWLY", 0.1)
+    made = Children(2)
+    yield made
+    made.pool.close()
+
+
+def open_files(pid):
+    return {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
+
+
+def said(caplog):
+    return [text for record in caplog.records if "no child can be made" in (text := record.getMessage())]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit and /proc")
+@pytest.mark.parametrize("room", [0, 1, 2])  # for no descriptor; for the one that comes along; and one of the tether
+def test_a_fork_server_that_may_open_no_more_files_keeps_its_children(children, caplog, room):
+    import resource
+
+    server, before = children.server, open_files(children.server)
+    limits = resource.prlimit(server, resource.RLIMIT_NOFILE)
+    lost, kept = children.pids
+    children.pool._fork_at = float("inf")  # its successor waits until there is no room for it
+    os.kill(lost, signal.SIGKILL)
+    children.until(lambda: children.deaths, "a death")
+    free = sorted(set(range(1000)) - open_files(server))
+    resource.prlimit(server, resource.RLIMIT_NOFILE, (free[room], limits[1]))
+    children.pool._fork_at = 0.0
+    children.until(lambda: said(caplog), "a warning")
+    children.run(1)
+    children.until(lambda: children.pool._fork_at > time.monotonic(), "another attempt")
+    assert (children.server, children.pids, children.deaths) == (server, [kept], 1)
+    assert said(caplog) == ["no child can be made (Too many open files); it is tried again every 0.1 s, 1 of 2 live"]
+    resource.prlimit(server, resource.RLIMIT_NOFILE, limits)
+    children.until(lambda: len(children.pids) == 2, "the successor")
+    children.until(lambda: len(open_files(server)) == len(before), "no descriptor left behind")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_an_agent_that_may_open_no_more_files_serves_its_children(children, caplog):
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lost, kept = children.pids
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        os.kill(lost, signal.SIGKILL)
+        children.until(lambda: said(caplog), "a warning")
+        children.until(lambda: children.pool._fork_at > time.monotonic(), "another attempt")
+        assert (children.pids, children.deaths) == ([kept], 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(said(caplog)) == 1
+    children.run(1)
+    children.until(lambda: len(children.pids) == 2, "the successor")
+
+
+def test_a_worker_lives_on_whose_fork_server_dies_now_and_then(children, monkeypatch):
+    monkeypatch.setattr(pools, "EARLY_DEATHS", 1)
+    for number in (1, 2, 3):
+        children.run(number)
+        server = children.server
+        os.kill(server, signal.SIGKILL)
+        children.until(lambda server=server: children.server != server, "a new fork server")
+        children.until(lambda: len(children.pids) == 2, "children")
+    assert children.deaths == 6
+
+
+def test_a_fork_server_that_dies_again_and_again_is_given_up(children, monkeypatch):
+    monkeypatch.setattr(pools, "EARLY_DEATHS", 1)
+    server = children.server
+    os.kill(server, signal.SIGKILL)
+    children.until(lambda: children.server != server and children.pool._ready, "a new fork server")
+    os.kill(children.server, signal.SIGKILL)
+    with pytest.raises(zmqtasks.ZmqTasksError, match=r"the fork server died 2 times .*; giving up"):
+        children.until(lambda: False, "the end")
 
 
 # ------------------------------------------------------------------------------------------ nowhere to write

@@ -16,6 +16,7 @@ import pytest
 
 import zmqtasks
 from zmqtasks import errors
+from zmqtasks.local import processes
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +139,57 @@ def test_a_queued_job_can_be_cancelled_and_a_running_one_with_force(client: zmqt
     with pytest.raises(errors.JobCancelled):
         running[0].result(10)
     assert client.submit(pow, 2, 3).result(10) == 8
+
+
+def write_and_wait(count: int, door: str) -> None:
+    os.write(2, b"x" * count)
+    while not os.path.exists(door):  # noqa: PTH110
+        time.sleep(0.01)
+
+
+def test_output_without_line_breaks_is_passed_on_in_pieces(
+    client: zmqtasks.Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[str] = []
+    door = tmp_path / "door"
+    job = client.submit(write_and_wait, 300_000, str(door))
+    try:
+        wait_until(lambda: told.append(capsys.readouterr().err) or "".join(told).count("x") > 200_000, "most was told")
+    finally:
+        door.touch()
+    job.result(10)
+
+
+def test_a_process_that_ends_just_now_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = processes.Process("scheduler", ["version"], dict(os.environ))
+    wait = process.popen.wait
+
+    def waits(seconds: float | None = None) -> int:
+        code = wait()
+        if seconds is not None:  # it went on until then
+            raise subprocess.TimeoutExpired("", seconds)
+        return code
+
+    monkeypatch.setattr(process.popen, "wait", waits)
+    process.end(10.0)
+    process.forget()
+    if process.watch >= 0:
+        os.close(process.watch)
+
+
+def test_a_successor_that_cannot_be_started_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(processes, "SLOWLY", 0.1)
+    with zmqtasks.LocalCluster(workers=1) as cluster, cluster.client() as client:
+        with monkeypatch.context() as broken:
+            broken.setattr(sys, "executable", "/nowhere/python")
+            os.kill(cluster.worker_pids[0], signal.SIGKILL)
+            wait_until(
+                lambda: told.append(capsys.readouterr().err) or "no new local worker 1 can be" in "".join(told), "told"
+            )
+        assert client.submit(pow, 2, 3).result(30) == 8
 
 
 def test_several_agents_share_the_slots_over_tcp() -> None:

@@ -71,7 +71,8 @@ class Peer:
 def worker_hello(**changes):
     fields = {
         "magic": wire.MAGIC, "protocol": 1, "release": RELEASE, "python": "3.11", "host": "h", "pid": 1, "name": "w",
-        "nonce": b"n" * 16, "slots": 2, "credit": 2000, "queues": ["default"], "tasks": ["add"], "seen": 0, "held": [],
+        "nonce": b"of the worker w.", "slots": 2, "credit": 2000, "queues": ["default"], "tasks": ["add"], "seen": 0,
+        "held": [],
         **changes,
     }  # fmt: skip
     return wire.WorkerHello(**fields)

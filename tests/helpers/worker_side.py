@@ -31,9 +31,14 @@ class ScriptedScheduler:
     """
 
     def __init__(self, url: str, *, heartbeat: float = 0.2, max_payload: int = 64 * 1024 * 1024) -> None:
+        self._closed = False
         self.context = Context()
         self.router = Router(self.context)
-        self.url = self.router.bind(url)
+        try:
+            self.url = self.router.bind(url)
+        except BaseException:
+            self.close()
+            raise
         self.heartbeat = heartbeat
         self.max_payload = max_payload
         self.route = b""
@@ -45,7 +50,6 @@ class ScriptedScheduler:
         self.messages: list[Any] = []
         self._bulk: dict[bytes, Incoming] = {}
         self._counters = itertools.count()
-        self._closed = False
 
     def send(self, message: Any) -> None:
         self.router.send(self.route, wire.encode(message))

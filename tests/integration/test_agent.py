@@ -1,5 +1,6 @@
 """A real agent with real children, against a scripted scheduler."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -354,22 +355,25 @@ def test_kill_ends_a_running_job_and_nothing_else(scheduler, host):
 # ------------------------------------------------------------------------------------------------ the connection
 
 
-def test_outcomes_survive_a_scheduler_that_was_away(scheduler, host, tmp_path):
-    host()
-    door = str(tmp_path / "door")
-    numbers = scheduler.assign(payload.ship(wait_for), [((door,), {})] * 3)
-    scheduler.until(lambda: beats(scheduler), "a heartbeat")
-    url = scheduler.url
-    scheduler.close()
-    Path(door).touch()
-    again = ScriptedScheduler(url)
-    try:
+def test_outcomes_survive_a_scheduler_that_was_away(tmp_path):
+    url = f"ipc://{tmp_path}/s"  # a TCP port that is free for a moment may be taken by somebody else
+    with contextlib.ExitStack() as stack:
+        scheduler = ScriptedScheduler(url)
+        stack.callback(scheduler.close)
+        host = Host(scheduler)
+        stack.callback(host.stop)
+        host()
+        door = str(tmp_path / "door")
+        numbers = scheduler.assign(payload.ship(wait_for), [((door,), {})] * 3)
+        scheduler.until(lambda: beats(scheduler), "a heartbeat")
+        scheduler.close()
+        Path(door).touch()
+        again = ScriptedScheduler(url)
+        stack.callback(again.close)
         again.until(lambda: again.hello, "another hello")
         assert [h.number for h in again.hello.held] == numbers
         again.until_over(numbers)
         assert again.hello.seen == 3
-    finally:
-        again.close()
 
 
 # ------------------------------------------------------------------------------------------------ the end

@@ -106,7 +106,7 @@ def test_giving_up_an_await_leaves_the_job_alone(scheduler):
             with pytest.raises(asyncio.CancelledError):
                 await waiting[0]
             assert not scheduler.of(wire.Cancel)
-            assert job.state == "queued"
+            assert job.state == "submitted"
             scheduler.release()
             assert await waiting[1] == [2]
             assert job._sync is loops.waits()  # one stream, no lock
@@ -141,6 +141,23 @@ def test_gather_gives_up_in_time_and_tells_how_many_are_left(scheduler):
             told = await client.gather([jobs[4], bad], return_exceptions=True)
             assert told[0] == 8
             assert isinstance(told[1], ValueError)
+
+    run(main())
+
+
+def test_as_completed_gives_up_in_time_and_tells_how_many_are_left(scheduler):
+    async def main():
+        async with AsyncClient(scheduler.url) as client:
+            over = await client.submit(double, 1)
+            await over
+            scheduler.hold = True
+            left = [await client.submit(double, x) for x in range(2)]
+            stream = client.as_completed([*left, over], 0.05)
+            assert await anext(stream) is over
+            with pytest.raises(errors.JobTimeout, match=r"2 of 3 jobs were not over within 0\.05 s; they go on"):
+                await anext(stream)
+            scheduler.release()
+            assert {job async for job in client.as_completed(left, 10)} == set(left)
 
     run(main())
 
@@ -382,6 +399,25 @@ def test_giving_up_while_it_connects_leaves_no_connection(tmp_path):
         with pytest.raises(errors.SchedulerUnreachable):
             await client.open()
         await until(lambda: not _threads(str(tmp_path)), "both threads are gone")
+
+    run(main())
+
+
+def test_all_who_open_a_client_at_once_get_one_connection(scheduler):
+    async def main():
+        client = AsyncClient(scheduler.url)
+        first, given_up, other = (asyncio.create_task(client.open()) for _ in range(3))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        assert await asyncio.gather(first, other) == [client, client]
+        assert given_up.cancelled()
+        assert len(_threads(scheduler.url)) == 1
+        assert await (await client.submit(double, 1)) == 2
+        await client.close()
+        await until(lambda: not _threads(scheduler.url), "the thread is gone")
+        await client.open()
+        assert await (await client.submit(double, 2)) == 4
+        await client.close()
 
     run(main())
 

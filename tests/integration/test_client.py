@@ -364,7 +364,7 @@ def test_submit_waits_for_room_and_then_gives_up(scheduler: FakeScheduler) -> No
             jobs[0].accepted(0.05)
         assert client.cancel(jobs) == [True] * 3
         client.flush(10)
-        assert client.submit_nowait(double, 3).state == "queued"
+        assert client.submit_nowait(double, 3).state == "submitted"
         with pytest.raises(errors.JobTimeout, match="1 jobs were not accepted"):
             client.close(0.05)
 
@@ -381,7 +381,7 @@ def test_flush_and_accepted_return_when_the_scheduler_has_it(scheduler: FakeSche
     client.flush(10)
     assert sum(len(m.args) for m in scheduler.of(wire.Submit)) == 700
     assert jobs[-1].accepted(10)
-    assert jobs[-1].state == "queued"
+    assert jobs[-1].state == "submitted"
     scheduler.release()
     assert [job.result(10) for job in jobs][-1] == 1398
 
@@ -559,7 +559,7 @@ if sys.argv[2] == "wait":
     try:
         jobs[-1].result()
     except KeyboardInterrupt:
-        assert client.submit(pow, 2, 2).state == "queued"
+        assert client.submit(pow, 2, 2).state == "submitted"
         print("interrupted", flush=True)
 """
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.helpers.fake_scheduler import FakeScheduler
 from zmqtasks import errors, wire
+from zmqtasks.submitter.aio import AsyncClient
 from zmqtasks.submitter.asyncresult import AsyncResult
 from zmqtasks.submitter.client import Client
 from zmqtasks.submitter.job import Job
@@ -62,7 +63,7 @@ def test_a_running_job_tells_how_far_it_is(scheduler, client):
     assert (job.progress, job.meta, job.state, job.running(), result.state, result.info) == (
         None,
         None,
-        "queued",
+        "submitted",
         False,
         "PENDING",
         None,
@@ -188,6 +189,15 @@ def test_no_use_of_a_parents_client_hangs_in_a_forked_child(scheduler, client):
 
         asyncio.run(wait_for())
 
+    def stream_async():
+        import asyncio
+
+        async def stream():
+            async with asyncio.timeout(5):
+                return [one async for one in AsyncClient(scheduler.url).as_completed([job])]
+
+        asyncio.run(stream())
+
     uses = {
         "submit": lambda: client.submit(double, 1),
         "submit_many": lambda: client.submit_many(double, [((1,), {})]),
@@ -200,6 +210,7 @@ def test_no_use_of_a_parents_client_hangs_in_a_forked_child(scheduler, client):
         "as_completed": lambda: list(as_completed([job], 1)),
         "futures.wait": lambda: concurrent.futures.wait([watched], 1),
         "await": run_async,
+        "async as_completed": stream_async,
         "gather": lambda: client.gather([job], 1),
         "flush": lambda: client.flush(1),
         "job": lambda: client.job(job.id),

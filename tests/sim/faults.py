@@ -24,6 +24,7 @@ class Faults:
 
     def __init__(self, history: "History", *, theme: str, restarts: bool) -> None:
         self.history, self.world, self.network = history, history.world, history.network
+        self.furthest = 0.0  # seconds that the wall clock was ahead at most
         self.lonely = theme == "lonely"
         always = [self.break_link, self.break_link, self.partition, self.swizzle, self.kill_worker, self.kill_child]
         always += [self.kill_child, self.kill_submitter, self.stop_somebody, self.stop_somebody, self.step_clock]
@@ -166,5 +167,6 @@ class Faults:
 
     def step_clock(self) -> None:
         """Somebody sets the wall clock."""
-        self.world.wall_ahead += self.world.random.choice((3600.0, 60.0, 1.0, -1.0, -60.0))
+        self.world.wall_ahead += self.world.random.choice((3600.0, 60.0, 1.0, -1.0, -60.0, -3600.0))
+        self.furthest = max(self.furthest, self.world.wall_ahead)
         self.history.scheduler.wake()

@@ -14,6 +14,7 @@ from tests.sim.world import World
 from zmqtasks.config import SchedulerSettings
 from zmqtasks.submitter.ledger import Call
 from zmqtasks.wire import Spec
+from zmqtasks.worker.ledger import PUSHED
 
 MAX_STEPS = 80_000  # of one history; beyond it something spins
 LIVENESS = 400.0  # seconds of virtual time in which everything must end after the healing
@@ -50,9 +51,9 @@ class History:
             results_window=random.choice((3, 50)),
             results_window_bytes=100_000,
             large_window_bytes=100_000,
-            max_functions=2,
+            max_functions=random.choice((2, 1_000)),
             max_results=3 if self.theme == "watched" else random.choice((20, 200_000, 200_000)),
-            max_tombstones=random.choice((20, 200_000)),
+            max_tombstones=200_000 if self.theme in ("flapping", "lonely", "watched") else random.choice((20, 200_000)),
             adoption=random.choice((20.0, 600.0)),
         )
         self.laws.few_kept = self.settings.max_results < 100
@@ -171,7 +172,11 @@ class History:
         if self.theme == "mixed" and random.random() < 0.05:
             spec = Spec(fail_unknown=True)
             return spec, Call("nobody knows it", None, "msgpack", spec)
-        spec = Spec() if self.theme == "calm restart" else draw_spec(random, self.world.now().wall)
+        spec = (
+            Spec()
+            if self.theme == "calm restart"
+            else draw_spec(random, self.world.now().wall, brief=self.theme in ("flapping", "lonely"))
+        )
         return spec, draw_call(random, spec)
 
     def _more(self, submitter: SubmitterNode, keys: list[JobKey]) -> None:
@@ -226,7 +231,9 @@ class History:
     def _calm_restart(self) -> None:
         """The only fault: the scheduler is restarted, and all workers are back before the first submitter is."""
         for worker in self.workers:
-            self.laws.once |= self.laws.begun_on(worker.nonce, worker.core.work.held_numbers())
+            ledger = worker.core.work.ledger  # what is over, an acknowledgement may have reached already
+            running = {number for number in worker.core.work.held_numbers() if ledger.state(number) == PUSHED}
+            self.laws.once |= self.laws.begun_on(worker.nonce, running)
         self.faults.restart_scheduler()
         for submitter in self.submitters:
             submitter.held_back = self.world.time + 15.0
@@ -238,6 +245,8 @@ class History:
         for link in list(self.network.links):
             link.resume()
         self.network.isolated.clear()
+        self.world.wall_ahead = self.faults.furthest  # else an eta might wait for hours
+        self.scheduler.wake()
         for node in (*self.workers, *self.submitters, self.scheduler):
             if node.stopped:
                 node.go_on()

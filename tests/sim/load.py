@@ -81,14 +81,14 @@ def draw(random: Random, habits: Habits, serial: int, spec: Spec) -> Plan:
     return Plan(serial, kind, times, seconds, size, spec.retries, spec.crash_budget)
 
 
-def draw_spec(random: Random, wall: float) -> Spec:
-    """What the jobs of a batch have in common."""
+def draw_spec(random: Random, wall: float, *, brief: bool) -> Spec:
+    """What the jobs of a batch have in common. `brief`: most outcomes are kept for a moment only."""
     return Spec(
         retries=random.choice((0, 1, 2)),
         backoff=random.choice((0.0, 0.3)),
         crash_budget=random.choice((0, 1, 3)),
         jitter=random.random() < 0.3,
-        result_ttl=random.choice((-1.0, -1.0, -1.0, 0.3, 2.0, 50.0)),
+        result_ttl=random.choice((0.3, 0.3, -1.0) if brief else (-1.0, -1.0, -1.0, 0.3, 2.0, 50.0)),
         not_before=wall + random.uniform(0, 5) if random.random() < 0.15 else 0.0,
     )
 

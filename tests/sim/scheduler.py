@@ -169,6 +169,9 @@ class Scheduler:
         for route in fx.forget:
             self.gate.forget(route)
             self._for_bulk.pop(self.bulks.pop(route, route), None)
+        for route in fx.reset:
+            self.gate.forget(route)
+            self._for_bulk.pop(route, None)
         for control, bulk in fx.bulks:
             self.bulks[bulk] = control
             link = self.links[control]
@@ -181,6 +184,8 @@ class Scheduler:
         for send in sends:
             peer = self.core.state.peers.get(send.route)
             self.laws.sent(send, self.durable, peer.nonce if isinstance(peer, Worker) else None)
+            if isinstance(send.message, wire.HelloAgain) and self.laws.faultless and self.settings.max_functions > 100:
+                raise Broken("hello", "a session had to begin anew, and nothing has gone wrong")
             if isinstance(send.message, wire.Assign) and isinstance(peer, Worker) and peer.draining:
                 raise Broken("drain", f"{peer} said that it takes no new work, and is given some")
             link, data = self.links.get(send.route), wire.encode(send.message)

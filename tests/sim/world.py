@@ -4,6 +4,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 from itertools import count
+from operator import itemgetter
 from random import Random
 from typing import Any
 
@@ -53,6 +54,7 @@ class Pipe:
     """One direction of a link: FIFO, with delay; what is in flight can be stalled, duplicated, or lost from the end."""
 
     def __init__(self, world: World, deliver: Callable[[bytes], None], delay: float, duplicates: float) -> None:
+        self.ordered = True  # otherwise messages overtake one another, as streams do that take turns
         self.world = world
         self.deliver = deliver
         self.delay = delay
@@ -66,9 +68,12 @@ class Pipe:
         copies = copies or (2 if self.world.chance(self.duplicates) else 1)
         for _ in range(copies):
             delay = min(SLOWEST, self.world.random.expovariate(1.0 / self.delay))
-            arrival = max(self._last, self.world.time + delay)
-            self._last = arrival
-            self.flight.append((arrival, data))
+            arrival = self.world.time + delay
+            if self.ordered:
+                arrival = self._last = max(self._last, arrival)
+                self.flight.append((arrival, data))
+            else:
+                self.flight = deque(sorted([*self.flight, (arrival, data)], key=itemgetter(0)))
             self.world.after(arrival - self.world.time, self._arrive)
 
     def _arrive(self) -> None:
@@ -165,6 +170,7 @@ class Link:
             self._bulks += 1
             route = self.route + b"bulk%d" % self._bulks
             self.bulk = Bulk(route, *self._pipes(route))
+            self.bulk.up.ordered = self.bulk.down.ordered = False
             self.bulk.up.stalled, self.bulk.down.stalled = self.up.stalled, self.down.stalled
             self.bulk.up.send(hello, copies=1)
         return self.bulk

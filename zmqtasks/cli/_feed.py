@@ -24,6 +24,7 @@ TICK: Final = 0.1  # seconds between two looks at the clock, for the progress ba
 GLANCE: Final = 0.02  # seconds that a stream is waited for while results may come in
 ACCEPT_TIMEOUT: Final = 30.0  # seconds until what was submitted must be accepted
 LAST_RESULTS: Final = 2.0  # seconds that a cancelled job has to say so
+LAST_GLANCE: Final = 0.2  # seconds for the result of a job that ended just before it would have been cancelled
 FIRST_LOOK: Final = 0.25  # seconds in which a task that no worker knows is told, when nobody waits for results
 
 
@@ -39,8 +40,8 @@ class Sender(Protocol):
     def forget(self) -> None:
         """Everything submitted is accepted, and nobody waits for its results."""
 
-    def cancel(self, jobs: list[Job[Any]]) -> object:
-        """Cancel what has not started."""
+    def cancel(self, jobs: list[Job[Any]]) -> Sequence[bool]:
+        """Cancel what has not started; returns for each whether it is cancelled."""
 
 
 class Interrupts:
@@ -207,14 +208,18 @@ class Feed:
             self._on_tick(self)
 
     def _cancel(self) -> None:
-        """Cancel what has not started, and take in for a moment what that ends."""
+        """Cancel what has not started, and take in what that ends; what runs goes on and is not waited for."""
         before = self.tally.states["cancelled"]
-        if self._open:
-            self._sender.cancel(list(self._open))
-        deadline = time.monotonic() + LAST_RESULTS
-        while self._open and time.monotonic() < deadline:
+        jobs = list(self._open)
+        answers = self._sender.cancel(jobs) if jobs else []
+        cancelled = {job for job, answer in zip(jobs, answers, strict=True) if answer}
+        now = time.monotonic()
+        glance, deadline = now + LAST_GLANCE, now + LAST_RESULTS
+        while self._open and now < deadline and (now < glance or not cancelled.isdisjoint(self._open)):
             if not self._take_in():
-                self._sleep(TICK, for_source=False)
+                self._over.wait(TICK)
+            now = time.monotonic()
+        self._take_in()
         self.cancelled_at_once = self.tally.states["cancelled"] - before
 
 

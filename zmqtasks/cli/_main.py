@@ -87,7 +87,7 @@ def main(args: Sequence[str] | None = None) -> int:  # noqa: PLR0911  (one retur
 
     Returns:
         The exit code: 0 done, 1 job(s) failed, 2 wrong use, 3 scheduler unreachable, 4 not authorised,
-        130 interrupted.
+        5 a job was not over in time (only `result`), 130 interrupted.
     """
     common = Common()
     try:

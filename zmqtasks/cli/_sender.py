@@ -45,9 +45,9 @@ class ClientSender:
         """Wait until everything is accepted. Raises JobTimeout."""
         self._client.flush(timeout)
 
-    def cancel(self, jobs: list[Job[Any]]) -> None:
-        """Cancel what has not started. Raises JobTimeout if the scheduler does not answer."""
-        self._client.cancel(jobs)
+    def cancel(self, jobs: list[Job[Any]]) -> list[bool]:
+        """Cancel what has not started; see `Client.cancel`. Raises JobTimeout if the scheduler does not answer."""
+        return self._client.cancel(jobs)
 
     def forget(self) -> None:
         """What is accepted needs no client any more; a client holds it until it is over, so begin with a new one.

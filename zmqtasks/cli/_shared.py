@@ -39,8 +39,10 @@ def release() -> str:
 
 
 def say(text: str) -> None:
-    """One line for the person at the terminal, on stderr, whatever line breaks the text holds."""
-    print(f"zmqtasks: {' '.join(text.split())}", file=sys.stderr, flush=True)  # noqa: T201  (this is what people read)
+    """One line for the person at the terminal, on stderr, whatever line breaks and controls the text holds."""
+    from zmqtasks.cli._tables import clean
+
+    print(f"zmqtasks: {clean(' '.join(text.split()))}", file=sys.stderr, flush=True)  # noqa: T201  (this is what people read)
 
 
 def show_json(value: object) -> None:

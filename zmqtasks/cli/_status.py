@@ -1,5 +1,6 @@
 """The state of a scheduler, as ``status`` and ``inspect`` show it."""
 
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from zmqtasks.words import duration, plural
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 ROWS: Final = 30  # of workers and of queues, unless --all is given
 WARNINGS: Final = 5
+QUEUES: Final = 24  # characters of a worker's queues, unless --all is given
 STYLES: Final = {"up": "green", "suspect": "red", "draining": "yellow"}
 
 
@@ -41,23 +43,25 @@ def tables(url: str, status: "wire.Status", *, everything: bool = False) -> "lis
     """What people see, in parts that fit a terminal of 80 columns."""
     from rich.text import Text
 
-    from zmqtasks.cli._tables import plain
-
-    parts: list[RenderableType] = [*_scheduler(url, status), Text()]
+    parts: list[RenderableType] = [*_scheduler(url, status), *_warnings(status, everything=everything), Text()]
     if status.workers:
         shown = by_name(status.workers)[: None if everything else ROWS]
-        parts += [workers_table(shown), *_rest(len(status.workers) - len(shown), "worker")]
+        parts += [workers_table(shown, everything=everything), *_rest(len(status.workers) - len(shown), "worker")]
     else:
         parts.append(Text("No worker has joined: start one with zmqtasks worker", "yellow"))
     if status.queues:
         queues = _chosen(status.queues, everything=everything)
         parts += [Text(), queues_table(queues), *_rest(len(status.queues) - len(queues), "queue")]
-    if status.warnings:
-        warnings = status.warnings[0 if everything else -WARNINGS :]
-        parts.append(Text())
-        parts += [plain(f"Warning: {warning}", "yellow") for warning in warnings]
-        parts += _rest(len(status.warnings) - len(warnings), "warning")
     return parts
+
+
+def _warnings(status: "wire.Status", *, everything: bool) -> "list[RenderableType]":
+    """The last ones, above all tables: a screen may be cut below."""
+    from zmqtasks.cli._tables import plain
+
+    warnings = status.warnings[0 if everything else -WARNINGS :]
+    told: list[RenderableType] = [plain(f"Warning: {warning}", "yellow") for warning in warnings]
+    return told + _rest(len(status.warnings) - len(warnings), "warning")
 
 
 def _scheduler(url: str, status: "wire.Status") -> "list[RenderableType]":
@@ -90,11 +94,23 @@ def _jobs(jobs: dict[str, int]) -> "Text":
     from rich.text import Text
 
     # A line and no table: nine states with large numbers are wider than 80 columns, and a line wraps.
-    told = [f"{count:,}\N{NO-BREAK SPACE}{state}" for state, count in jobs.items() if count]
+    space = "\N{NO-BREAK SPACE}" if sys.stdout.isatty() else " "  # in a pipe somebody looks for "3 running"
+    told = [f"{count:,}{space}{state}" for state, count in jobs.items() if count]
     return Text.assemble(("Jobs: ", "bold"), " · ".join(told) or "none yet")
 
 
-def workers_table(workers: "list[wire.WorkerStatus]") -> "Table":
+def some_queues(names: "list[str]") -> str:
+    """A worker's queues in so few characters that its row needs no second line: default, high, +1."""
+    shown: list[str] = []
+    for name in names:
+        if shown and len(", ".join([*shown, name])) > QUEUES:
+            break
+        shown.append(name)
+    more = len(names) - len(shown)
+    return ", ".join([*shown, f"+{more:,}"] if more else shown)
+
+
+def workers_table(workers: "list[wire.WorkerStatus]", *, everything: bool = False) -> "Table":
     """Workers with what they do."""
     from zmqtasks.cli._tables import plain, table
 
@@ -112,7 +128,7 @@ def workers_table(workers: "list[wire.WorkerStatus]") -> "Table":
             plain(told, STYLES.get(worker.state, "")),
             str(worker.pid),
             *(f"{number:,}" for number in numbers),
-            plain(", ".join(worker.queues)),
+            plain(", ".join(worker.queues) if everything else some_queues(worker.queues)),
         )
     return out
 

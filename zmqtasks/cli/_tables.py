@@ -1,8 +1,10 @@
 """Tables and times as commands that watch show them."""
 
+import re
+import sys
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,7 +16,20 @@ def console() -> "Console":
     """Where people look: as wide as the terminal, 80 columns and no colours in a pipe."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False)
+    if sys.stdout.isatty():
+        return Console(highlight=False, soft_wrap=False)
+    return Console(highlight=False, soft_wrap=False, file=cast("IO[str]", _Trimmed()))
+
+
+class _Trimmed:
+    """stdout, to which lines go without the blanks at their ends, with which tables are filled up."""
+
+    def write(self, text: str) -> int:
+        sys.stdout.write(re.sub(r" +$", "", text, flags=re.MULTILINE))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)
 
 
 def table(title: str) -> "Table":
@@ -31,8 +46,12 @@ def plain(text: str, style: str = "", *, keep: str = "") -> "Text":
     """Text of other people, in which square brackets are no markup and control characters (but `keep`) do nothing."""
     from rich.text import Text
 
-    safe = (char if char.isprintable() or char in keep else "\N{REPLACEMENT CHARACTER}" for char in text)
-    return Text("".join(safe), style)
+    return Text(clean(text, keep=keep), style)
+
+
+def clean(text: str, *, keep: str = "") -> str:
+    """Text of other people, in which control characters (but `keep`) do nothing to a terminal."""
+    return "".join(char if char.isprintable() or char in keep else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def ago(wall: float) -> float:

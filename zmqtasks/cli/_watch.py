@@ -10,11 +10,16 @@ import click
 
 from zmqtasks.cli import _tables
 from zmqtasks.cli._operator import Operator
+from zmqtasks.cli._shared import say
 from zmqtasks.cli._status import as_dict, tables
 from zmqtasks.errors import SchedulerUnreachable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import RenderableType
+
+    from zmqtasks import wire
 
 EVERY = 1.0  # seconds
 
@@ -41,20 +46,39 @@ def watch_status(url: str, timeout: float, *, everything: bool, as_json: bool) -
         signal.signal(signal.SIGTERM, before)
 
 
-def _as_lines(operator: Operator, url: str) -> None:
+def _answers(operator: Operator) -> "Iterator[wire.Status]":
+    """The status every second. While nobody answers, stderr has one line that says so.
+
+    Raises:
+        SchedulerUnreachable: it did not answer even once.
+    """
+    yield operator.status()
+    away = False
     while True:
-        click.echo(json.dumps(as_dict(url, operator.status()), ensure_ascii=False))
         time.sleep(EVERY)
+        try:
+            status = operator.status()
+        except SchedulerUnreachable as error:
+            if not away:
+                say(f"{error}; it is asked again until it answers")
+            away = True
+        else:
+            away = False
+            yield status
+
+
+def _as_lines(operator: Operator, url: str) -> None:
+    for status in _answers(operator):
+        click.echo(json.dumps(as_dict(url, status), ensure_ascii=False))
 
 
 def _one_after_another(operator: Operator, url: str, *, everything: bool) -> None:
     console = _tables.console()
-    while True:
-        for part in tables(url, operator.status(), everything=everything):
+    for status in _answers(operator):
+        for part in tables(url, status, everything=everything):
             console.print(part)
         console.print()
         sys.stdout.flush()
-        time.sleep(EVERY)
 
 
 def _on_screen(operator: Operator, url: str, *, everything: bool) -> None:

@@ -8,11 +8,13 @@ import click
 
 from zmqtasks.cli._asking import id_argument, part_hint
 from zmqtasks.cli._shared import Example, broker_option, broker_url, json_option, loglevel_option, say, show_json
-from zmqtasks.errors import ClientClosed, JobCancelled, ResultExpired, UnknownJob
+from zmqtasks.errors import ClientClosed, JobCancelled, JobTimeout, ResultExpired, UnknownJob
 
 if TYPE_CHECKING:
     from zmqtasks.submitter.results import Job
 
+FIRST_ANSWER = 1.0  # seconds that the scheduler has in any case to say that a job is over
+NOT_OVER = 5  # the exit code where the job is not over in time
 NO_ANSWER = (UnknownJob, ResultExpired, ClientClosed)
 HOW = {"failed": "failed", "cancelled": "was cancelled", "aborted": "was ended by the system"}
 
@@ -38,7 +40,8 @@ def command(ctx: click.Context, *, job_id: str, timeout: float | None, broker: s
     """Print what a job returned, as JSON if it can be, else as Python shows it.
 
     A job that is not over is waited for. If it failed, its error and the traceback of the worker go to stderr, and the
-    exit code is 1. ID is the job's id, or the id that was given to it as job_id.
+    exit code is 1; it is 5 if the job is not over within --timeout. ID is the job's id, or the id that was given to it
+    as job_id.
     """
     from zmqtasks.cli._client import open_client
 
@@ -47,9 +50,12 @@ def command(ctx: click.Context, *, job_id: str, timeout: float | None, broker: s
     with open_client(broker_url(ctx, broker)) as client:
         job = client.job(job_id)
         try:
-            error = job.exception(timeout)
+            error = job.exception(None if timeout is None else max(timeout, FIRST_ANSWER))
         except JobCancelled as cancelled:
             error = cancelled
+        except JobTimeout as late:  # raised, not returned: the job has not failed with it
+            say(str(late))
+            return NOT_OVER
         if job.state == "aborted" and isinstance(error, NO_ANSWER):  # a task that raises these has failed
             raise type(error)(f"{error}{part_hint(job_id)}")
         return _show_json(job_id, job) if as_json else _show(job, error)
@@ -69,12 +75,13 @@ def _show_json(job_id: str, job: "Job[Any]") -> int:
 
 def _show(job: "Job[Any]", error: BaseException | None) -> int:
     from zmqtasks.cli._outcomes import describe, value_text
+    from zmqtasks.cli._tables import clean
 
     if error is None:
         click.echo(value_text(job.result(0)))
         return 0
     told = describe(error)
     if told["traceback"]:
-        click.echo(told["traceback"].rstrip("\n"), err=True)
+        click.echo(clean(told["traceback"].rstrip("\n"), keep="\n\t"), err=True)
     say(f"job {job.id} {HOW[job.state]}: {told['type']}: {told['message']}")
     return 1

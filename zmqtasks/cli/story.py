@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from zmqtasks.cli import _sentences
 from zmqtasks.cli._asking import ask_job, id_argument, unknown
 from zmqtasks.cli._shared import (
     Example,
@@ -38,8 +39,7 @@ def command(ctx: click.Context, *, job_id: str, broker: str | None, timeout: flo
         return 0 if report.job or report.story else 2
     if report.job is None and not report.story:
         raise unknown(job_id, report.reasons)
-    for line in lines(job_id, report):
-        click.echo(line)
+    _sentences.show(lines(job_id, report))
     return 0
 
 
@@ -54,17 +54,17 @@ def as_dict(job_id: str, report: "wire.JobReport") -> dict[str, object]:
     }
 
 
-def lines(job_id: str, report: "wire.JobReport") -> list[str]:
-    """What people read: one line a move; from the second on with the seconds since the one before."""
-    from zmqtasks.cli._tables import exact, plain
+def lines(job_id: str, report: "wire.JobReport") -> list[tuple[str, str]]:
+    """What people read, one line a move: its time, from the second on the seconds since the one before; its cause."""
+    from zmqtasks.cli._tables import clean, exact
 
     job = report.job
-    told = [f"Job {job_id}: forgotten" if job is None else f"Job {job.id} ({job.task}): {job.state}"]
+    told = [("", f"Job {job_id}: forgotten" if job is None else f"Job {job.id} ({job.task}): {job.state}")]
     if not report.story:
-        told.append("  the moves of this job were too long ago to be remembered")
+        told.append(("  ", "the moves of this job were too long ago to be remembered"))
     before = None
     for line in report.story:
         step = "" if before is None else f"+{max(0.0, line.wall - before):.3f} s"
-        told.append(f"  {exact(line.wall)}  {step:>12}  {line.state:<9}  {line.cause}".rstrip())
+        told.append((f"  {exact(line.wall)}  {step:>12}  {line.state:<9}  ", line.cause))
         before = line.wall
-    return [plain(line).plain for line in told]
+    return [(clean(head), clean(cause)) for head, cause in told]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zmqtasks.cli._sources import Source
     from zmqtasks.cli._targets import Targets
 
+FILE = click.Path(readable=False, allow_dash=True)  # for completion; opening it says better what is wrong
 SIGNALLED = 128  # and the signal's number: what shells say
 
 
@@ -54,9 +55,11 @@ class _Plan:
 @click.argument("target", metavar="[MODULE:FUNCTION|TASK]", required=False)
 @click.option("--args", "args_json", metavar="JSON", help="Positional arguments of one job, a JSON list.")
 @click.option("--kwargs", "kwargs_json", metavar="JSON", help="Keyword arguments of one job, a JSON object.")
-@click.option("--jobs", metavar="FILE", help="Read jobs from FILE, one JSON object a line; - is stdin.")
+@click.option("--jobs", type=FILE, metavar="FILE", help="Read jobs from FILE, one JSON object a line; - is stdin.")
 @click.option("--wait", is_flag=True, help="Wait for the results and print them; without it, print the job ids.")
-@click.option("--output", metavar="FILE", help="Write results to FILE, in order of completion (and wait for them).")
+@click.option(
+    "--output", type=FILE, metavar="FILE", help="Write results to FILE, in order of completion (and wait for them)."
+)
 @click.option(
     "--progress/--no-progress", default=None, help="Show a bar on stderr.  [default: if stderr is a terminal]"
 )

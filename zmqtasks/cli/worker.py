@@ -23,6 +23,10 @@ def _pool(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return pool
 
 
+def _complete_pool(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    return [pool for pool in POOLS if pool.startswith(incomplete)]
+
+
 def _queues(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in (value or "").split(",") if name.strip()))
     if value is not None and not names:
@@ -86,6 +90,7 @@ def _cores() -> int:
     "--pool",
     default="processes",
     callback=_pool,
+    shell_complete=_complete_pool,  # a click.Choice would not say which pools come later
     metavar="POOL",
     help="What a slot is: processes (a child each), threads (of one child; for jobs that wait), solo (one slot).",
 )

@@ -21,6 +21,7 @@ from typing import Any, Final
 from zmqtasks.config import BROKER_VARIABLE
 from zmqtasks.worker import hostinfo
 
+LINE: Final = 64 * 1024  # bytes of a line, beyond which it is passed on in pieces
 TAIL: Final = 20  # lines of a process's output that an error shows
 READ: Final = 64 * 1024  # bytes of output at once
 SOON: Final = 10.0  # seconds: a process that lived for less is not replaced at once
@@ -29,7 +30,10 @@ SLOWLY: Final = 5.0  # seconds until the next one at most
 
 def say(text: str) -> None:
     """One line for the person who runs the script."""
-    print(f"zmqtasks: {text}", file=sys.stderr, flush=True)  # noqa: T201  (logging may be gone already)
+    try:
+        print(f"zmqtasks: {text}", file=sys.stderr, flush=True)  # noqa: T201  (logging may be gone already)
+    except (OSError, ValueError):
+        pass  # nobody can read it any more
 
 
 class Lifeline:
@@ -153,7 +157,10 @@ class Process:
         try:
             self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(self.popen.pid, signal.SIGKILL)
+            try:
+                os.killpg(self.popen.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it has ended just now, and the listener has waited for it
             self.popen.wait()
 
     def let_go(self) -> None:
@@ -251,12 +258,23 @@ class Listener:
         now = time.monotonic()
         for entry in [entry for entry in self._due if entry[0] <= now or entry[1].ending]:
             self._due.remove(entry)
-            if entry[1].succeed():
-                self._listen(entry[1])
+            process = entry[1]
+            try:
+                started = process.succeed()
+            except OSError as error:  # too many open files, no memory: the others must be heard all the same
+                say(f"no new local {process.role} can be started ({error}); that is tried again in {SLOWLY:g} s")
+                self._due.append((now + SLOWLY, process))
+                continue
+            if started:
+                self._listen(process)
 
     def _on_output(self, stream: Any, process: Process, first: bool) -> None:  # noqa: FBT001  (of its two streams)
         data = os.read(stream.fileno(), READ)
-        *lines, self._rest[stream] = (self._rest[stream] + data).split(b"\n")
+        *lines, rest = (self._rest[stream] + data).split(b"\n")
+        if len(rest) > LINE:  # a progress bar, or no text at all
+            lines.append(rest)
+            rest = b""
+        self._rest[stream] = rest
         if not data:
             lines.append(self._rest.pop(stream))
             self._selector.unregister(stream)

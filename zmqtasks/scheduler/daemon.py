@@ -80,7 +80,7 @@ class Daemon:
         self.context = Context()
         self.wakeup = Wakeup()
         self.router = Router(self.context)
-        self.lanes = Lanes(self.router.send)
+        self.lanes = Lanes(self.router.send, self.core.wants)
         self.doorkeeper = Doorkeeper(self.context.zmq, AddressRule(options.plaintext))
         self.router.zap_domain("zmqtasks")
         self.urls: list[str] = []
@@ -221,6 +221,9 @@ class Daemon:
         for route in fx.forget:
             self.gate.forget(route)
             self.router.drop(route)
+            self.lanes.forget(route)
+        for route in fx.reset:
+            self.gate.forget(route)
             self.lanes.forget(route)
         for control, bulk in fx.bulks:
             self.lanes.bind(control, bulk)

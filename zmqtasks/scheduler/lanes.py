@@ -12,7 +12,7 @@ from zmqtasks import wire
 from zmqtasks.bulk import Incoming, Outgoing
 from zmqtasks.config import BULK_WINDOW, CHUNK_BYTES, GIB
 from zmqtasks.errors import PeerError
-from zmqtasks.wire import ToPeer
+from zmqtasks.wire import FromPeer, ToPeer
 
 HELD_MAX = 1 * GIB  # bytes of messages that are not whole yet, of all peers together
 STALL = 10.0  # seconds that the only peer with credit may send nothing while others wait for credit
@@ -43,6 +43,7 @@ class Lanes:
 
     Args:
         send: sends a frame to a route.
+        wanted: whether a message for the peer of this control route still matters when its turn comes.
         held_max: bytes of unfinished messages beyond which peers have to take turns.
 
     Attributes:
@@ -50,9 +51,15 @@ class Lanes:
         by_bulk: the lanes by the route of their bulk connection.
     """
 
-    def __init__(self, send: Callable[[bytes, bytes], None], held_max: int = HELD_MAX) -> None:
+    def __init__(
+        self,
+        send: Callable[[bytes, bytes], None],
+        wanted: Callable[[bytes, ToPeer | FromPeer], bool] | None = None,
+        held_max: int = HELD_MAX,
+    ) -> None:
         self.held = 0
         self._send = send
+        self._wanted = wanted
         self._held_max = held_max
         self.by_bulk: dict[bytes, Lane] = {}
         self._by_control: dict[bytes, Lane] = {}
@@ -74,7 +81,7 @@ class Lanes:
         old = self._by_control.get(control)
         if old is not None:
             self.forget(old.bulk)
-        outgoing = self._asked.pop(control, None) or Outgoing()
+        outgoing = self._asked.pop(control, None) or self._outgoing(control)
         # with a thousand lanes a full window for each of them would be too much memory
         window = max(CHUNK_BYTES, min(BULK_WINDOW, self._held_max // (4 * len(self.by_bulk) + 4)))
         lane = self.by_bulk[bulk] = self._by_control[control] = Lane(control, bulk, outgoing, window)
@@ -105,9 +112,13 @@ class Lanes:
             return
         waiting = self._asked.get(control)
         if waiting is None:
-            waiting = self._asked[control] = Outgoing()
+            waiting = self._asked[control] = self._outgoing(control)
             self._send(control, wire.encode(wire.OpenBulk()))
         waiting.add(message)
+
+    def _outgoing(self, control: bytes) -> Outgoing:
+        wanted = self._wanted
+        return Outgoing() if wanted is None else Outgoing(lambda message: wanted(control, message))
 
     def pump(self, chunks: int) -> None:
         """Send up to so many chunks, the lanes taking turns."""

@@ -5,8 +5,10 @@ microseconds of encoding; what has to wait is awaited, and the loop is woken onc
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence, Sized
-from types import TracebackType
+import time
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Sequence, Sized
+from functools import partial
+from types import ModuleType, TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, overload
 
 from zmqtasks import payload
@@ -14,7 +16,7 @@ from zmqtasks.errors import ClientClosed, JobTimeout
 from zmqtasks.submitter import loops, mapping
 from zmqtasks.submitter.client import Client
 from zmqtasks.submitter.info import ClientInfo
-from zmqtasks.submitter.results import Job, unwatch, watch_all
+from zmqtasks.submitter.results import Job, not_over, unwatch, usable_owners, watch_all
 from zmqtasks.submitter.room import room_of
 from zmqtasks.submitter.submitting import Item, MapSender, Prepared, Submitting
 
@@ -139,17 +141,38 @@ class AsyncClient(AsyncSubmitting):
 
     Args:
         url: see `Client`.
-        settings: connect_timeout, submit_timeout, max_pending, accept and ship, as for `Client`.
+        connect_timeout: see `Client`, as for all that follow.
+        submit_timeout: seconds that `submit` is suspended for want of room.
+        max_pending: jobs submitted and not accepted, beyond which there is no room.
+        accept: codecs that results are decoded from.
+        ship: modules that workers cannot import.
     """
 
-    def __init__(self, url: str | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        connect_timeout: float = 5.0,
+        submit_timeout: float = 30.0,
+        max_pending: int = 100_000,
+        accept: Collection[str] = payload.ALL_CODECS,
+        ship: Iterable[ModuleType] = (),
+    ) -> None:
         super().__init__(None)
-        self._url = url
-        self._settings = settings
+        self._make = partial(
+            Client,
+            url,
+            connect_timeout=connect_timeout,
+            submit_timeout=submit_timeout,
+            max_pending=max_pending,
+            accept=accept,
+            ship=ship,
+        )
         self._client: Client | None = None
+        self._opening: _Opening | None = None
 
     async def open(self) -> Self:
-        """Connect, unless that is done already.
+        """Connect, unless that is done already; whoever calls it meanwhile waits for the same connection.
 
         Raises:
             BadUrl: the URL is none.
@@ -158,14 +181,13 @@ class AsyncClient(AsyncSubmitting):
             NotAuthorized: the scheduler refused this client.
         """
         if self._client is None:
-            # A thread makes it, for that may take seconds. Who gives up meanwhile must not leave a connection behind.
-            making = asyncio.ensure_future(asyncio.to_thread(lambda: Client(self._url, **self._settings)))
-            try:
-                self._client = await asyncio.shield(making)
-            except asyncio.CancelledError:
-                making.add_done_callback(_close_made)
-                raise
-            self._submitting = self._client
+            if self._opening is None or self._opening.vain:
+                self._opening = _Opening(self._make)
+            opening = self._opening
+            client = await opening.client()
+            if self._opening is opening:  # or another coroutine was told before, and may have closed it already
+                self._opening = None
+                self._client = self._submitting = client
         return self
 
     async def close(self, timeout: float = 5.0) -> None:
@@ -226,14 +248,27 @@ class AsyncClient(AsyncSubmitting):
             raise JobTimeout(f"{left} of {len(wanted)} jobs were not over within {timeout:g} s; they go on") from None
         return told
 
-    async def as_completed(self, jobs: Iterable[Job[R]]) -> AsyncGenerator[Job[R], None]:
-        """The jobs in the order in which they end, for ``async for``; each once."""
+    async def as_completed(self, jobs: Iterable[Job[R]], timeout: float | None = None) -> AsyncGenerator[Job[R], None]:
+        """The jobs in the order in which they end, for ``async for``.
+
+        Args:
+            jobs: of any client; each is yielded once, however often it is given.
+            timeout: seconds for all of them together; None waits as long as it takes.
+
+        Raises:
+            JobTimeout: they were not all over in time; they go on.
+        """
         completed = loops.Completed()
         pending = dict.fromkeys(jobs)
+        count = len(pending)
+        end_time = None if timeout is None else time.monotonic() + timeout
+        owners = usable_owners(pending)
         watch_all(pending, completed)
         try:
             while pending:
-                await completed.until_ready()
+                left = None if end_time is None else end_time - time.monotonic()
+                if not await completed.until_ready(left):
+                    raise not_over(len(pending), count, timeout, owners)
                 job = completed.ready.popleft()
                 del pending[job]
                 yield job
@@ -349,6 +384,33 @@ def _refuse_async(iterables: Iterable[Any]) -> None:
     for each in iterables:
         if not hasattr(each, "__iter__") and hasattr(each, "__aiter__"):
             raise TypeError(f"map reads ordinary iterables, not {type(each).__name__}: submit its items as they come")
+
+
+class _Opening:
+    """One attempt to connect, which all who call `open` meanwhile wait for."""
+
+    def __init__(self, make: Callable[[], Client]) -> None:
+        # A thread makes it, for that may take seconds.
+        self._making = asyncio.ensure_future(asyncio.to_thread(make))
+        self._wanted = 0  # coroutines that wait for the client, or have it
+
+    async def client(self) -> Client:
+        """The client. When all who waited have given up, no connection is left behind."""
+        self._wanted += 1
+        try:
+            return await asyncio.shield(self._making)
+        except asyncio.CancelledError:
+            self._wanted -= 1
+            if not self._wanted:
+                self._making.add_done_callback(_close_made)
+            raise
+
+    @property
+    def vain(self) -> bool:
+        """Whether whoever comes now has to make another attempt."""
+        making = self._making
+        failed = making.done() and (making.cancelled() or making.exception() is not None)
+        return failed or not self._wanted
 
 
 def _close_made(making: "asyncio.Future[Client]") -> None:

@@ -8,7 +8,7 @@ from zmqtasks.submitter.results import Job
 
 R = TypeVar("R")
 
-_CELERY_STATES: Final = {"queued": "PENDING", "succeeded": "SUCCESS", "failed": "FAILURE", "cancelled": "REVOKED"}
+_CELERY_STATES: Final = {"submitted": "PENDING", "succeeded": "SUCCESS", "failed": "FAILURE", "cancelled": "REVOKED"}
 
 
 class AsyncResult(Generic[R]):

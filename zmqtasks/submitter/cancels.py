@@ -31,6 +31,7 @@ class Cancels:
         self._open: dict[int, _Request] = {}
         self._last = 0
         self._outstanding: dict[int, int] = {}  # id(answer) → messages without an answer
+        self._early: list[wire.Cancel] = []  # not asked yet: see `follow_up`
         self.ready = False
 
     def begin(self, prefix: bytes, counters: list[Span], *, force: bool, token: Any, fx: Effects) -> None:
@@ -58,14 +59,30 @@ class Cancels:
             fx.cancel_answers.append(answer)
 
     def again(self) -> list[wire.Cancel]:
-        """All requests without an answer, for a new connection."""
-        return [request.message for request in self._open.values()]
+        """All requests without an answer, for a new connection; those for which it is too early are kept back."""
+        messages = [request.message for request in self._open.values()]
+        self._early = [message for message in messages if self._is_early(message)]
+        early = {message.request for message in self._early}
+        return [message for message in messages if message.request not in early]
 
-    def follows_bulk(self, message: wire.Cancel) -> bool:
-        """Whether a job of this Cancel is being submitted over the bulk connection: the Cancel goes behind it."""
+    def follow_up(self, fx: Effects) -> None:
+        """Ask for jobs whose Submit has got through meanwhile: before, the scheduler would not have known them."""
+        if not self._early:
+            return
+        early, self._early = self._early, []
+        for message in early:
+            if message.request not in self._open:
+                continue
+            if self._is_early(message):
+                self._early.append(message)
+            elif self.ready:
+                fx.sends.append(message)
+
+    def _is_early(self, message: wire.Cancel) -> bool:
+        """Whether a job of this Cancel is still on its way to the scheduler, on a way of its own."""
         line = self._book.line(message.prefix)
         return any(
-            parcel.bulk and parcel.stage == SENT
+            parcel.late and parcel.stage == SENT
             for first, count in message.counters
             for parcel in line.overlapping(first, count)
         )
@@ -114,8 +131,10 @@ class Cancels:
             message = wire.Cancel(self._last, answer.prefix, part, force)
             self._open[self._last] = _Request(message, answer)
             self._outstanding[id(answer)] = self._outstanding.get(id(answer), 0) + 1
-            if self.ready:
-                (fx.bulk if self.follows_bulk(message) else fx.sends).append(message)
+            if self._is_early(message):
+                self._early.append(message)
+            elif self.ready:
+                fx.sends.append(message)
 
     def _one_less(self, answer: CancelAnswer, fx: Effects) -> None:
         self._outstanding[id(answer)] -= 1

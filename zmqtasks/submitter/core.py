@@ -54,8 +54,10 @@ class SubmitterCore:
         self.notice: tuple[str, float] | None = None
         self._book = Book(settings)
         self._cancels = Cancels(self._book)
-        self._carried: dict[bytes, Parcel | None] = {}  # functions that this connection has carried; by bulk, in what
-        self._delivery = [0, 0]  # highest of this connection: control, bulk
+        self._carried: dict[bytes, Parcel | None] = {}  # functions that this connection has carried, and in what
+        self._behind: list[Parcel] = []  # sent when the function that they need has got through
+        self._delivery = [0, 0]  # of this connection, control and bulk: all up to this one have come
+        self._early: set[int] = set()  # bulk deliveries beyond it: a small one may overtake a large one
         self._acked = [0, 0]
         self._ack_delay = settings.ack_delay
         self._unacked = 0  # outcomes
@@ -196,8 +198,14 @@ class SubmitterCore:
         """Send what this turn gathered: call it once per turn, after the verbs."""
         if self.phase != IN:
             return
+        if self._behind:
+            waiting, self._behind = self._behind, []
+            for late in waiting:
+                if late.stage == SENT:
+                    self._send(late, fx)
         while (parcel := self._book.next_to_send()) is not None:
             self._send(parcel, fx)
+        self._cancels.follow_up(fx)
         if self._delivery != self._acked and (self._unacked >= MANY_ACKS or now.mono >= self._ack_at):
             self._acknowledge(fx)
 
@@ -235,8 +243,7 @@ class SubmitterCore:
             wanted = _join(span for parcel in line if parcel.stage == ACCEPTED for span in parcel.open_spans())
             for part in parts(wanted, _SPANS_PER_MESSAGE, MAX_ASKED):
                 fx.sends.append(wire.Ask(prefix, part))
-        for cancel in self._cancels.again():
-            (fx.bulk if self._cancels.follows_bulk(cancel) else fx.sends).append(cancel)
+        fx.sends.extend(self._cancels.again())
 
     def on_accepted(self, message: wire.Accepted, now: Now, fx: Effects) -> None:
         line = self._book.line(message.prefix)
@@ -252,7 +259,7 @@ class SubmitterCore:
             raise PeerError(error)
         if self._delivery == self._acked:
             self._ack_at = now.mono + self._ack_delay
-        self._delivery[message.bulk] = max(self._delivery[message.bulk], message.delivery)
+        self._note_delivery(message)
         self._unacked += len(message.counters) + len(message.ends)
         if message.counters:
             self._take_values(message, fx)
@@ -264,6 +271,16 @@ class SubmitterCore:
             if found[0].stage == SENT:
                 self._book.accept(found[0], fx)
             self._book.end(*found, (end.state, end.payload, "result"), fx)
+
+    def _note_delivery(self, message: wire.Results) -> None:
+        if not message.bulk:
+            self._delivery[0] = max(self._delivery[0], message.delivery)
+            return
+        if message.delivery > self._delivery[1]:
+            self._early.add(message.delivery)
+        while self._delivery[1] + 1 in self._early:
+            self._delivery[1] += 1
+            self._early.remove(self._delivery[1])
 
     def _take_values(self, message: wire.Results, fx: Effects) -> None:
         """The hot path: a parcel is looked up once per run of jobs that lie in it."""
@@ -346,6 +363,8 @@ class SubmitterCore:
 
     def close(self, reason: str, fx: Effects) -> None:
         """The owner leaves: every open job ends here as ClientClosed, though it goes on at the scheduler."""
+        if self.phase == IN:
+            self._acknowledge(fx)
         self._give_up(payload.failure("ClientClosed", reason), fx)
 
     def _give_up(self, data: bytes, fx: Effects) -> None:
@@ -385,6 +404,8 @@ class SubmitterCore:
         self._enter(GREETING)
         fx.close_bulk, fx.open_bulk = True, False  # who asked for it has forgotten us
         self._carried.clear()
+        self._behind.clear()
+        self._early.clear()
         self._delivery, self._acked, self._unacked = [0, 0], [0, 0], 0
         me = self._identity
         fx.sends.append(
@@ -402,7 +423,7 @@ class SubmitterCore:
         )
 
     def _send(self, parcel: Parcel, fx: Effects) -> None:
-        """What is large goes over the bulk connection, and behind it what needs a function that is under way there."""
+        """What is large goes over the bulk connection; what needs a function that is under way there waits for that."""
         functions = []
         large = parcel.size > MAX_BYTES_PER_MESSAGE
         shipped = parcel.call.shipped if parcel.call else None
@@ -411,10 +432,14 @@ class SubmitterCore:
             if carrier is parcel:
                 functions.append(shipped)
                 large |= len(shipped.blob) > MAX_BYTES_PER_MESSAGE
-                self._carried[shipped.digest] = parcel if large else None
-            elif carrier is not None:
-                large |= carrier.stage == SENT
-        parcel.bulk = large
+                self._carried[shipped.digest] = parcel
+            elif carrier is not None and carrier.stage != SENT:
+                self._carried[shipped.digest] = None
+            elif carrier is not None and (carrier.late or large):  # the two connections know no order
+                parcel.late = True
+                self._behind.append(parcel)
+                return
+        parcel.late = large
         (fx.bulk if large else fx.sends).append(parcel.message(functions))
 
 

@@ -110,12 +110,12 @@ class Job(Future[T]):
 
     @property
     def state(self) -> str:
-        """The word "queued" until its end is known here; then "succeeded", "failed", "cancelled" or "aborted".
+        """The word "submitted" until its end is known here; then "succeeded", "failed", "cancelled" or "aborted".
 
         A job that has told how far it is (`progress`) is "running" from then on.
         """
         if self._state is PENDING:
-            return "running" if self.told is not None else "queued"
+            return "running" if self.told is not None else "submitted"
         return self._form if self._form in END_WORDS else "succeeded"
 
     def done(self) -> bool:
@@ -291,7 +291,7 @@ class Job(Future[T]):
             return self.cancelled()
         return self._source.owner.cancel([self.pair], timeout, force=force)[0]
 
-    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+    def add_done_callback(self, fn: Callable[["Job[T]"], object]) -> None:
         """Have `fn(job)` called when the job is over, in the callback thread; at once, here, if it is over already."""
         call_later(None)  # the thread is started by whoever adds callbacks, never by the I/O thread
         self._check_alive()

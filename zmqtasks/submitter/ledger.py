@@ -57,12 +57,12 @@ class Parcel:
         left: jobs that are not over.
         size: bytes of `args`.
         stage: QUEUED, SENT or ACCEPTED.
-        bulk: it went over the bulk connection.
+        late: it went over the bulk connection, or waits for a function that did.
         batch: see Submission.
         order: of the Submission it was cut from; what `SubmitterCore.settled` counts.
     """
 
-    __slots__ = ("args", "batch", "bulk", "call", "first", "handles", "left", "order", "prefix", "size", "stage")
+    __slots__ = ("args", "batch", "call", "first", "handles", "late", "left", "order", "prefix", "size", "stage")
 
     def __init__(
         self, prefix: bytes, first: int, call: Call | None, args: list[bytes] | None, handles: list[Any]
@@ -75,7 +75,7 @@ class Parcel:
         self.left = len(handles)
         self.size = 0
         self.stage = QUEUED
-        self.bulk = False
+        self.late = False
         self.order = 0
         self.batch: int | None = None
 

@@ -104,11 +104,18 @@ class Completed(LoopStream):
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
-    async def until_ready(self) -> None:
-        """Wait until something is in `ready`."""
-        while not self.ready:
-            self._future = asyncio.get_running_loop().create_future()
-            await self._future
+    async def until_ready(self, timeout: float | None = None) -> bool:
+        """Wait until something is in `ready`; whether it is, within `timeout` seconds."""
+        if self.ready:
+            return True
+        try:
+            async with asyncio.timeout(timeout):
+                while not self.ready:
+                    self._future = asyncio.get_running_loop().create_future()
+                    await self._future
+        except TimeoutError:
+            return bool(self.ready)
+        return True
 
 
 class Event:

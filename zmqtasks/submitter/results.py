@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from zmqtasks import states
 from zmqtasks.errors import JobTimeout
-from zmqtasks.submitter.callbacks import call_later
-from zmqtasks.submitter.job import END_WORDS, ENDS, Job, Pair, Source
+from zmqtasks.submitter.callbacks import call_later, tell_later
+from zmqtasks.submitter.job import END_WORDS, ENDS, Job, Owner, Pair, Source
 from zmqtasks.submitter.progress import read
 from zmqtasks.submitter.waiting import Guard, Stream, Sync, unwatch, watch, watch_all
 
@@ -72,10 +72,8 @@ def tell(job: Job[Any], value: bytes) -> None:
     if told is None:
         return
     sync.told = told
-    with sync.condition:
-        listeners = list(sync.listeners)
-    for listener in listeners:
-        call_later((listener, job))
+    if sync.listeners:
+        tell_later(job, sync.listeners)
 
 
 def _tell(job: Job[Any], sync: Sync, word: str, streams: dict[Stream, None]) -> None:
@@ -101,6 +99,24 @@ def _tell(job: Job[Any], sync: Sync, word: str, streams: dict[Stream, None]) -> 
 # ------------------------------------------------------------------------------------------------ threads
 
 
+def usable_owners(jobs: Iterable[Job[Any]]) -> list[Owner]:
+    """The connections that these jobs came from.
+
+    Raises:
+        ClientClosed: no outcome can come from one of them any more: in a forked child.
+    """
+    owners = list({job._source.owner: None for job in jobs})
+    for owner in owners:
+        owner.check_usable()
+    return owners
+
+
+def not_over(left: int, count: int, timeout: float | None, owners: Iterable[Owner]) -> JobTimeout:
+    """The error for jobs that were not over in time."""
+    hint = "".join(owner.hint() for owner in owners)
+    return JobTimeout(f"{left} of {count} jobs were not over within {timeout:g} s; they go on{hint}")
+
+
 def as_completed(jobs: Iterable[Job[T]], timeout: float | None = None) -> Iterator[Job[T]]:
     """The jobs in the order in which they end.
 
@@ -116,15 +132,12 @@ def as_completed(jobs: Iterable[Job[T]], timeout: float | None = None) -> Iterat
     count = len(pending)
     end_time = None if timeout is None else time.monotonic() + timeout
     try:
-        owners = {job._source.owner: None for job in pending}
-        for owner in owners:
-            owner.check_usable()
+        owners = usable_owners(pending)
         watch_all(pending, stream)
         while pending:
             left = None if end_time is None else end_time - time.monotonic()
             if not stream.ready and not stream.wait(left):
-                hint = "".join(owner.hint() for owner in owners)
-                raise JobTimeout(f"{len(pending)} of {count} jobs were not over within {timeout:g} s; they go on{hint}")
+                raise not_over(len(pending), count, timeout, owners)
             while stream.ready:
                 job = stream.ready.popleft()
                 del pending[job]

@@ -19,6 +19,7 @@ from zmqtasks.config import BROKER_VARIABLE, DEFAULT_BROKER, WorkerSettings
 from zmqtasks.errors import PeerError
 from zmqtasks.payload import python_version
 from zmqtasks.transport import Change, Context, Waitable, Wakeup, parse_url, wait
+from zmqtasks.words import plural
 from zmqtasks.worker import hostinfo
 from zmqtasks.worker.claims import Report
 from zmqtasks.worker.core import WorkerCore
@@ -301,8 +302,8 @@ class Agent:
                 self._told_ready = True
                 me = core.identity
                 _say(
-                    f"zmqtasks worker {me.name} ready: {self._options.concurrency} slots, "
-                    f"queues {','.join(me.queues)}, {len(me.tasks)} tasks, pid {me.pid}"
+                    f"zmqtasks worker {me.name} ready: {plural(self._options.concurrency, 'slot')}, "
+                    f"queues {','.join(me.queues)}, {plural(len(me.tasks), 'task')}, pid {me.pid}"
                 )
         elif now.mono >= self._say_silent_at:
             self._say_silent_at = now.mono + 60.0

@@ -1,5 +1,6 @@
 """Jobs that wait, as runs of one target; how they are cut into claims; outcomes until they are acknowledged."""
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
 from typing import Final
@@ -134,19 +135,24 @@ class Backlog:
         return n
 
     def remove(self, spans: list[Span]) -> None:
-        """Take these numbers out; ones that are not here do not matter."""
-        for first, count in spans:
-            end = first + count
-            lots: deque[Lot] = deque()
-            for lot in self._lots:
-                low, high = lot.piece.first + lot.start, lot.piece.first + len(lot.piece.args)
-                if end <= low or high <= first:
-                    lots.append(lot)
-                    continue
-                for a, b in ((low, min(first, high)), (max(end, low), high)):
-                    if a < b:
-                        lots.append(Lot(lot.part(a - lot.piece.first, b - lot.piece.first), lot.target))
-            self._lots = lots
+        """Take these numbers out; ones that are not here do not matter. One pass, however many spans."""
+        gone = sorted(spans)
+        ends = [first + count for first, count in gone]
+        lots: deque[Lot] = deque()
+        for lot in self._lots:
+            at, high = lot.piece.first + lot.start, lot.piece.first + len(lot.piece.args)
+            index = bisect_right(ends, at)  # the first span that ends behind the beginning of the lot
+            if index == len(gone) or gone[index][0] >= high:
+                lots.append(lot)
+                continue
+            while at < high:
+                first, end = (gone[index][0], ends[index]) if index < len(gone) else (high, high)
+                if at < first:
+                    upto = min(first, high)
+                    lots.append(Lot(lot.part(at - lot.piece.first, upto - lot.piece.first), lot.target))
+                at = max(at, end)
+                index += 1
+        self._lots = lots
         self.waiting = sum(map(len, self._lots))
 
     def numbers(self) -> Iterator[int]:

@@ -5,8 +5,8 @@ What a job may do to its process, and what then follows:
 
 - It closes descriptors of ours, or makes the process unfit in another way: the child ends with a line that says so,
   and a new one takes its place. The job is charged as for any death.
-- It replaces `sys.stdout`, turns off the garbage collector, takes SIGINT or SIGTERM, leaves an alarm behind: put
-  right after its claim. (Not `sys.stdout` where slots are threads: another one may be using it.)
+- It replaces `sys.stdout`, turns off the garbage collector, takes SIGINT or SIGTERM: put right after its claim.
+  (Not `sys.stdout` where slots are threads: another one may be using it.) It leaves an alarm behind: ended with it.
 - It changes the directory, the environment, `sys.path`, or leaves threads behind: that is left as it is.
 """
 
@@ -53,13 +53,14 @@ class Child:
     ) -> None:
         self._output = Output(Sink(_STDERR, boot.logfile), self._whose)
         reports = Reports(stream)
-        self._progress = Progress(reports.send, self._runs)
+        self._progress = Progress(reports.send, self._runs, reports.interrupted)
         around = Surroundings(
             cells,
             claims,
             Functions(tasks, boot.worker),
             reports.send,
             self._output.finish,
+            disarm if boot.per_child == 1 else _leave,
             self._mend if boot.per_child == 1 else _mend_process,
             boot.worker,
             hostinfo.host(),
@@ -149,8 +150,21 @@ class Child:
         for number in (signal.SIGINT, signal.SIGTERM):
             if getsignal(number) is not let_pass:
                 signal.signal(number, let_pass)
-        signal.alarm(0)
         _mend_process()
+
+
+def disarm() -> None:
+    """End the timer that a job has left behind. If it has run out by now, its handler ends here, whatever it raises."""
+    while True:
+        try:
+            signal.alarm(0)
+        except BaseException:  # noqa: BLE001, S112  (it is for a job that is over)
+            continue
+        return
+
+
+def _leave() -> None:
+    """Where slots are threads, a timer is no job's: Python runs handlers in the main thread alone."""
 
 
 def _mend_process() -> None:
@@ -162,7 +176,13 @@ def told(error: BaseException) -> int:
     """Say why this process ends; its exit code."""
     if isinstance(error, BrokenPipeError | ConnectionResetError):
         return 0  # the agent is gone
-    if isinstance(error, OSError) and error.errno in (errno.EBADF, errno.ENOTSOCK):
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        print(  # noqa: T201
+            f"this process (pid {os.getpid()}) cannot take in its next jobs: it may not open more files; "
+            "jobs have left too many open, or the limit is too low (ulimit -n). It ends; a new one takes its place",
+            file=sys.stderr,
+        )
+    elif isinstance(error, OSError) and error.errno in (errno.EBADF, errno.ENOTSOCK):
         print(  # noqa: T201  (this is the output of jobs)
             f"a job has closed descriptors of this process (pid {os.getpid()}), which ends; a new one takes its place",
             file=sys.stderr,

@@ -98,7 +98,10 @@ class Forked(Struct, array_like=True, gc=False, tag=2):
 
 
 class Exited(Struct, array_like=True, gc=False, tag=3):
-    """The child of this slot is dead, and its process group with it. `status`: as waitpid tells it."""
+    """The child of this slot is dead, and its process group with it. `status`: as waitpid tells it.
+
+    With pid 0: it could not be made, and `status` is the errno that says why.
+    """
 
     index: int
     pid: int

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from zmqtasks import wire
 from zmqtasks.clock import Now
-from zmqtasks.config import WorkerSettings
+from zmqtasks.config import MAX_BYTES_PER_MESSAGE, MAX_PROGRESS, WorkerSettings
 from zmqtasks.errors import NotAuthorized, ProtocolMismatch
 from zmqtasks.ids import spans
 from zmqtasks.wire import End, Run, ToWorker
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 ORPHAN_AFTER: Final = 1.0  # seconds after a child's death until a claim that nobody has goes back
 ORPHAN_AGAIN: Final = 0.2  # until the second look, which decides
 ALONE: Final = 5.0  # seconds without a connection after which a draining worker keeps outcomes for nobody
+MANY_TOLD: Final = MAX_BYTES_PER_MESSAGE // MAX_PROGRESS  # of the longest, that fit into one control message
 WATCH: Final = 0.02  # between looks while a child is to be killed as soon as it runs a certain job
 
 OFF: Final = 0  # no connection
@@ -284,7 +285,7 @@ class WorkerCore:
         if self._phase == UP and not self.drained and now.mono >= self._beat_at:  # nothing comes after a Goodbye
             self._beat_at = now.mono + self._heartbeat
             running = [number for _, number in cells if number and work.ledger.state(number) == PUSHED]
-            fx.sends.append(wire.Heartbeat(work.ledger.seen, work.ledger.held_spans(), running))
+            fx.sends.append(wire.Heartbeat(work.ledger.seen, work.ledger.held_spans(), running, work.void(cells)))
 
     def _seek_orphans(self, taken: set[int], now: Now) -> None:
         """Claims from before a child's death that are in no queue and no cell: given up at the second look.
@@ -354,7 +355,10 @@ class WorkerCore:
             if work.fresh_runs or work.fresh_ends:
                 self._send_outcomes(work.fresh_runs, work.fresh_ends, fx)
             if work.progress:
-                fx.sends.append(wire.Progress(list(work.progress), list(work.progress.values())))
+                told = list(work.progress.items())
+                for start in range(0, len(told), MANY_TOLD):
+                    part = told[start : start + MANY_TOLD]
+                    fx.sends.append(wire.Progress([number for number, _ in part], [value for _, value in part]))
                 work.progress.clear()
         work.fresh_runs.clear()  # what could not be sent now is sent after the next Welcome: it is kept
         work.fresh_ends.clear()

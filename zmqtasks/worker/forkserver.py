@@ -10,6 +10,7 @@ ends of a tether for each child, a socket pair through which nothing goes: when 
 other, and the kernel sends the group what the other end asks for. Nobody else may hold these ends.
 """
 
+import errno
 import gc
 import logging
 import os
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 _MESSAGE: Final = 64 * 1024  # bytes
 _ROOM_FOR_FILE: Final = socket.CMSG_SPACE(4)
 
+Tether = tuple[socket.socket, socket.socket]
+
 
 @dataclass(slots=True)
 class Offspring:
@@ -41,12 +44,11 @@ class Offspring:
 
     index: int
     pid: int
-    tether: tuple[socket.socket, socket.socket]
+    tether: Tether
 
     def let_go(self) -> None:
         """Close this process's copies of the tether."""
-        for end in self.tether:
-            end.close()
+        _close(self.tether)
 
 
 class ForkServer:
@@ -132,7 +134,7 @@ class ForkServer:
                 return False
             message = decode_to_forkserver.decode(data)
             if isinstance(message, Fork):
-                self._fork(message.index, files_in(ancillary)[0])
+                self._fork(message.index, files_in(ancillary))
             elif isinstance(message, Slay):
                 offspring = self._children.get(message.index)
                 if offspring is not None and offspring.pid == message.pid:
@@ -147,16 +149,38 @@ class ForkServer:
 
     # -------------------------------------------------------------------------------------------- children
 
-    def _fork(self, index: int, report_fd: int) -> None:
-        pid = self._spawn(index, report_fd) if self._by_exec else self._clone(index, report_fd)
-        tether = socket.socketpair()
-        for end in tether:
-            hostinfo.tether(end.fileno(), pid, signal.SIGKILL)
-        os.close(report_fd)
+    def _fork(self, index: int, files: list[int]) -> None:
+        """Make a child, or tell that there is no room for one: the others must not suffer from that.
+
+        Args:
+            index: of its slot.
+            files: its end of the report stream; empty: this process may not open another file.
+        """
+        try:
+            pid, tether = self._make(index, files)
+        except OSError as error:
+            self._tell(Exited(index, 0, error.errno or errno.EAGAIN))
+            return
+        finally:
+            for fd in files:
+                os.close(fd)
         self._children[index] = Offspring(index, pid, tether)
         self._tell(Forked(index, pid))
 
-    def _clone(self, index: int, report_fd: int) -> int:
+    def _make(self, index: int, files: list[int]) -> tuple[int, Tether]:
+        if not files:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        tether = socket.socketpair()  # before the child: once that lives, nothing may fail
+        try:
+            pid = self._spawn(index, files[0]) if self._by_exec else self._clone(index, files[0], tether)
+        except OSError:
+            _close(tether)
+            raise
+        for end in tether:
+            hostinfo.tether(end.fileno(), pid, signal.SIGKILL)
+        return pid, tether
+
+    def _clone(self, index: int, report_fd: int, tether: Tether) -> int:
         parent = os.getpid()
         pid = os.fork()
         if pid:
@@ -165,6 +189,7 @@ class ForkServer:
         try:
             _make_group(0)
             hostinfo.die_with_parent(parent)
+            _close(tether)
             for sibling in self._children.values():
                 sibling.let_go()
             signal.set_wakeup_fd(-1)
@@ -204,6 +229,11 @@ class ForkServer:
             _kill_group(offspring.pid)
         for offspring in self._children.values():
             os.waitpid(offspring.pid, 0)
+
+
+def _close(tether: Tether) -> None:
+    for end in tether:
+        end.close()
 
 
 def _make_group(pid: int) -> None:

@@ -11,6 +11,7 @@ from zmqtasks import payload
 from zmqtasks.task import TaskBase
 from zmqtasks.worker.claims import Claim
 from zmqtasks.worker.loading import Tasks, innermost
+from zmqtasks.worker.packets import read_all
 
 MAX_FUNCTIONS: Final = 256  # shipped ones kept loaded, the ones used last
 
@@ -40,17 +41,19 @@ class Functions:
         self._loaded: OrderedDict[bytes, Call] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __contains__(self, digest: bytes) -> bool:
-        return digest in self._loaded
-
     def __len__(self) -> int:
         return len(self._loaded)
 
-    def find(self, claim: Claim) -> tuple[Call, Exceptions, Exceptions]:
-        """What to call, which exceptions may be tried again, and which never. Raises Unrunnable."""
+    def find(self, claim: Claim, fd: int = -1) -> tuple[Call, Exceptions, Exceptions]:
+        """What to call, which exceptions may be tried again, and which never. Raises Unrunnable.
+
+        Args:
+            claim: says what.
+            fd: of the file that the shipped function came in, which is read only if it is not loaded; -1: none.
+        """
         task: TaskBase[..., Any] | Call | None
         if claim.digest:
-            task = self._shipped(claim)
+            task = self._shipped(claim, fd)
             if not isinstance(task, TaskBase):
                 return task, (Exception,), ()
         else:
@@ -67,7 +70,7 @@ class Functions:
             hint = "; it was started without an app (-A)"
         return f"worker {self._worker} knows no task {name!r}{hint}"
 
-    def _shipped(self, claim: Claim) -> Call:
+    def _shipped(self, claim: Claim, fd: int) -> Call:
         call = self._loaded.get(claim.digest)
         if call is not None:
             try:
@@ -75,16 +78,16 @@ class Functions:
             except KeyError:
                 pass  # another slot has pushed it out meanwhile
             return call
-        call = self._load(claim)
+        call = self._load(claim, fd)
         with self._lock:
             self._loaded[claim.digest] = call
             if len(self._loaded) > MAX_FUNCTIONS:
                 self._loaded.popitem(last=False)
         return call
 
-    def _load(self, claim: Claim) -> Call:
+    def _load(self, claim: Claim, fd: int) -> Call:
         try:
-            return payload.unship(claim.blob)
+            return payload.unship(claim.blob if fd < 0 else read_all(fd))
         except BaseException as error:  # noqa: BLE001  (unpickling imports user modules, which raise anything)
             text = f"function {claim.name} cannot be loaded on worker {self._worker}: {innermost(error)}"
             if isinstance(error, ImportError | AttributeError):

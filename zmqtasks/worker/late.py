@@ -6,7 +6,7 @@ The two connections know no order: bytes may also come before the Assign that an
 from collections.abc import Iterator
 from typing import Final
 
-from zmqtasks.ids import Span
+from zmqtasks.ids import Span, inside
 from zmqtasks.wire import Function, Work
 from zmqtasks.worker.claims import Piece
 
@@ -86,9 +86,9 @@ class Late:
 
     def remove(self, spans: list[Span]) -> None:
         """These numbers are wanted no more; ones that are not here do not matter."""
-        for first, count in spans:
-            for number in [n for n in self._arguments if first <= n < first + count]:
-                del self._arguments[number]
+        for number in list(inside(self._arguments, spans)):
+            del self._arguments[number]
+        for first, count in spans if self._code else ():
             for digest in list(self._code):
                 kept = [
                     (part, work) for piece, work in self._code[digest] for part in _without(piece, first, first + count)

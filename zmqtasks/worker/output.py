@@ -5,6 +5,7 @@ thread that writes; an unfinished one is ended with the job. What code below Pyt
 Writing never fails: a full disk or a reader that has gone costs lines, which are counted, and no job.
 """
 
+import codecs
 import errno
 import fcntl
 import io
@@ -18,6 +19,7 @@ from typing import Any, BinaryIO, Final, cast
 MAX_LINE: Final = 10_000  # characters; what is beyond is counted
 ATOMIC: Final = 4096  # bytes that a pipe takes as a whole, so that lines of several processes do not mix
 _HIGH: Final = 64  # jobs that close descriptors close low ones
+_STDERR: Final = 2
 _PATIENCE: Final = 1.0  # seconds for the reader of a pipe that does not block
 
 Whose = Callable[[], tuple[int, str]]  # the slot that the calling thread belongs to, -1: none; how its lines begin
@@ -114,6 +116,7 @@ class Output:
         self._whose = whose
         self._lock = threading.RLock()  # a finaliser may print while something is printed
         self._open: dict[tuple[int, str], _Line] = {}  # by slot and stream
+        self._parts: dict[tuple[int, str, str], bytes] = {}  # of a character, by slot, stream and start of the line
         self.stdout = JobStream(self, "<stdout>")
         self.stderr = JobStream(self, "<stderr>")
         self.log = _Log(sink)
@@ -121,7 +124,7 @@ class Output:
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
-        self._open = {}  # the parent ends these lines
+        self._open, self._parts = {}, {}  # the parent ends these lines
         self._sink.after_fork()
 
     def write(self, stream: str, text: str) -> None:
@@ -148,11 +151,25 @@ class Output:
             if out:
                 self._put(out)
 
+    def write_bytes(self, stream: str, data: bytes) -> None:
+        """The same in UTF-8; a character may come in several parts."""
+        with self._lock:
+            slot, start = self._whose()
+            raw = self._parts.pop((slot, stream, start), b"") + data
+            text, used = codecs.utf_8_decode(raw, "backslashreplace", False)
+            if used < len(raw):
+                self._parts[slot, stream, start] = raw[used:]
+            if text:
+                self.write(stream, text)
+
     def finish(self, slot: int) -> None:
         """End the lines that a slot has begun, if it has. That costs next to nothing where nothing was printed."""
-        if not self._open:
+        if not self._open and not self._parts:
             return
         with self._lock:
+            for part in [part for part in self._parts if part[0] == slot]:
+                line = self._open.setdefault(part[:2], _Line(part[2]))
+                _add(line, self._parts.pop(part).decode("utf-8", "backslashreplace"))
             for key in [key for key in self._open if key[0] == slot]:
                 line = self._open.pop(key)
                 if line.text:
@@ -206,7 +223,7 @@ class JobStream(io.TextIOBase):
         super().__init__()
         self._output = output
         self.name = name
-        self.buffer = cast("BinaryIO", _Bytes(self))
+        self.buffer = cast("BinaryIO", _Bytes(output, name))
 
     def write(self, text: str) -> int:
         if not isinstance(text, str):
@@ -221,7 +238,7 @@ class JobStream(io.TextIOBase):
 
     def fileno(self) -> int:
         """For what is started with it: its output goes past the lines."""
-        return 2
+        return _STDERR
 
     def close(self) -> None:
         """Nothing: the next job prints, too."""
@@ -245,20 +262,22 @@ class _Log(io.TextIOBase):
 class _Bytes(io.RawIOBase):
     """The `buffer` of a JobStream."""
 
-    def __init__(self, stream: JobStream) -> None:
+    def __init__(self, output: Output, name: str) -> None:
         super().__init__()
-        self._stream = stream
+        self._output = output
+        self._name = name
 
     def write(self, data: Any) -> int:
         raw = bytes(data)
-        self._stream.write(raw.decode("utf-8", "backslashreplace"))
+        self._output.write_bytes(self._name, raw)
         return len(raw)
 
     def writable(self) -> bool:
         return True
 
     def fileno(self) -> int:
-        return self._stream.fileno()
+        """As above."""
+        return _STDERR
 
     def close(self) -> None:
         """Nothing, as above."""

@@ -128,6 +128,17 @@ def files_in(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return list(files)
 
 
+def read_all(fd: int) -> bytes:
+    """A whole file, wherever another process has left the position that they share."""
+    size = os.fstat(fd).st_size
+    parts = []
+    at = 0
+    while at < size:
+        parts.append(os.pread(fd, size - at, at))
+        at += len(parts[-1])
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:

@@ -22,7 +22,6 @@ from zmqtasks.worker import hostinfo
 from zmqtasks.worker.cells import Cells
 from zmqtasks.worker.claims import (
     Boot,
-    Exited,
     Fork,
     Forked,
     Ready,
@@ -43,7 +42,7 @@ _REPORT_BUFFER: Final = 1024 * 1024
 _LENGTH: Final = 8  # bytes before a report
 FORKS_AT_ONCE: Final = 16
 EARLY_DEATHS: Final = 5  # in a row, without a single report: then new children come slowly
-SLOWLY: Final = 5.0  # seconds between them
+SLOWLY: Final = 5.0  # seconds between them, and after one that could not be made
 CLOSE_WITHIN: Final = 2.0  # seconds for the fork server to end by itself
 DEAD_WITHIN: Final = 2.0  # seconds for children whose fork server died
 
@@ -119,7 +118,8 @@ class Pool:
         self._forking = 0
         self._early_deaths = 0
         self._fork_at = 0.0  # monotonic time before which no child is made
-        self._server_deaths = 0
+        self._no_room = False  # the last child could not be made, which was said
+        self._server_deaths = 0  # in a row, without a report of any child
         self._ready = False
         self._start()
 
@@ -217,12 +217,18 @@ class Pool:
                 yield Loaded(message.tasks, message.queues, message.broker)
             elif isinstance(message, Forked):
                 self._forking -= 1
+                self._no_room = False
                 slot = self._slots.get(message.index)
                 if slot is not None:
                     slot.pid = message.pid
                     if slot.killed:
                         self._tell(Slay(slot.index, slot.pid))
-            elif isinstance(message, Exited):
+            elif not message.pid:
+                self._forking -= 1
+                self._drop(message.index)
+                self._to_fork.append(message.index)
+                self._try_later(os.strerror(message.status), mono)
+            else:
                 how = hostinfo.how_it_ended(message.status)
                 yield from self._died(message.index, f"child {message.pid} {how}", mono)
 
@@ -268,7 +274,11 @@ class Pool:
         self._fork_at = 0.0
         while self._to_fork and self._forking < FORKS_AT_ONCE:
             index = self._to_fork[0]
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            except OSError as error:  # jobs run in the other slots
+                self._try_later(error.strerror or str(error), mono)
+                return
             with theirs:
                 theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _REPORT_BUFFER)
                 if not self._tell(Fork(index), theirs.fileno()):
@@ -284,12 +294,25 @@ class Pool:
                 self._fork_at = mono + SLOWLY
                 return
 
+    def _try_later(self, why: str, mono: float) -> None:
+        """There is no room for another child; the living ones go on. It is said once, until one can be made again."""
+        self._fork_at = mono + SLOWLY
+        if not self._no_room:
+            self._no_room = True
+            log.warning(
+                "no child can be made (%s); it is tried again every %g s, %d of %d live",
+                why, SLOWLY, len(self._slots), self._boot.slots // self._per_child, extra={"action": "no-room"},
+            )  # fmt: skip
+
+    def _drop(self, index: int) -> None:
+        slot = self._slots.pop(index)
+        self._unwatch(slot)
+        slot.stream.close()
+
     def _died(self, index: int, evidence: str, mono: float) -> Iterator[Event]:
         slot = self._slots[index]
         yield from self._read(slot)
-        del self._slots[index]
-        self._unwatch(slot)
-        slot.stream.close()
+        self._drop(index)
         ran = [(at, *self._cells.read(at)) for at in self._slots_of(index)]
         running = sum(1 for _, _, number in ran if number)
         for at in self._slots_of(index):
@@ -346,6 +369,7 @@ class Pool:
                 if end > len(buffer):
                     break
                 slot.reported = True
+                self._server_deaths = 0
                 yield slot.index, decode_report(view[at + _LENGTH : end])
                 at = end
         if at:

@@ -19,12 +19,22 @@ class Reports:
     def __init__(self, stream: socket.socket) -> None:
         self._stream = stream
         self._lock = threading.Lock()
+        self._inside: set[int] = set()  # threads that are in `send`
 
     def send(self, report: Report) -> None:
         """Write it. Raises OSError: the agent is gone, or a job has closed what it should not have."""
         data = encode(report)
-        with self._lock:
-            self._stream.sendall(len(data).to_bytes(8, "little") + data)
+        thread = threading.get_ident()
+        self._inside.add(thread)  # before it has the lock: a signal's handler may run between any two steps
+        try:
+            with self._lock:
+                self._stream.sendall(len(data).to_bytes(8, "little") + data)
+        finally:
+            self._inside.discard(thread)
+
+    def interrupted(self) -> bool:
+        """Whether the calling thread is in the middle of `send`: in a signal's handler, which must not send itself."""
+        return threading.get_ident() in self._inside
 
 
 @dataclass(slots=True)
@@ -44,11 +54,23 @@ class Progress:
     Args:
         send: writes a report.
         runs: whether this number still runs in this slot.
+        interrupted: whether the calling thread is in `send`: in a signal's handler, whose value waits.
+        by_hand: no thread is made: whoever made this calls `send_due`.
     """
 
-    def __init__(self, send: Callable[[Report], None], runs: Callable[[int, int], bool]) -> None:
+    def __init__(
+        self,
+        send: Callable[[Report], None],
+        runs: Callable[[int, int], bool],
+        interrupted: Callable[[], bool],
+        *,
+        by_hand: bool = False,
+    ) -> None:
         self._send = send
         self._runs = runs
+        self._interrupted = interrupted
+        self._by_hand = by_hand
+        self._closed = False
         self._told: dict[int, _Told] = {}  # by slot
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -62,6 +84,11 @@ class Progress:
     def tell(self, slot: int, claim: int, number: int, value: bytes, *, at_once: bool) -> None:
         """The job in this slot says how far it has come."""
         now = monotonic()
+        if self._interrupted():  # no lock: the thread may hold it, and wait for what this one writes
+            told = self._told.get(slot)
+            if told is not None and told.number == number and told.value != value:  # else the job is over
+                told.value, told.waits = value, True
+            return
         with self._changed:
             told = self._told.get(slot)
             if told is None or told.number != number:
@@ -71,12 +98,44 @@ class Progress:
             told.value = value
             if at_once or now >= told.again_at:
                 self._put(told, now)
-                return
+                if not told.waits:  # else a signal's handler has told more meanwhile
+                    return
             told.waits = True
-            if self._thread is None:
+            if self._thread is None and not self._by_hand:
                 self._thread = threading.Thread(target=self._loop, name="zmqtasks progress", daemon=True)
                 self._thread.start()
             self._changed.notify()
+
+    def send_due(self) -> float | None:
+        """Send what waits and whose time has come, unless its job is over.
+
+        Returns:
+            Seconds until the next one; None: nothing waits.
+
+        Raises:
+            OSError: the agent is gone.
+        """
+        with self._changed:
+            now = monotonic()
+            due: list[float] = []
+            for slot, told in self._told.items():
+                if not told.waits:
+                    continue
+                if not self._runs(slot, told.number):
+                    told.waits = False
+                elif now >= told.again_at:
+                    self._put(told, now)
+                else:
+                    due.append(told.again_at - now)
+            return min(due, default=None)
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
 
     def _put(self, told: _Told, now: float) -> None:
         told.waits = False
@@ -84,21 +143,11 @@ class Progress:
         self._send(Report(told.claim, [], [], False, [(told.number, told.value)]))
 
     def _loop(self) -> None:
-        """Thread: send what waits when its time has come, unless its job is over."""
+        """Thread."""
         with self._changed:
-            while True:
-                now = monotonic()
-                due: list[float] = []
-                for slot, told in self._told.items():
-                    if not told.waits:
-                        continue
-                    if not self._runs(slot, told.number):
-                        told.waits = False
-                    elif now >= told.again_at:
-                        try:
-                            self._put(told, now)
-                        except OSError:
-                            return  # the slots notice the same, and end the process
-                    else:
-                        due.append(told.again_at - now)
-                self._changed.wait(min(due, default=None))
+            while not self._closed:
+                try:
+                    left = self.send_due()
+                except OSError:
+                    return  # the slots notice the same, and end the process
+                self._changed.wait(left)

@@ -79,6 +79,12 @@ class Workload:
         counts = self.ledger.counts
         return not (counts[WAITING] or counts[PUSHED] or counts[VOID])
 
+    def void(self, cells: list[tuple[int, int]]) -> int:
+        """How many slots run what is not ours any more."""
+        if not self.ledger.counts[VOID]:
+            return 0
+        return sum(1 for _, number in cells if number and self.ledger.state(number) == VOID)
+
     @property
     def kept(self) -> int:
         """How many outcomes are kept."""
@@ -204,22 +210,25 @@ class Workload:
         self.release(spans)
         if self.retracted:  # handed back after the hello that listed them: the scheduler has disowned them itself
             self.retracted = to_spans(sorted(set(expand(self.retracted)).difference(expand(spans))))
+        waiting: list[Span] = []
         for first, count in spans:
             for state, start, n in self.ledger.segments(first, count):
                 if state == WAITING:
-                    self._unqueue(start, n)
+                    waiting.append((start, n))
                     self.ledger.move(start, n, WAITING, GONE)
                 elif state == PUSHED:
                     self.ledger.move(start, n, PUSHED, VOID)
                     self._unwant(start, n)
                     pushed = True
+        self._unqueue(waiting)
         return pushed
 
-    def _unqueue(self, first: int, count: int) -> None:
+    def _unqueue(self, spans: list[Span]) -> None:
         """Waiting jobs do not wait any more."""
-        self.backlog.remove([(first, count)])
-        if self.late:
-            self.late.remove([(first, count)])
+        if spans:
+            self.backlog.remove(spans)
+            if self.late:
+                self.late.remove(spans)
 
     def retract(self, spans: list[Span], *, kill: bool = False, answer: bool = False) -> bool:
         """Hand back what has not started. Whether some may stand unstarted in the shared queue.
@@ -227,12 +236,12 @@ class Workload:
         `kill`: end also what has started. `answer`: tell what has started.
         """
         pushed = False
+        waiting: list[Span] = []
         for first, count in spans:
             for state, start, n in self.ledger.segments(first, count):
                 if state == WAITING:
-                    self._unqueue(start, n)
+                    waiting.append((start, n))
                     self.ledger.move(start, n, WAITING, GONE)
-                    self.retracted.append((start, n))
                 elif state == PUSHED:
                     self.wanted.update(range(start, start + n))
                     if answer:
@@ -240,6 +249,8 @@ class Workload:
                     if kill:
                         self.doomed.update(range(start, start + n))
                     pushed = True
+        self._unqueue(waiting)
+        self.retracted += waiting
         return pushed
 
     def tell_started(self) -> None:

@@ -64,6 +64,7 @@ class Sender:
     def cancel(self, jobs):
         for job in jobs[1:]:  # the first one has started
             end(job, states.CANCELLED, payload.failure("JobCancelled", "somebody asked"))
+        return [False] + [True] * (len(jobs) - 1)
 
 
 class Jobs:
@@ -145,7 +146,7 @@ def test_without_waiting_the_ids_of_accepted_jobs_are_told():
 
 
 def test_ctrl_c_cancels_what_has_not_started(monkeypatch):
-    monkeypatch.setattr(_feed, "LAST_RESULTS", 0.2)
+    monkeypatch.setattr(_feed, "LAST_RESULTS", 600)  # what runs is not waited for
     monkeypatch.setattr(_feed, "WINDOW", 100)
 
     def interrupt_when_full(feed):
@@ -170,8 +171,36 @@ def test_the_second_ctrl_c_ends_it_at_once(monkeypatch):
     class Stubborn(Sender):
         def cancel(self, jobs):
             threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+            return [True] * len(jobs)
 
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         make(Stubborn(stuck=True), [request(1)], tick=interrupt).run()
     assert time.monotonic() - begin < 10
+
+
+def test_waiting_for_what_was_cancelled_takes_no_time_of_the_processor(monkeypatch):
+    monkeypatch.setattr(_feed, "LAST_RESULTS", 0.5)
+    looks = []
+
+    class Silent(Sender):
+        def cancel(self, jobs):
+            looks.clear()
+            return [True] * len(jobs)
+
+    class Counting(Feed):
+        def _take_in(self):
+            looks.append(None)
+            return super()._take_in()
+
+    source = Jobs([request(1)])
+    feed = Counting(
+        Silent(stuck=True),
+        lambda text: text,
+        source,
+        Tally(None, ""),
+        lambda _: signal.raise_signal(signal.SIGINT) if not feed.interrupted else None,
+    )
+    feed.run()
+    assert feed.open == 1
+    assert 1 < len(looks) < 50

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from zmqtasks import wire
 from zmqtasks.cli import main
-from zmqtasks.cli._status import as_dict, tables
+from zmqtasks.cli._status import as_dict, some_queues, tables
 from zmqtasks.words import duration, plural
 
 URL = "tcp://head:5555"
@@ -69,6 +69,8 @@ def test_people_see_everything_in_80_columns():
         assert word in text
     assert "Warning: no worker knows the task 'resise'" in text
     assert text.index("w1@host") < text.index("w2")
+    assert text.index("Jobs:") < text.index("Warning:") < text.index("Workers")
+    assert "1,234,572 ready · 256 running" in text  # plain spaces: this is no terminal
 
 
 def test_long_names_and_brackets_stay_whole():
@@ -77,6 +79,19 @@ def test_long_names_and_brackets_stay_whole():
     assert "[red]" in text
     assert text.count("x") >= 60
     assert "suspect" in text
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ([], ""),
+        (["default", "high"], "default, high"),
+        (["default", "high", "a-long-name-of-a-queue", "x"], "default, high, +2"),
+        (["q" * 40, "high"], "q" * 40 + ", +1"),
+    ],
+)
+def test_a_worker_of_many_queues_takes_one_row(names, told):
+    assert some_queues(names) == told
 
 
 def test_nothing_has_happened_yet():

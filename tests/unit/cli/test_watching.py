@@ -12,9 +12,10 @@ from rich.console import Console
 
 from tests.unit.cli.test_status import status, worker
 from zmqtasks import wire
-from zmqtasks.cli import _tables, main
+from zmqtasks.cli import _sentences, _tables, main
 from zmqtasks.cli._status import tables
 from zmqtasks.cli.story import lines
+from zmqtasks.errors import SchedulerUnreachable
 
 ID = "0123456789abcdef01234567" + "00000007"
 NOW = 1_800_000_000.0
@@ -194,14 +195,88 @@ def test_an_id_that_nobody_knows(operator, capsys, command):
     assert json.loads(capsys.readouterr().out)["job"] is None
 
 
+def texts(job, moves):
+    return [head + text for head, text in lines(ID, wire.JobReport(job, [], moves, b""))]
+
+
 def test_a_story():
     moves = [wire.StoryLine(NOW, "ready", "accepted"), wire.StoryLine(NOW + 1.5, "assigned", "given to worker w")]
-    told = lines(ID, wire.JobReport(row(), [], moves, b""))
+    told = texts(row(), moves)
     assert told[0] == f"Job {ID} (shop.resize): running"
     assert told[1] == f"  {_tables.exact(NOW)}                ready      accepted"
     assert told[2] == f"  {_tables.exact(NOW + 1.5)}      +1.500 s  assigned   given to worker w"
-    assert lines(ID, wire.JobReport(None, [], moves, b""))[0] == f"Job {ID}: forgotten"
-    assert "too long ago" in lines(ID, wire.JobReport(row(), [], [], b""))[1]
+    assert texts(None, moves)[0] == f"Job {ID}: forgotten"
+    assert "too long ago" in texts(row(), [])[1]
+
+
+DIED = f"job {ID} (t) was running in 2 processes that died; its crash budget is 1"
+
+
+@pytest.mark.parametrize(
+    ("reason", "first", "deaths"),
+    [
+        ("It waits.", "It waits.", []),
+        ("The system ended it: did you mean slow.prog?.", "The system ended it: did you mean slow.prog?", []),
+        ("Death 1: worker w1 was lost.", "", ["death 1: worker w1 was lost."]),
+        (
+            f"It failed: WorkerLost: {DIED}. death 1: pid 7; signal 9; death 2: pid 8.",
+            f"It failed: WorkerLost: {DIED}.",
+            ["death 1: pid 7; signal 9.", "death 2: pid 8."],
+        ),
+    ],
+)
+def test_each_death_is_told_on_its_own(reason, first, deaths):
+    assert _sentences.split(reason) == (first, deaths)
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+@pytest.mark.parametrize("head", ["", "  ", "  2026-11-22 22:35:46.845                assigned   "])
+def test_a_sentence_is_wrapped_between_words(width, head):
+    text = f"given to worker w1 after {DIED} and so on"
+    told = _sentences.wrapped(head, text, width).splitlines()
+    assert max(map(len, told)) <= width
+    assert told[0].startswith(head.rstrip())
+    assert len({len(line) - len(line.lstrip()) for line in told[1:]}) <= 1  # one indent
+    assert " ".join(told).split() == (head + text).split()
+
+
+@pytest.mark.parametrize("width", [10, 30])
+def test_what_is_longer_than_a_line_is_broken(width):
+    told = _sentences.wrapped("  ", "x" * 100, width).splitlines()
+    assert "".join(line.strip() for line in told) == "x" * 100
+    assert max(map(len, told)) <= max(width, _sentences.NARROWEST)
+    assert _sentences.wrapped("  2026  ready  ", "", width) == "  2026  ready"
+
+
+@pytest.mark.parametrize("command", ["explain", "story"])
+def test_a_terminal_gets_wrapped_lines_and_a_pipe_whole_sentences(operator, capsys, monkeypatch, command):
+    sentence = "It was given to worker w1 " + "and so on " * 30
+    moves = [wire.StoryLine(NOW, "ready", sentence)]
+    operator.answers["job"] = wire.JobReport(row(), [sentence + "."], moves, b"")
+    assert main([command, ID]) == 0
+    assert sentence.strip() in capsys.readouterr().out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main([command, ID]) == 0
+    out = capsys.readouterr().out
+    assert fits(out)
+    assert sentence.strip() in " ".join(out.split())
+
+
+def test_a_job_that_is_over_says_what_it_survived(operator, capsys):
+    operator.answers["job"] = wire.JobReport(row(state="succeeded", crashes=2, retries=1), ["It succeeded."], [], b"")
+    assert main(["explain", ID]) == 0
+    assert capsys.readouterr().out.splitlines()[1:4] == [
+        "  It succeeded.",
+        "  It failed 1 time before and was tried again.",
+        "  It was running in 2 processes that died.",
+    ]
+    assert main(["explain", ID, "--json"]) == 0
+    job = json.loads(capsys.readouterr().out)["job"]
+    assert (job["crashes"], job["retries"]) == (2, 1)
+    for state, reason in (("running", "It runs."), ("failed", "It failed: death 1: pid 7; death 2: pid 8.")):
+        operator.answers["job"] = wire.JobReport(row(state=state, crashes=2), [reason], [], b"")
+        assert main(["explain", ID]) == 0
+        assert "died" not in capsys.readouterr().out
 
 
 def test_a_story_as_json(operator, capsys):
@@ -240,9 +315,41 @@ def test_a_large_cluster_fits_and_is_cut(width):
     assert "(--all)" not in everything
 
 
-def test_no_colours_in_a_pipe(operator, capsys):
+@pytest.mark.parametrize("words", [["--json"], []])
+def test_watching_goes_on_when_the_scheduler_is_away(operator, capsys, monkeypatch, words):
+    away = SchedulerUnreachable("nobody is there")
+    told = iter([status(), away, away, status(), KeyboardInterrupt()])
+
+    def answer(_self):
+        one = next(told)
+        if isinstance(one, BaseException):
+            raise one
+        return one
+
+    monkeypatch.setattr(operator, "status", answer)
+    monkeypatch.setattr("zmqtasks.cli._watch.Operator", operator)
+    monkeypatch.setattr("zmqtasks.cli._watch.EVERY", 0.0)
+    assert main(["status", "--watch", *words]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("tcp://head:5555") == 2
+    assert err == "zmqtasks: nobody is there; it is asked again until it answers\n"
+
+
+def test_a_scheduler_that_is_not_there_is_not_watched(operator, capsys, monkeypatch):
+    def answer(_self):
+        raise SchedulerUnreachable("nobody is there")
+
+    monkeypatch.setattr(operator, "status", answer)
+    monkeypatch.setattr("zmqtasks.cli._watch.Operator", operator)
+    assert main(["status", "--watch", "--json"]) == 3
+    assert capsys.readouterr().err == "zmqtasks: nobody is there\n"
+
+
+def test_no_colours_and_no_blanks_at_the_ends_in_a_pipe(operator, capsys):
     assert main(["inspect", "workers"]) == 0
-    assert "\x1b" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert all(line == line.rstrip() for line in out.splitlines())
 
 
 # ------------------------------------------------------------------------------------------------ completion
@@ -272,10 +379,18 @@ def complete(script, words):
         (["zmqtasks", "st"], {"status", "story"}),
         (["zmqtasks", "inspect", "s"], {"scheduled", "stats"}),
         (["zmqtasks", "status", "--wa"], {"--watch"}),
+        (["zmqtasks", "worker", "-P", "s"], {"solo"}),
     ],
 )
 def test_bash_completes(script, words, offers):
     assert set(complete(script, words)) == offers
+
+
+def test_files_are_completed():
+    env = {**os.environ, "COMP_WORDS": "zmqtasks submit --jobs a", "COMP_CWORD": "3"}
+    env["_ZMQTASKS_COMPLETE"] = "bash_complete"
+    done = subprocess.run([sys.executable, "-m", "zmqtasks"], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout == "file,a\n"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -17,7 +17,7 @@ class Peers:
 
     def __init__(self, held_max=100 * MIB):
         self.sent = deque()
-        self.lanes = Lanes(lambda route, frame: self.sent.append((route, frame)), held_max)
+        self.lanes = Lanes(lambda route, frame: self.sent.append((route, frame)), held_max=held_max)
 
     def peer(self, name):
         self.take(b"b" + name)

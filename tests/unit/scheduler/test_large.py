@@ -65,15 +65,15 @@ def test_a_bulk_connection_of_nobody_or_of_an_older_connection_is_not_bound(h):
     assert h.counters["late_hellos"] == 2
 
 
-def test_a_second_bulk_connection_ends_the_session_s_connection(h):
-    """What was under way on the first would be lost unnoticed."""
+def test_a_second_bulk_connection_does_not_displace_the_first(h):
+    """What is under way on the first would be lost unnoticed."""
     w = h.worker()
     first, second = WorkerPeer(h, "first"), WorkerPeer(h, "second")
     hello = wire.BulkHello(wire.MAGIC, 1, "0.1.0", w.nonce, 1)
     first.send(hello)
     second.send(hello)
-    assert set(h.fx.forget) == {w.route, first.route}
-    assert h.core.state.workers[w.nonce].route is None
+    second.expect(wire.HelloAgain)
+    assert h.core.state.workers[w.nonce].bulk == first.route
 
 
 def test_a_new_hello_ends_the_bulk_connection(h):
@@ -84,6 +84,28 @@ def test_a_new_hello_ends_the_bulk_connection(h):
     s.connect()
     s.join(connection=2)
     assert set(h.fx.forget) == {old, bulk.route}
+
+
+def test_what_waits_for_a_session_that_must_begin_anew_is_void(h):
+    s = h.submitter()
+    s.send(s.message(1, task="f", function=b"nobody brought it"))
+    s.expect(wire.HelloAgain)
+    assert h.fx.reset == [s.route]
+
+
+def test_a_late_argument_is_wanted_as_long_as_its_job_is_held(h):
+    w, s = h.worker(), h.submitter()
+    s.submit(1, args=[LARGE])
+    w.take(wire.Assign)
+    (argument,) = w.by_bulk
+    assert h.core.wants(w.route, argument)
+    s.send(wire.Cancel(1, s.prefix, [(0, 1)], force=False))
+    w.take(wire.Retract)
+    w.retracted(1)
+    s.take(wire.CancelAck)
+    s.results()
+    assert not h.core.wants(w.route, argument)
+    assert h.core.wants(w.route, wire.Code(b"d", b"code"))
 
 
 def test_progress_reaches_the_owner_and_watchers_and_ends_with_the_job(h):

@@ -230,6 +230,16 @@ def test_a_returning_worker_is_told_to_drop_what_is_over(h):
     s.results()
 
 
+def test_a_dropped_job_that_runs_on_takes_its_slot(h):
+    a = h.worker("a", slots=1)
+    s = h.submitter()
+    a.send(wire.Heartbeat(0, [], [], 1))
+    s.submit()
+    assert a.inbox == []
+    a.send(wire.Heartbeat(0, [], []))
+    assert a.assigned() == [0]
+
+
 def test_a_heartbeat_finds_what_the_worker_does_not_hold(h):
     a, s = h.worker("a", slots=3), h.submitter()
     s.submit(3)

@@ -87,6 +87,15 @@ def test_strays_take_slots_and_credit(h):
     assert len(w.assigned()) == 1
 
 
+def test_a_stray_that_is_over_takes_no_slot(h):
+    s = h.submitter()
+    w = holder(h, s, 0, 1)
+    s.next = 2
+    s.submit(2)
+    w.send(wire.Done([wire.Run(1, [b"zero"], 0.5, 0.5)], []))
+    assert w.assigned() == [2]
+
+
 def test_a_stray_that_nobody_wants_is_disowned_in_the_end(h):
     s = h.submitter()
     w = holder(h, s, 0)
@@ -147,6 +156,41 @@ def test_strays_are_bounded(make, bound):
     w.take(wire.Disown)
     w.take(wire.DoneAck)
     assert len(h.core.state.strays) <= 3 if bound == "max_strays" else h.core.state.stray_bytes <= 3
+
+
+def test_an_id_that_a_user_chose_may_mean_another_job_now(h):
+    """Only a session's own numbers surely mean the same: what ran under that id before is dropped."""
+    s = h.submitter()
+    given = b"nightly".ljust(12, b"-")
+    w = WorkerPeer(h, "w", slots=2)
+    w.seen, w.held = 1, {1: wire.Held(1, given, 0, OLD)}
+    w.join()
+    w.send(wire.Done([wire.Run(1, [b"of monday"], 0.5, 0.5)], []))
+    s.send(s.message(prefix=given, first=0))
+    assert w.take(wire.Disown) == [wire.Disown([(1, 1)])]
+    assert w.assigned() == [0]
+    assert s.results() == {}
+    s.take(wire.Accepted)
+
+
+def test_such_an_id_is_not_adopted_by_a_hello_either(h):
+    s = h.submitter()
+    given = b"nightly".ljust(12, b"-")
+    s.submit(prefix=given, first=0)
+    w = WorkerPeer(h, "w", slots=2)
+    w.seen, w.held = 1, {1: wire.Held(1, given, 0, OLD)}
+    assert w.join().dropped == [(1, 1)]
+    assert w.assigned() == [0]
+
+
+def test_a_cancel_finds_strays(h):
+    s = h.submitter()
+    w = holder(h, s, 0, 1)
+    s.send(wire.Cancel(1, s.prefix, [(0, 1)], force=False))
+    assert s.expect(wire.CancelAck) == wire.CancelAck(1, [], [(0, 1)], [])
+    s.send(wire.Cancel(2, s.prefix, [(1, 1)], force=True))
+    assert w.expect(wire.Kill).numbers == [(2, 1)]
+    assert s.expect(wire.CancelAck) == wire.CancelAck(2, [], [], [(1, 1)])
 
 
 def test_a_new_hello_keeps_the_strays_that_it_lists(h):

@@ -7,11 +7,12 @@ import tracemalloc
 from collections.abc import Iterable
 
 import pytest
+from msgspec.msgpack import encode as msgpack
 
 from zmqtasks import errors, payload
 from zmqtasks.states import ABORTED, CANCELLED, FAILED
 from zmqtasks.submitter.job import Job, Pair, Source, Stream
-from zmqtasks.submitter.results import as_completed, end, finish, unwatch, watch
+from zmqtasks.submitter.results import as_completed, end, finish, tell, unwatch, watch
 
 PREFIX = bytes(range(12))
 
@@ -65,7 +66,7 @@ def in_thread(fn) -> threading.Thread:
 def test_a_job_is_told_by_its_id_task_and_state() -> None:
     made = job(255)
     assert made.id == PREFIX.hex() + "000000ff"
-    assert made.state == "queued"
+    assert made.state == "submitted"
     assert repr(made) == f"<Job {made.id} mod.fn queued>"
     finish([made], [value(1)], "pickle")
     assert made.state == "succeeded"
@@ -243,6 +244,41 @@ def test_callbacks_run_in_one_thread_of_their_own() -> None:
     assert over.wait(10)
     assert [one for one, _ in seen] == jobs
     assert {name for _, name in seen} == {"zmqtasks callbacks"}
+
+
+def test_slow_progress_callbacks_pile_up_nothing() -> None:
+    slow, other, third = (job(n) for n in range(3))
+    at_work, goes_on, over = threading.Event(), threading.Event(), threading.Event()
+    seen: list[tuple[str, Job, object]] = []
+
+    def listen(one: Job) -> None:
+        seen.append(("told", one, one.progress))
+        at_work.set()
+        assert goes_on.wait(10)
+
+    def note(one: Job) -> None:
+        seen.append(("over", one, one.progress))
+
+    for one in (slow, other):
+        one.add_progress_callback(listen)
+    for one in (other, third):
+        one.add_done_callback(note)
+    tell(slow, msgpack({"done": 0}))
+    assert at_work.wait(10)
+    for number in range(1, 100):
+        tell(slow, msgpack({"done": number}))
+        tell(other, msgpack({"done": number}))
+    finish([third, other], [value(0)] * 2, "pickle")
+    slow.add_progress_callback(lambda _: over.set())
+    goes_on.set()
+    assert over.wait(10)
+    assert seen == [
+        ("told", slow, (0, None)),
+        ("over", third, None),
+        ("told", other, (99, None)),
+        ("over", other, (99, None)),
+        ("told", slow, (99, None)),
+    ]
 
 
 def test_a_callback_that_fails_is_logged_and_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:

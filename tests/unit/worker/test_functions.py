@@ -29,7 +29,17 @@ def test_the_functions_used_last_stay_loaded(monkeypatch):
         assert cache.find(claim(shipped=shipped[which]))[0]() == which
     assert loads == [shipped[i].blob for i in (0, 1, 2, 3, 1)]
     assert len(cache) == 3
-    assert shipped[2].digest not in cache
+
+
+def test_one_that_came_in_a_file_is_read_from_there_only_if_it_is_not_loaded(tmp_path):
+    cache = Functions({}, "w1")
+    shipped = numbered(1)[0]
+    (tmp_path / "f").write_bytes(shipped.blob)
+    alone = claim(shipped=payload.Shipped(shipped.digest, shipped.name, b""))
+    with (tmp_path / "f").open("rb") as file:
+        assert cache.find(alone, file.fileno())[0]() == 0
+        assert file.tell() == 0
+    assert cache.find(alone, 10_000)[0]() == 0  # there is no such descriptor
 
 
 def test_however_many_come_the_cache_is_bounded():

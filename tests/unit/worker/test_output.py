@@ -111,6 +111,19 @@ def test_what_cannot_be_encoded_is_escaped(jobs):
     assert jobs.lines()[1:] == ["[a] a\\udcffb", "[a] raw \\xff bytes"]
 
 
+def test_a_character_may_come_in_parts(jobs):
+    raw = jobs.output.stdout.buffer
+    for byte in "é€\n".encode():
+        raw.write(bytes([byte]))
+    raw.write("é".encode()[:1])
+    jobs.now = (1, "[b] ")
+    raw.write("€".encode()[1:] + b"\n")
+    jobs.output.finish(1)
+    assert jobs.lines()[1:] == ["[a] é€", r"[b] \x82\xac"]
+    jobs.output.finish(0)
+    assert jobs.lines()[3:] == [r"[a] \xc3"]
+
+
 def test_the_streams_behave_like_streams(jobs):
     stream = jobs.output.stdout
     stream.flush()

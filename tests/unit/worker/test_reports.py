@@ -13,16 +13,24 @@ from zmqtasks.worker.reports import Progress, Reports
 
 
 class Told:
-    """A Progress whose clock stands still. `sent`: (claim, number, value) in order; `over`: numbers that ended."""
+    """A Progress, with a thread or by hand. `sent`: (claim, number, value) in order; `over`: numbers that ended."""
 
-    def __init__(self):
+    def __init__(self, *, by_hand):
         self.sent = []
         self.over = set()
-        self.progress = Progress(self.take, lambda slot, number: number not in self.over)
+        self.within = None  # what a signal's handler tells while the next report is written
+        self.interrupted = False
+        self.progress = Progress(
+            self.take, lambda slot, number: number not in self.over, lambda: self.interrupted, by_hand=by_hand
+        )
 
     def take(self, report):
         assert (report.runs, report.ends, report.finished) == ([], [], False)
         self.sent += [(report.claim, *item) for item in report.progress]
+        if self.within is not None:
+            self.interrupted = True
+            self.tell(1, self.within, at_once=True)
+            self.within, self.interrupted = None, False
 
     def tell(self, number, value, *, slot=0, at_once=False):
         self.progress.tell(slot, 7, number, value, at_once=at_once)
@@ -30,7 +38,14 @@ class Told:
 
 @pytest.fixture
 def told():
-    return Told()
+    made = Told(by_hand=False)
+    yield made
+    made.progress.close()
+
+
+@pytest.fixture
+def by_hand():
+    return Told(by_hand=True)
 
 
 @pytest.fixture
@@ -40,23 +55,56 @@ def clock(monkeypatch):
     return now
 
 
-def test_the_first_goes_at_once_and_the_next_when_its_time_has_come(told, clock):
+def test_the_first_goes_at_once_and_the_next_when_its_time_has_come(by_hand, clock):
+    by_hand.tell(1, b"a")
+    by_hand.tell(1, b"b")
+    assert by_hand.sent == [(7, 1, b"a")]
+    clock[0] += reports.INTERVAL
+    by_hand.tell(1, b"c")
+    assert by_hand.sent == [(7, 1, b"a"), (7, 1, b"c")]
+
+
+def test_what_waits_is_sent_once_when_its_time_has_come(by_hand, clock):
+    assert by_hand.progress.send_due() is None
+    by_hand.tell(1, b"a")
+    by_hand.tell(1, b"b")
+    assert by_hand.progress.send_due() == pytest.approx(reports.INTERVAL)
+    assert by_hand.sent == [(7, 1, b"a")]
+    clock[0] += reports.INTERVAL
+    assert by_hand.progress.send_due() is None
+    assert by_hand.progress.send_due() is None
+    assert by_hand.sent == [(7, 1, b"a"), (7, 1, b"b")]
+
+
+def test_what_a_handler_tells_while_its_thread_writes_a_report_waits(by_hand, clock):
+    by_hand.within = b"b"
+    by_hand.tell(1, b"a")
+    assert by_hand.sent == [(7, 1, b"a")]
+    clock[0] += reports.INTERVAL
+    assert by_hand.progress.send_due() is None
+    assert by_hand.sent == [(7, 1, b"a"), (7, 1, b"b")]
+
+
+def test_the_thread_ends_when_it_is_closed():
+    told = Told(by_hand=False)
     told.tell(1, b"a")
     told.tell(1, b"b")
-    assert told.sent == [(7, 1, b"a")]
-    clock[0] += reports.INTERVAL
-    told.tell(1, b"c")
-    assert told.sent == [(7, 1, b"a"), (7, 1, b"c")]
+    thread = told.progress._thread
+    assert thread.is_alive()
+    told.progress.close()
+    assert not thread.is_alive()
 
 
-def test_what_is_final_does_not_wait(told, clock):
+def test_what_is_final_does_not_wait(by_hand, clock):
+    told = by_hand
     told.tell(1, b"a")
     told.tell(1, b"b", at_once=True)
     told.tell(1, b"b", at_once=True)
     assert told.sent == [(7, 1, b"a"), (7, 1, b"b")]
 
 
-def test_slots_and_jobs_have_their_own_times(told, clock):
+def test_slots_and_jobs_have_their_own_times(by_hand, clock):
+    told = by_hand
     told.tell(1, b"a")
     told.tell(2, b"a", slot=1)
     told.tell(3, b"a")

@@ -1,7 +1,7 @@
 """Workers that come back with what they hold: their attempts become the current ones again, and nothing runs twice."""
 
 from zmqtasks.clock import Now
-from zmqtasks.scheduler.core import lifecycle, outcomes
+from zmqtasks.scheduler.core import lifecycle, outcomes, strays
 from zmqtasks.scheduler.core.effects import Effects
 from zmqtasks.scheduler.core.model import Job, Source, Stray, Worker
 from zmqtasks.scheduler.core.records import Assigned
@@ -19,7 +19,7 @@ def adopt_again(state: State, worker: Worker, held: Held, now: Now, fx: Effects)
     job = state.find(held.prefix, held.counter)
     if job is None or job.state != READY or worker.credit <= 0:
         return False
-    untouched = not job.number  # no worker was ever given it
+    untouched = not job.number and _same_content(job.submission.source)  # no worker was ever given it
     if job.attempt != held.attempt and not (untouched and held.attempt <= state.first_attempt):
         return False
     state.lines.remove(job)
@@ -50,9 +50,14 @@ def adopt(state: State, source: Source, jobs: list[Job], now: Now, fx: Effects) 
     """
     rest: list[Job] = []
     workers: dict[Worker, Done] = {}
+    foreign: list[Stray] = []
     for job in jobs:
         stray = state.strays.get((source.prefix, job.counter))
         if stray is None:
+            rest.append(job)
+            continue
+        if not _same_content(source):
+            foreign.append(stray)
             rest.append(job)
             continue
         lifecycle.forget_stray(state, stray)
@@ -62,12 +67,21 @@ def adopt(state: State, source: Source, jobs: list[Job], now: Now, fx: Effects) 
             done.runs.append(stray.outcome)
         elif stray.outcome is not None:
             done.ends.append(stray.outcome)
+    strays.disown(state, foreign, fx)
     for worker, done in workers.items():
         worker.held = dict(sorted(worker.held.items()))
         lifecycle.seat(state, worker)
         if done.runs or done.ends:
             outcomes.on_done(state, worker, done, now, fx)
     return rest
+
+
+def _same_content(source: Source) -> bool:
+    """Whether an id of an earlier life surely means the same job now.
+
+    A session numbers its own jobs once. An id that a user chose may have been given to another job meanwhile.
+    """
+    return source.owner is not None and source.owner.prefix == source.prefix
 
 
 def _take(state: State, job: Job, stray: Stray, now: Now, fx: Effects) -> None:

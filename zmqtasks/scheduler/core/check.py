@@ -38,19 +38,39 @@ def check(state: State) -> None:
     assert result_bytes == state.result_bytes, f"results: {result_bytes} bytes kept, counted {state.result_bytes}"
     args = sum(size(j.args) for s in state.sources.values() for j in s.jobs.values())
     assert args == state.arg_bytes, f"bytes: {args} of arguments, counted {state.arg_bytes}"
-    for key, stray in state.strays.items():
-        assert stray.worker.strays.get(stray.number) is stray, f"stray: {stray.worker} does not hold {key}"
-        assert state.find(*key) is None, f"stray: job {key} is known and waits to be adopted"
-    held = sum(len(worker.strays) for worker in state.workers.values())
-    assert held == len(state.strays), f"stray: workers hold {held}, {len(state.strays)} wait to be adopted"
-    stray_bytes = sum(stray.size for stray in state.strays.values())
-    assert stray_bytes == state.stray_bytes, f"stray: outcomes of {stray_bytes} bytes, counted {state.stray_bytes}"
+    _strays(state)
+    _ways(state)
     for job in state.progress:
         assert job.state in (ASSIGNED, RUNNING), f"progress: job {job.id} is not leased, yet its progress is kept"
     blobs = sum(len(target.blob.blob) for target in state.targets.values() if target.blob is not None)
     assert blobs == state.function_bytes, f"functions: {blobs} bytes kept, counted {state.function_bytes}"
     for job in state.cancels:
         assert job.state in (ASSIGNED, RUNNING), f"cancel: job {job.id} is not leased, yet a cancel waits for it"
+
+
+def _strays(state: State) -> None:
+    for key, stray in state.strays.items():
+        assert stray.worker.strays.get(stray.number) is stray, f"stray: {stray.worker} does not hold {key}"
+        assert state.find(*key) is None, f"stray: job {key} is known and waits to be adopted"
+    for worker in state.workers.values():
+        open_ones = sum(1 for stray in worker.strays.values() if stray.outcome is None)
+        assert worker.astray == open_ones, f"stray: {open_ones} of {worker} are not over, counted {worker.astray}"
+    held = sum(len(worker.strays) for worker in state.workers.values())
+    assert held == len(state.strays), f"stray: workers hold {held}, {len(state.strays)} wait to be adopted"
+    stray_bytes = sum(stray.size for stray in state.strays.values())
+    assert stray_bytes == state.stray_bytes, f"stray: outcomes of {stray_bytes} bytes, counted {state.stray_bytes}"
+
+
+def _ways(state: State) -> None:
+    """An outcome is on as many ways as submitters are being sent it."""
+    out: dict[Job, int] = {}
+    for submitter in state.submitters.values():
+        for lane in (submitter.small, submitter.large):
+            for job in (*lane.outbox, *(job for _, jobs, _ in lane.unacked for job in jobs)):
+                out[job] = out.get(job, 0) + 1
+    for source in state.sources.values():
+        for job in source.jobs.values():
+            assert job.out == out.get(job, 0), f"out: job {job.id} is on {out.get(job, 0)} ways, counted {job.out}"
 
 
 def _lines(state: State) -> dict[Job, int]:

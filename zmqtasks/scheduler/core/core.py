@@ -134,7 +134,7 @@ class Core:
             return
         _check_names(hello)
         if isinstance(hello, wire.BulkHello):
-            self._bind_bulk(route, hello, now, fx)
+            self._bind_bulk(route, hello, fx)
         elif isinstance(hello, wire.WorkerHello):
             workers.on_hello(self.state, route, hello, now, fx, self.identity.release)
             unserved.on_join(self.state, now, fx)
@@ -143,20 +143,16 @@ class Core:
         else:
             operators.on_hello(self.state, route, hello, fx, self.identity.release)
 
-    def _bind_bulk(self, route: bytes, hello: wire.BulkHello, now: Now, fx: Effects) -> None:
+    def _bind_bulk(self, route: bytes, hello: wire.BulkHello, fx: Effects) -> None:
         """A bulk connection comes to its session; one that belongs to none, or to an older connection, is told so.
 
-        A second one would void what is under way on the first: the session's connection ends, and begins anew.
+        So is a second one: what is under way on the first must not be lost by it.
         """
         state = self.state
         peer = state.workers.get(hello.key) or state.submitters.get(hello.key)
-        if peer is None or peer.route is None or peer.connection != hello.connection:
+        if peer is None or peer.route is None or peer.connection != hello.connection or peer.bulk is not None:
             state.count("late_hellos")
             fx.sends.append(Send(route, wire.HelloAgain()))
-            return
-        if peer.bulk is not None:
-            state.count("repeated_hellos")
-            self.on_gone(peer.route, now, fx)
             return
         peer.bulk = route
         state.peers[route] = Bulk(peer.route)
@@ -197,6 +193,14 @@ class Core:
             submitters.on_gone(state, peer, now, fx)
         else:
             state.peers.pop(route, None)
+
+    def wants(self, route: bytes, message: wire.ToPeer | wire.FromPeer) -> bool:
+        """Whether a message that waited for its turn on a bulk connection still matters.
+
+        An argument does not, once its job was cancelled or handed back.
+        """
+        peer = self.state.peers.get(route)
+        return not isinstance(message, wire.Argument) or (isinstance(peer, Worker) and message.number in peer.held)
 
     def on_loaded(self, number: int, data: bytes, now: Now, fx: Effects) -> None:
         """The bytes that a load effect asked for."""

@@ -58,7 +58,7 @@ def _feed_hungry(state: State, plan: _Plan, fx: Effects) -> None:
         others[profile] = left - 1
         worker = next(iter(hungry))
         line = next(iter(profile.flows.values())).first()
-        free = worker.slots - len(worker.held) - len(worker.strays)
+        free = worker.slots - len(worker.held) - worker.astray - worker.void
         amount = min(-(-len(line) // left), free, worker.credit)
         _give(state, worker, state.lines.take(line, amount), plan, fx)
         state.lines.rotate(profile, line)
@@ -286,7 +286,7 @@ def _balance(state: State, now: Now, fx: Effects) -> None:
 def _retract_half(state: State, profile: Profile, victim: Worker, fx: Effects) -> bool:
     """Ask for half of what it cannot be running and was not asked for yet; whether there was any."""
     held, queue = victim.held, profile.queue
-    more = len(held) + len(victim.strays) - victim.slots
+    more = len(held) + victim.astray + victim.void - victim.slots
     if victim.route is None or len(victim.asked) >= more:
         return False
     behind = islice(reversed(held), more)

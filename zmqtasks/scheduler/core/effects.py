@@ -1,6 +1,6 @@
 """What the core asks its driver to do.
 
-The driver carries it out in this order: stores, records, drops, loads, forget, bulks, sends, logs.
+The driver carries it out in this order: stores, records, drops, loads, forget, reset, bulks, sends, logs.
 """
 
 from dataclasses import dataclass, field
@@ -45,6 +45,7 @@ class Effects:
         stores: (reference, bytes) of large payloads, to be kept before the records that name them.
         loads: references whose bytes are wanted; answered by `Core.on_loaded`.
         drops: references that nobody needs any more.
+        reset: routes whose session is over while the connection stays: what waits for them is void.
         bulks: (control route, bulk route): a bulk connection was bound to its control connection.
         sends: messages.
         forget: routes whose connection the core is done with.
@@ -55,6 +56,7 @@ class Effects:
     stores: list[tuple[int, bytes]] = field(default_factory=list)
     loads: list[int] = field(default_factory=list)
     drops: list[int] = field(default_factory=list)
+    reset: list[bytes] = field(default_factory=list)
     bulks: list[tuple[bytes, bytes]] = field(default_factory=list)
     sends: list[Send] = field(default_factory=list)
     forget: list[bytes] = field(default_factory=list)

@@ -134,7 +134,7 @@ def _obstacle(worker: Worker, line: Line) -> str:
         return "it is shutting down and takes no new jobs"
     if worker.quarantine is not None and worker.quarantine is not line:
         return "it runs jobs alone that were held by a worker that died"
-    if len(worker.held) + len(worker.strays) >= worker.slots:
+    if len(worker.held) + worker.astray + worker.void >= worker.slots:
         return "all slots are taken"
     if worker.credit <= 0:
         return "it holds as many jobs as it may"

@@ -3,7 +3,7 @@
 import logging
 from zlib import crc32
 
-from zmqtasks import payload
+from zmqtasks import payload, states
 from zmqtasks.clock import Now
 from zmqtasks.config import MAX_BYTES_PER_MESSAGE
 from zmqtasks.ids import spans
@@ -53,7 +53,7 @@ def seat(state: State, worker: Worker) -> None:
     """Put the worker into the right groups of its team, after its credit or load changed."""
     groups = 0
     if worker.route is not None:
-        held = len(worker.held) + len(worker.strays)
+        held = len(worker.held) + worker.astray + worker.void
         if held > worker.slots:
             groups = CROWDED
         if not worker.draining and worker.quarantine is None:
@@ -70,6 +70,7 @@ def seat(state: State, worker: Worker) -> None:
 def end(state: State, job: Job, to: int, outcome: bytes, now: Now, fx: Effects) -> None:
     """The job is over, but not by success (that way goes in runs, in `workers.on_done`)."""
     submission = job.submission
+    state.count(states.name(to))
     kept = state.payloads.keep(outcome, fx)
     where = "" if job.worker is None else f" on worker {job.worker.name}"
     release(state, job)
@@ -105,7 +106,7 @@ def settle(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx:
         else:
             state.expiries.add(now.mono + submission.spec.result_ttl, job)
         owner = submission.source.owner
-        if owner is not None:
+        if owner is not None and owner.route is not None:
             job.out += 1
             (owner.small if length <= MAX_BYTES_PER_MESSAGE else owner.large).outbox.append(job)
             dirty[owner] = None
@@ -123,7 +124,9 @@ def settle(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx:
 
 
 def post(state: State, submitter: Submitter, job: Job) -> None:
-    """Send the outcome of a job that is over to somebody."""
+    """Send the outcome of a job that is over to somebody, unless he is away: with a new connection he asks anew."""
+    if submitter.route is None:
+        return
     job.out += 1
     (submitter.small if size(job.outcome) <= MAX_BYTES_PER_MESSAGE else submitter.large).outbox.append(job)
     state.dirty[submitter] = None
@@ -216,6 +219,7 @@ def forget_stray(state: State, stray: Stray) -> None:
     worker = stray.worker
     del state.strays[stray.key]
     del worker.strays[stray.number]
+    worker.astray -= stray.outcome is None
     state.stray_bytes -= stray.size
     worker.credit += 1
     seat(state, worker)

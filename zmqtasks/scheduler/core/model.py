@@ -289,16 +289,18 @@ class Worker:
         heard: monotonic time of its last message.
         asked: numbers that a Retract is out for.
         busy: jobs that its last heartbeat said were running.
-        strays: attempts that it holds at jobs which are unknown here, by number (see `strays.py`).
+        void: its slots that run what it was told to drop.
+        strays: attempts that it holds at jobs which are unknown here, by number (see `strays.py`); `astray`: how many
+            of them are not over, and take its slots.
         quarantine: the line of solo jobs that it serves instead of all others.
         team: its equals; `groups`: in which of their groups it is (see `lines`).
         bulk: the route of its bulk connection, if it has one.
     """
 
     __slots__ = (
-        "asked", "bulk", "busy", "connection", "credit", "done", "draining", "functions", "groups", "heard", "held",
-        "host", "load", "moved", "name", "next", "nonce", "offered", "pid", "quarantine", "queues", "route",
-        "running", "slots", "strays", "tasks", "team",
+        "asked", "astray", "bulk", "busy", "connection", "credit", "done", "draining", "functions", "groups", "heard",
+        "held", "host", "load", "moved", "name", "next", "nonce", "offered", "pid", "quarantine", "queues", "route",
+        "running", "slots", "strays", "tasks", "team", "void",
     )  # fmt: skip
 
     def __init__(self, nonce: bytes) -> None:
@@ -325,6 +327,8 @@ class Worker:
         self.asked: set[int] = set()
         self.draining = False
         self.strays: dict[int, Stray] = {}
+        self.astray = 0
+        self.void = 0
         self.quarantine: Line | None = None
 
     def __str__(self) -> str:

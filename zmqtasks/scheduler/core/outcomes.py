@@ -113,4 +113,3 @@ def _ended(state: State, worker: Worker, job: Job, end: End, now: Now, fx: Effec
         lifecycle.requeue(state, job, f"its outcome was lost with a child of worker {worker}", now, fx)
     else:
         lifecycle.end(state, job, FAILED, end.payload, now, fx)
-        state.count("failed")

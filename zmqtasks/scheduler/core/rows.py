@@ -62,7 +62,7 @@ def _candidates(state: State, wanted: frozenset[int], queue: str, now: Now) -> I
         yield from ((job, 0.0) for job in state.waiting.values())
     if wanted & FINAL:
         ended = chain((job for _, job in reversed(state.finished)), (job for _, job in state.expiries.soonest()))
-        yield from ((job, 0.0) for job in ended if job.state in wanted and job.outcome is not None)
+        yield from ((job, 0.0) for job in islice(ended, LOOK) if job.state in wanted and job.outcome is not None)
 
 
 def _leased(state: State, wanted: frozenset[int]) -> Iterator[Job]:

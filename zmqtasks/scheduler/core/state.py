@@ -101,6 +101,7 @@ class State:
         self.balance_at: float | None = None
         self.counters: dict[str, int] = {}
         self.warnings: dict[str, None] = {}
+        self.warned: dict[Line, str] = {}  # lines that nobody serves, and which warning tells of them
 
     @property
     def held_bytes(self) -> int:

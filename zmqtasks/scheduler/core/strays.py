@@ -31,6 +31,7 @@ def keep(state: State, worker: Worker, held: Held, now: Now, fx: Effects) -> boo
     stray = Stray(worker, held.number, key, held.attempt)
     state.strays[key] = worker.strays[held.number] = stray
     worker.credit -= 1
+    worker.astray += 1
     state.adoptions.add(now.mono + state.settings.adoption, stray)
     state.count("strays")
     return True
@@ -42,6 +43,8 @@ def on_outcome(state: State, stray: Stray, outcome: Run | End, fx: Effects) -> N
         stray.size = len(outcome.payload) if isinstance(outcome, End) else len(outcome.results[0])
         state.stray_bytes += stray.size
         stray.outcome = outcome
+        stray.worker.astray -= 1
+        lifecycle.seat(state, stray.worker)
     if state.stray_bytes > state.settings.max_stray_bytes:
         disown(state, [stray], fx)
 

@@ -118,6 +118,7 @@ def _ask_for_hello(state: State, submitter: Submitter, now: Now, fx: Effects) ->
     if route is not None:
         del state.peers[route]
         submitter.route = None  # the connection itself stays
+        fx.reset.append(route)
         on_gone(state, submitter, now, fx)
         fx.sends.append(Send(route, HelloAgain()))
 
@@ -313,7 +314,13 @@ def on_cancel(state: State, submitter: Submitter, message: Cancel, now: Now, fx:
     for counter in expand(_checked(state, message.counters)):
         job = state.find(message.prefix, counter)
         if job is None:
+            stray = state.strays.get((message.prefix, counter))
+            if stray is not None and not message.force:  # it may be running, from before the scheduler's restart
+                request.refused.append(counter)
+                continue
             request.unknown.append(counter)
+            if stray is not None and stray.worker.route is not None:
+                numbers.setdefault(stray.worker.route, []).append(stray.number)
         elif job.final:
             request.refused.append(counter)
         elif not lifecycle.is_leased(job):
@@ -350,9 +357,9 @@ def on_gone(state: State, submitter: Submitter, now: Now, fx: Effects) -> None:
     state.dirty.pop(submitter, None)
     state.blocked.pop(submitter, None)
     state.told.pop(submitter, None)
+    _let_go(submitter)
     if submitter.prefix not in state.sources:
         state.submitters.pop(submitter.prefix, None)
-        _let_go(submitter)
 
 
 def flush_accepted(state: State, submitter: Submitter, now: Now, fx: Effects) -> None:

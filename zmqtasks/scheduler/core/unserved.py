@@ -18,6 +18,8 @@ AT_ONCE = 10  # lines told one by one in one turn
 def watch(state: State, now: Now, fx: Effects) -> None:
     """Begin to be patient with lines that nobody serves now; tell of those that have waited long enough."""
     lines = state.lines
+    for line in [line for line in state.warned if line not in lines.unserved]:
+        state.warnings.pop(state.warned.pop(line), None)
     for line in lines.lately:
         if line in lines.unserved:
             line.since = now.mono
@@ -60,9 +62,13 @@ def _fail_strict(state: State, line: Line, now: Now, fx: Effects) -> None:
 def _tell(state: State, line: Line, fx: Effects, *, log: bool) -> None:
     waiting = "1 job waits" if len(line) == 1 else f"{len(line)} jobs wait"
     text = f"{waiting}: {_why(line, state.lines.known_tasks(line.need.queue))}"
+    state.warnings.pop(state.warned.pop(line, ""), None)
     state.warnings[text] = None
+    state.warned[line] = text
     while len(state.warnings) > SCREENFUL:
         del state.warnings[next(iter(state.warnings))]
+    while len(state.warned) > SCREENFUL:
+        del state.warned[next(iter(state.warned))]
     if log:
         fx.logs.append(Log(logging.WARNING, "unserved", text))
     submitter = state.submitters.get(line.flow)

@@ -98,6 +98,7 @@ def _reconcile(state: State, worker: Worker, listed: list[Held], now: Now, fx: E
     foreign = [held for held in others if not adoption.adopt_again(state, worker, held, now, fx)]
     dropped = {held.number for held in foreign if not strays.keep(state, worker, held, now, fx)}
     worker.held = dict(sorted(worker.held.items()))
+    worker.void = min(len(dropped), worker.slots)  # some of them may run; the next heartbeat tells how many
     return spans(sorted(dropped))
 
 
@@ -125,6 +126,9 @@ def on_heartbeat(state: State, worker: Worker, message: Heartbeat, now: Now, fx:
         state.count("lost_assignments")
         lifecycle.requeue(state, job, f"worker {worker} does not hold it any more", now, fx)
     worker.busy = len(message.running)
+    if message.void != worker.void:
+        worker.void = max(0, min(message.void, worker.slots))
+        lifecycle.seat(state, worker)
     news: dict[bytes, list[int]] = {}
     for number in message.running:
         started = worker.held.get(number)
