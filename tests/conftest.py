@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ GRACE = 2.0  # seconds; a process that lost its owner has one second to end
 OURS = "ZMQTASKS_TEST_SESSION"
 SESSION = uuid.uuid4().hex
 os.environ[OURS] = SESSION  # whatever the tests start inherits it, so an orphan is found under any parent
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup everything that the tests start would ignore it, too
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
