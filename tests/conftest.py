@@ -20,7 +20,9 @@ OURS = "ZMQTASKS_TEST_SESSION"
 SESSION = uuid.uuid4().hex
 os.environ[OURS] = SESSION  # whatever the tests start inherits it, so an orphan is found under any parent
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup everything that the tests start would ignore it, too
+# In a shell's background, or under nohup, these are ignored, and so they would be by everything that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
