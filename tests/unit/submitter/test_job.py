@@ -67,7 +67,7 @@ def test_a_job_is_told_by_its_id_task_and_state() -> None:
     made = job(255)
     assert made.id == PREFIX.hex() + "000000ff"
     assert made.state == "submitted"
-    assert repr(made) == f"<Job {made.id} mod.fn queued>"
+    assert repr(made) == f"<Job {made.id} mod.fn submitted>"
     finish([made], [value(1)], "pickle")
     assert made.state == "succeeded"
     assert made.done()
