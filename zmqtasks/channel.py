@@ -11,7 +11,7 @@ from typing import Final
 from zmqtasks import wire
 from zmqtasks.bulk import Incoming, Outgoing
 from zmqtasks.errors import PeerError
-from zmqtasks.transport import RETRY_FIRST, Change, Context, Link, Waitable
+from zmqtasks.transport import RETRY_FIRST, Change, Context, Link, Ready, Waitable
 
 log = logging.getLogger(__name__)
 
@@ -77,27 +77,30 @@ class Channel:
             due.append(self._open_from)
         return min((at for at in due if at is not None), default=None)
 
-    def service(self, mono: float) -> list[Change]:
-        """Take in what became of the connections, open what is due. Call it once a turn, before receiving."""
+    def service(self, mono: float, ready: Ready | None = None) -> list[Change]:
+        """Take in what became of the connections, open what is due. Call it once a turn, before receiving.
+
+        `ready`: as in `Link.service`.
+        """
         self._now = mono
         self._more = False
-        self._serve_bulk(mono)
+        self._serve_bulk(mono, ready)
         changes: list[Change] = [Change.BROKEN] if self._fell else []
         self._fell = False
-        for change in self._control.service(mono):
+        for change in self._control.service(mono, ready):
             if change is Change.BROKEN:
                 self._drop_bulk()
             changes.append(change)
         return changes
 
-    def _serve_bulk(self, mono: float) -> None:
+    def _serve_bulk(self, mono: float, ready: Ready | None) -> None:
         if self._bulk is None:
             if self._wanted and mono >= self._open_from and self.connected:
                 self._bulk = Link(self._context, self.url, self._jitter)
                 self._welcome_by = mono + WELCOME_WITHIN
             else:
                 return
-        for change in self._bulk.service(mono):
+        for change in self._bulk.service(mono, ready):
             if change is Change.BROKEN:
                 self._give_up("the bulk connection broke", logging.INFO)  # the owner tells of its loss
                 return

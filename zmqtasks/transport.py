@@ -15,7 +15,7 @@ import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -74,6 +74,7 @@ _EVENT: Final = struct.Struct("=Hi")  # event, and its value: a descriptor, or a
 
 Socket = zmq.Socket[bytes]
 Waitable = Socket | int
+Ready = Mapping[Waitable, int]
 
 
 def parse_url(url: str, *, listen: bool = False) -> str:
@@ -260,12 +261,17 @@ class Link:
         """Monotonic time of the next reconnect, if one is due."""
         return self._reopen_at
 
-    def service(self, mono: float) -> list[Change]:
-        """Take in what the monitor saw, reopen when it is time. Call it once a turn, before receiving."""
+    def service(self, mono: float, ready: Ready | None = None) -> list[Change]:
+        """Take in what the monitor saw, reopen when it is time. Call it once a turn, before receiving.
+
+        Args:
+            mono: the time.
+            ready: what `wait` found; None: not known. To look in vain costs as much as to receive a message.
+        """
         changes: list[Change] = []
         if self._reopen_at is not None and mono >= self._reopen_at:
             self._open()
-        while self._monitor is not None:
+        while self._monitor is not None and (ready is None or self._monitor in ready):
             try:
                 event = parse_monitor_message(self._monitor.recv_multipart(_DONTWAIT))["event"]
             except zmq.Again:

@@ -278,7 +278,7 @@ def test_where_the_bulk_connection_breaks_both_begin_anew(peer, side):
     peer._bulk._close()
     peer._bulk._reopen_at = None
     sock = peer._control._socket
-    peer._bulk.service = lambda mono: [Change.BROKEN]  # what the monitor tells when the line is cut
+    peer._bulk.service = lambda mono, ready: [Change.BROKEN]  # what the monitor tells when the line is cut
     begin_anew(peer, side)
     assert peer._control._socket is not sock
 
@@ -289,7 +289,7 @@ def test_where_control_breaks_both_begin_anew(peer, side):
     control = peer._control
     before = control.service
 
-    def broken(mono):
+    def broken(mono, ready):
         control.service = before
         control._close()
         control._reopen_at = mono

@@ -60,6 +60,8 @@ class Reporter:
 
     def tick(self, now: float) -> None:
         """Sum up the kinds whose minute is over."""
+        if not self._kinds:
+            return
         for action in [action for action, kind in self._kinds.items() if kind.until <= now]:
             kind = self._kinds.pop(action)
             if not kind.silent:

@@ -24,7 +24,7 @@ from zmqtasks.submitter.intake import Intake, Tail, submission
 from zmqtasks.submitter.results import Job, Pair, Source
 from zmqtasks.submitter.waiters import CancelWaiter, Event, Waiter
 from zmqtasks.submitter.whoami import identity
-from zmqtasks.transport import Change, Context, Wakeup, wait
+from zmqtasks.transport import Change, Context, Ready, Wakeup, wait
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ class Connection:
         self.intake = Intake(url, self.prefix, max_pending, self._wakeup.set, self._why)
         self._waiters: list[Waiter] = []
         self._restarted = -_RESTART_PAUSE
+        self._ready: Ready | None = None  # what the last wait found; None: there was none
         self._lost = False  # a connection that stood, and the user has been told
         self._answered = threading.Event()
         self._refused: bytes | None = None  # a Failure
@@ -305,12 +306,14 @@ class Connection:
 
     def _turn(self) -> None:
         now, fx = clock.now(), Effects()
-        for change in self._link.service(now.mono):
+        ready, self._ready = self._ready, None
+        for change in self._link.service(now.mono, ready):
             if change is Change.CONNECTED:
                 self._core.on_connected(now, fx)
             else:
                 self._on_broken(now, fx)
-        more = self._receive(now, fx)
+        heard = ready is None or any(reader in ready for reader in self._link.readers())
+        more = heard and self._receive(now, fx)
         self._take_commands(now, fx)
         self._core.tick(now, fx)
         self._carry_out(fx)
@@ -378,9 +381,10 @@ class Connection:
         if timeout is not None and timeout <= 0:
             return
         if self.intake.may_sleep():
-            wait([*self._link.readers(), self._wakeup.fileno()], timeout, self._link.writers())
+            self._ready = wait([*self._link.readers(), self._wakeup.fileno()], timeout, self._link.writers())
             self.intake.awake()
-            self._wakeup.clear()
+            if self._wakeup.fileno() in self._ready:
+                self._wakeup.clear()
 
     def _on_broken(self, now: Now, fx: Effects) -> None:
         was_in = self.connected

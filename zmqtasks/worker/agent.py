@@ -18,7 +18,7 @@ from zmqtasks.clock import Now
 from zmqtasks.config import BROKER_VARIABLE, DEFAULT_BROKER, WorkerSettings
 from zmqtasks.errors import PeerError
 from zmqtasks.payload import python_version
-from zmqtasks.transport import Change, Context, Waitable, Wakeup, parse_url, wait
+from zmqtasks.transport import Change, Context, Ready, Waitable, Wakeup, parse_url, wait
 from zmqtasks.words import plural
 from zmqtasks.worker import hostinfo
 from zmqtasks.worker.claims import Report
@@ -156,7 +156,7 @@ class Agent:
         fx = Effects()
         core = self._core
         if core is not None:
-            self._more = self._serve_link(core, now, fx)
+            self._more = self._serve_link(core, ready, now, fx)
         for event in self._pool.service(now.mono):
             if isinstance(event, Loaded):
                 self._on_loaded(event)
@@ -191,11 +191,11 @@ class Agent:
         due = min((at for at in deadlines if at is not None), default=None)
         return wait(readers, None if due is None else max(0.0, due - time.monotonic()), writers)
 
-    def _serve_link(self, core: WorkerCore, now: Now, fx: Effects) -> bool:
+    def _serve_link(self, core: WorkerCore, ready: Ready, now: Now, fx: Effects) -> bool:
         """Take in what the scheduler sent; whether something may be left."""
         link = self._link
         assert link is not None  # noqa: S101  (made together with the core)
-        for change in link.service(now.mono):
+        for change in link.service(now.mono, ready):
             if change is Change.CONNECTED:
                 core.on_connected(now, fx)
             else:
@@ -205,6 +205,8 @@ class Agent:
                 core.on_disconnected(now, fx)
                 _void(fx)
         link.flush()
+        if not (self._more or any(reader in ready for reader in link.readers())):
+            return False
         until = time.monotonic() + TURN_SECONDS
         for _ in range(TURN_MESSAGES):
             data = link.receive()

@@ -20,9 +20,10 @@ from zmqtasks.scheduler.core import (
     unserved,
     workers,
 )
+from zmqtasks.scheduler.core.deadlines import Timers
 from zmqtasks.scheduler.core.dispatch import dispatch
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
-from zmqtasks.scheduler.core.model import Bulk, Submitter, Worker
+from zmqtasks.scheduler.core.model import Bulk, Job, Submitter, Worker
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import DELAYED, READY
 
@@ -232,14 +233,9 @@ class Core:
             workers.expire_leases(state, now, fx)
         strays.expire(state, now, fx)
         for timers, clock in ((state.backoffs, now.mono), (state.delays, now.wall)):
-            came: dict[bytes, list[int]] = {}
-            for _, job in timers.due(clock):
-                if job.state == DELAYED:
-                    state.moves.one(job, READY)
-                    state.lines.put_back(job)
-                    came.setdefault(job.submission.source.prefix, []).append(job.counter)
-            for prefix, counters in came.items():
-                state.story.tell_run(now.wall, prefix, counters, READY, "its time has come")
+            soonest = timers.next()
+            if soonest is not None and soonest <= clock:
+                self._wake(timers, clock, now)
         unserved.watch(state, now, fx)
         dispatch(state, now, fx)
         for submitter, since in state.accepting.items():
@@ -252,9 +248,22 @@ class Core:
                 submitters.flush_accepted(state, submitter, now, fx)
                 delivery.flush_results(state, submitter, fx)
         workers.flush_acks(state, now, fx)
-        progress.flush(state, fx)
+        if state.told:
+            progress.flush(state, fx)
         delivery.expire(state, now, fx)
         self._forget_functions(fx)
+
+    def _wake(self, timers: Timers[Job], clock: float, now: Now) -> None:
+        """Delayed jobs whose time has come."""
+        state = self.state
+        came: dict[bytes, list[int]] = {}
+        for _, job in timers.due(clock):
+            if job.state == DELAYED:
+                state.moves.one(job, READY)
+                state.lines.put_back(job)
+                came.setdefault(job.submission.source.prefix, []).append(job.counter)
+        for prefix, counters in came.items():
+            state.story.tell_run(now.wall, prefix, counters, READY, "its time has come")
 
     def next_deadline(self, now: Now) -> float | None:
         """Monotonic time at which `tick` should be called even if nothing comes in."""

@@ -158,13 +158,16 @@ def _give(state: State, worker: Worker, jobs: list[Job], plan: _Plan, fx: Effect
             return
     held = worker.held
     number = worker.next
-    load = 0.0
+    load = cost = 0.0
+    submission = None
     for job in jobs:
+        if job.submission is not submission:
+            submission = job.submission
+            cost = min(max(submission.target.cost, CHEAPEST), state.settings.horizon)
         job.worker = worker
         job.number = number
-        job.cost = max(job.submission.target.cost, CHEAPEST)
-        load += min(job.cost, state.settings.horizon)
-        job.cost = min(job.cost, state.settings.horizon)
+        job.cost = cost
+        load += cost
         held[number] = job
         number += 1
     state.moves.many(jobs, ASSIGNED)
@@ -209,7 +212,6 @@ def _send_assign(state: State, worker: Worker, jobs: list[Job], now: Now, fx: Ef
     attempt = first_attempt
     counters: list[int] = []
     arguments: list[bytes] = []
-    take = state.payloads.take
     for job in jobs:
         job.attempt = attempt
         attempt += 1
@@ -230,14 +232,8 @@ def _send_assign(state: State, worker: Worker, jobs: list[Job], now: Now, fx: Ef
         if job.retries:
             retried.append((job.number, job.retries))
         args = job.args
-        if type(args) is not bytes:
-            stored = args
-            args = take(args)  # type: ignore[arg-type]  # a leased job has them
-            state.payloads.sent(stored)
-        if len(args) > MAX_BYTES_PER_MESSAGE:
-            large.append(Argument(job.number, args))
-            works[-1].late.append(len(arguments))
-            args = b""
+        if type(args) is not bytes or len(args) > MAX_BYTES_PER_MESSAGE:
+            args = _late(state, job, works[-1], large)
         arguments.append(args)
     cause = f"given to worker {worker.name}"
     for work in works:
@@ -248,6 +244,19 @@ def _send_assign(state: State, worker: Worker, jobs: list[Job], now: Now, fx: Ef
     assert worker.route is not None  # noqa: S101  (only connected workers have credit)
     fx.sends.append(Send(worker.route, Assign(jobs[0].number, first_attempt, works, functions, retried)))
     fx.sends.extend(Send(worker.route, message, bulk=True) for message in large)
+
+
+def _late(state: State, job: Job, work: Work, large: list[Argument | Code]) -> bytes:
+    """What stands in an Assign for arguments that are large, or that were loaded: their bytes if those are few."""
+    args = job.args
+    assert args is not None  # noqa: S101  (a leased job has them)
+    data = state.payloads.take(args)
+    state.payloads.sent(args)
+    if len(data) <= MAX_BYTES_PER_MESSAGE:
+        return data
+    large.append(Argument(job.number, data))
+    work.late.append(len(work.args))
+    return b""
 
 
 def _announced(function: Function, large: list[Argument | Code]) -> Function:

@@ -84,8 +84,11 @@ def end(state: State, job: Job, to: int, outcome: bytes, now: Now, fx: Effects) 
 def settle(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx: Effects) -> None:
     """Jobs have come to a final state: keep their outcomes for those who ask, and send them to the submitter."""
     default_expiry = now.mono + state.settings.result_ttl
-    finished, dirty = state.finished, state.dirty
+    finished = state.finished
     total = arg_bytes = 0
+    submission: Submission | None = None
+    owner: Submitter | None = None
+    usual = False
     for job, outcome in zip(jobs, outcomes, strict=True):
         job.outcome = outcome
         length = len(outcome) if type(outcome) is bytes else size(outcome)
@@ -100,27 +103,37 @@ def settle(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx:
             state.payloads.drop(args, fx)
         job.args = None
         job.attempt = 0
-        submission = job.submission
-        if submission.spec.result_ttl < 0:
+        if job.submission is not submission:
+            submission = job.submission
+            usual = submission.spec.result_ttl < 0
+            owner = submission.source.owner
+            if owner is not None and owner.route is None:
+                owner = None  # away: with a new connection it asks anew
+            if owner is not None:
+                state.dirty[owner] = None
+        if usual:
             finished.append((default_expiry, job))
         else:
             state.expiries.add(now.mono + submission.spec.result_ttl, job)
-        owner = submission.source.owner
-        if owner is not None and owner.route is not None:
+        if owner is not None:
             job.out += 1
             (owner.small if length <= MAX_BYTES_PER_MESSAGE else owner.large).outbox.append(job)
-            dirty[owner] = None
     state.open -= len(jobs)
     state.arg_bytes -= arg_bytes
     state.results += len(jobs)
     state.result_bytes += total
     if state.evidence or state.cancels or state.watchers or state.progress:
         for job in jobs:
-            state.evidence.pop(job, None)
-            state.progress.pop(job, None)
-            for watcher in state.watchers.pop(job, ()):
-                post(state, watcher, job)
-            answer_cancels(state, job, fx)
+            _tell_others(state, job, fx)
+
+
+def _tell_others(state: State, job: Job, fx: Effects) -> None:
+    """A job is over: who else waited for that, and what was only kept until then."""
+    state.evidence.pop(job, None)
+    state.progress.pop(job, None)
+    for watcher in state.watchers.pop(job, ()):
+        post(state, watcher, job)
+    answer_cancels(state, job, fx)
 
 
 def post(state: State, submitter: Submitter, job: Job) -> None:

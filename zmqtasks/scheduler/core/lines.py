@@ -129,10 +129,20 @@ class Lines:
         """The first jobs of the line that have the same target, at most `limit`: shipped functions share a line."""
         if line.need.task:
             return self.take(line, limit)
-        target = line.head().submission.target
+        submission = line.head().submission  # what stood before the head and was gone is off now
+        target, jobs = submission.target, line.jobs
         taken: list[Job] = []
-        while len(taken) < limit and len(line) and line.head().submission.target is target:
-            taken.append(line.jobs.popleft())
+        while jobs and len(taken) < limit:
+            job = jobs[0]
+            if job.submission is not submission:
+                submission = job.submission
+                if submission.target is not target:
+                    break
+            jobs.popleft()
+            if line.gone and job in line.gone:
+                line.gone.discard(job)
+            else:
+                taken.append(job)
         if not len(line):
             self._emptied(line)
         return taken

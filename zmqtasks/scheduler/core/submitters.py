@@ -302,7 +302,8 @@ def on_result_ack(state: State, submitter: Submitter, message: ResultAck, now: N
         lane.flying_bytes -= size
         for job in jobs:
             job.out -= 1
-        state.delivered.extend(job for job in jobs if job.submission.source.owner is submitter)
+        if jobs[0].submission.source.owner is submitter:  # all are of one source: see `delivery`
+            state.delivered.extend(jobs)
     if lane.outbox:
         state.dirty[submitter] = None
 

@@ -18,7 +18,7 @@ AT_ONCE = 10  # lines told one by one in one turn
 def watch(state: State, now: Now, fx: Effects) -> None:
     """Begin to be patient with lines that nobody serves now; tell of those that have waited long enough."""
     lines = state.lines
-    for line in [line for line in state.warned if line not in lines.unserved]:
+    for line in [line for line in state.warned if line not in lines.unserved] if state.warned else ():
         state.warnings.pop(state.warned.pop(line), None)
     for line in lines.lately:
         if line in lines.unserved:
