@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 _TASK_OPTIONS: Final = frozenset({
     "name", "bind", "queue", "serializer", "max_retries", "autoretry_for", "dont_autoretry_for", "retry_backoff",
     "retry_backoff_max", "retry_jitter", "crash_budget", "result_ttl", "ignore_result", "acks_late",
+    "durability",
 })  # fmt: skip
 _FIRST_BACKOFF = 1.0  # seconds, with retry_backoff=True
 
@@ -106,7 +107,8 @@ class App:
                 "json", "pickle", "cloudpickle"), autoretry_for (exceptions), dont_autoretry_for, max_retries (attempts
                 after these exceptions, 3), retry_backoff (seconds before the first, doubling; True is 1 s),
                 retry_backoff_max (600 s), retry_jitter (True: wait for a random share of it), crash_budget (3),
-                result_ttl (seconds), ignore_result (the scheduler keeps no result once it is delivered).
+                result_ttl (seconds), ignore_result (the scheduler keeps no result once it is delivered), durability
+                ("disk", "os" or "memory": what an accepted job outlives), acks_late (False: at most once).
 
         Raises:
             BadOption: there is no such option, or it cannot have that value.
@@ -154,6 +156,8 @@ class App:
             "jitter": bool(given.get("retry_jitter", True)) if backoff else None,
             "crash_budget": given.get("crash_budget"),
             "result_ttl": 0.0 if given.get("ignore_result") else given.get("result_ttl"),
+            "durability": given.get("durability"),
+            "acks_late": given.get("acks_late"),
         })  # fmt: skip
 
     def load(self) -> None:
@@ -254,10 +258,6 @@ class App:
 
 def _declared(given: dict[str, Any]) -> dict[str, Any]:
     """Options of @app.task, checked."""
-    if given.get("acks_late") is True:
-        given = {name: value for name, value in given.items() if name != "acks_late"}  # there is no other way yet
-    elif given.get("acks_late") is not None:
-        options.check({"acks_late": given["acks_late"]}, frozenset(), "task option")
     found = options.check(given, _TASK_OPTIONS, "task option")
     for name in ("autoretry_for", "dont_autoretry_for"):
         kinds = found.get(name, ())

@@ -38,11 +38,15 @@ class SchedulerSettings:
     tombstone_ttl: float = 3600.0  # how long a job id is remembered after its result expired
     max_jobs: int = 10_000_000  # jobs that are not over; a Submit that would go beyond is refused whole
     max_bytes: int = 4 * GIB  # payloads of all jobs; a Submit that comes when there are more is refused
-    max_result_bytes: int = 256 * MIB  # outcomes already delivered go first, the oldest first, beyond this
-    max_results: int = 200_000  # the same, counted in outcomes
+    max_result_bytes: int = 256 * MIB  # of outcomes in memory: beyond, the oldest are on disk only; without a journal,
+    # those already delivered are dropped, the oldest first
+    max_results: int = 200_000  # outcomes beyond which those already delivered are dropped, the oldest first
     max_payload: int = 64 * MIB
     max_tombstones: int = 200_000  # Submits remembered after all their outcomes were dropped
     spill: int = 256 * KIB  # payloads above this are kept by the journal, the core holds a reference
+    durability: tuple[tuple[str, str], ...] = ()  # (queue, or empty for all others; "memory", "os" or "disk")
+    compact_above: int = 64 * MIB  # records of the journal, beyond which old ones are compacted
+    max_pending: int = 256 * MIB  # bytes that wait for a slow disk, beyond which no job is accepted or given out
     results_window: int = 10_000  # outcomes sent to one submitter and not yet acknowledged
     results_window_bytes: int = 8 * MIB
     large_window_bytes: int = 32 * MIB  # the same over the bulk connection

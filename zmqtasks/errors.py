@@ -71,6 +71,30 @@ class ClientClosed(ZmqTasksError):
     """The client was closed, or its process forked: it takes no jobs and brings no results any more."""
 
 
+class JournalError(ZmqTasksError):
+    """The scheduler's journal cannot be used as it is; the message says why, and what can be done."""
+
+
+class JournalInUse(JournalError):
+    """Another scheduler works on this journal."""
+
+
+class JournalDamaged(JournalError):
+    """The journal does not hold what it once held; the message names the records. `zmqtasks repair` shows more."""
+
+
+class JournalTooNew(JournalError):
+    """A later release of zmqtasks wrote this journal."""
+
+
+class JournalUnavailable(JournalError):
+    """The scheduler cannot write to its journal now (a full disk, …), so it takes no new jobs; submit again later."""
+
+
+class NotDurable(ZmqTasksError):
+    """A job was to outlive the scheduler, which keeps everything in memory."""
+
+
 class NoCurrentJob(ZmqTasksError, RuntimeError):
     """Something that only a running job can do was tried where none runs, or by a job that is over."""
 
@@ -93,6 +117,10 @@ class JobExpired(JobAborted):
 
 class WorkerLost(JobError):
     """The job's workers or children died more often than its crash budget allows; the message holds the evidence."""
+
+
+class PayloadLost(JobError):
+    """The stored bytes of the job's arguments or result are damaged or gone."""
 
 
 class JobTimeout(ZmqTasksError, TimeoutError):

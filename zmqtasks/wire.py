@@ -13,7 +13,7 @@ it. A peer opens it when it needs it or is asked to (`OpenBulk`), and binds it t
 break together. There is no order between what the one carries and what the other carries.
 """
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -48,6 +48,8 @@ class Spec(Struct, array_like=True, gc=False, frozen=True):
     not_before: float = 0.0  # Unix time
     fail_unknown: bool = False  # end the job at once if no worker of the queue knows the task
     jitter: bool = False  # wait for a random share of the back-off, so that retries do not come in waves
+    durability: Literal["", "memory", "os", "disk"] = ""  # what an accepted job outlives; empty: as its queue says
+    acks_late: bool = True  # False: it runs once or ends as an error, whatever dies; it never runs again by itself
 
 
 class Held(Struct, array_like=True, gc=False, frozen=True):
@@ -372,10 +374,11 @@ class SubmitterWelcome(Struct, array_like=True, gc=False, tag=50):
 
 
 class Accepted(Struct, array_like=True, gc=False, tag=51):
-    """These jobs are in the journal."""
+    """These jobs are in the journal. `volatile`: not in it, as was asked for: they end with the scheduler's process."""
 
     prefix: bytes
     counters: list[Span]
+    volatile: bool = False
 
 
 class Rejected(Struct, array_like=True, gc=False, tag=52):

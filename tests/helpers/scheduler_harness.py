@@ -11,7 +11,7 @@ no test expected fails the test that got it, at its end (`Harness.finish`).
     assert s.results() == {0: b"result 1", 1: b"result 2"}
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -24,7 +24,7 @@ from zmqtasks.scheduler.core.core import Core, Identity
 from zmqtasks.scheduler.core.effects import Effects
 from zmqtasks.scheduler.core.model import Job
 from zmqtasks.scheduler.core.payloads import Payloads
-from zmqtasks.scheduler.core.records import Record
+from zmqtasks.scheduler.core.records import Record, decode, encode
 from zmqtasks.scheduler.gate import Gate
 
 EPOCH = 1_800_000_000_000
@@ -32,19 +32,46 @@ RELEASE = "0.1.0"
 
 
 class SlowJournal:
-    """Counts the facts; can be held back like a slow disk; answers a load in the next turn."""
+    """Keeps the facts as bytes; can be held back like a slow disk; answers a load in the next turn.
+
+    Attributes:
+        trimmed: so many of the first records are gone.
+        lost: numbers of payloads that cannot be read any more.
+    """
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self._turns: list[tuple[int, bytes]] = []  # (number of the last record, records)
+        self.last = 0
+        self.trimmed = 0
         self.durable = 0
         self.held = False
         self.stored: dict[int, bytes] = {}
+        self.lost: set[int] = set()
         self.asked: list[int] = []
 
-    def append(self, records: Iterable[Record]) -> None:
-        self.records.extend(records)
+    def append(self, records: Sequence[Record]) -> None:
+        if records:
+            self.last += len(records)
+            self._turns.append((self.last, encode(records)))
         if not self.held:
-            self.durable = len(self.records)
+            self.durable = self.last
+
+    def trim(self, upto: int) -> None:
+        """What is not needed goes, but never a part of a turn."""
+        gone = [last for last, _ in self._turns if last <= upto]
+        self.trimmed = max([self.trimmed, *gone])
+        self._turns = [turn for turn in self._turns if turn[0] > upto]
+
+    def crash(self) -> None:
+        """What is not durable is gone."""
+        self._turns = [turn for turn in self._turns if turn[0] <= self.durable]
+        self.last = self.durable
+        self.asked.clear()
+
+    @property
+    def records(self) -> list[Record]:
+        """All that are kept."""
+        return [record for _, turn in self._turns for record in decode(turn)]
 
 
 class Peer:
@@ -289,22 +316,43 @@ class Harness:
 
     Args:
         cache: bytes of large payloads that the core keeps at hand; None: its default.
+        durable: the journal outlives the scheduler.
         settings: fields of SchedulerSettings.
     """
 
-    def __init__(self, *, cache: int | None = None, **settings: Any) -> None:
+    def __init__(self, *, cache: int | None = None, durable: bool = False, **settings: Any) -> None:
         self.settings = SchedulerSettings(**{"ack_delay": 0.0, "accept_delay": 0.0, **settings})
         self.mono = 1_000.0
         self.wall = 1_700_000_000.0
-        self.core = Core(self.settings, Identity(EPOCH, RELEASE, pid=4711, started=self.mono))
-        if cache is not None:
-            self.core.state.payloads = Payloads(self.settings.spill, cache)
+        self.durable, self.cache = durable, cache
         self.journal = SlowJournal()
-        self.gate = Gate()
         self.peers: dict[bytes, Peer] = {}
         self.connections = 0
         self.logs: list[tuple[str, str]] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        """A life of the scheduler; what an earlier one has written down is restored."""
+        identity = Identity(EPOCH, RELEASE, pid=4711, durable=self.durable, started=self.mono)
+        self.core = Core(self.settings, identity)
+        if self.cache is not None:
+            self.core.state.payloads = Payloads(self.settings.spill, self.cache)
+        self.gate = Gate()
         self.fx = Effects()  # of the last turn
+        if self.durable:
+            self.core.restore(self.journal.trimmed + 1, self.journal.records)
+            fx = Effects()
+            live = self.core.begin(self.now, fx)
+            assert live.keys() <= self.journal.stored.keys(), "a payload that is needed was dropped"
+            self.journal.stored = {number: self.journal.stored[number] for number in live}
+            self.core.check()
+            self._carry_out(fx)
+
+    def restart(self) -> None:
+        """kill -9, and another life: what was not durable is forgotten, all connections are over."""
+        self.journal.crash()
+        self.peers.clear()
+        self._begin()
 
     @property
     def now(self) -> Now:
@@ -352,7 +400,8 @@ class Harness:
             core.on_gone(route, now, fx)
         asked, self.journal.asked = self.journal.asked, []
         for number in asked:
-            core.on_loaded(number, self.journal.stored[number], now, fx)
+            data = None if number in self.journal.lost else self.journal.stored[number]
+            core.on_loaded(number, data, now, fx)
         core.tick(now, fx, caught_up=caught_up)
         self._carry_out(fx)
         core.check()
@@ -362,7 +411,9 @@ class Harness:
         journal = self.journal
         journal.stored.update(fx.stores)
         journal.append(fx.records)
-        assert len(journal.records) == self.core.state.seq, "a record has another number than the core thinks"
+        assert journal.last == self.core.state.seq, "a record has another number than the core thinks"
+        if fx.trim:
+            journal.trim(fx.trim)
         for number in fx.drops:
             del journal.stored[number]
         journal.asked += fx.loads
@@ -401,7 +452,7 @@ class Harness:
 
     def sync(self) -> None:
         """The journal catches up with its disk."""
-        self.journal.durable = len(self.journal.records)
+        self.journal.durable = self.journal.last
         self.turn()
 
     def finish(self) -> None:

@@ -115,13 +115,14 @@ def test_what_a_task_declares_reaches_the_scheduler(app: App, scheduler: FakeSch
 
 
 def test_retries_count_only_with_exceptions_to_retry(app: App, scheduler: FakeScheduler) -> None:
-    @app.task(name="t", max_retries=5, ignore_result=True, acks_late=True)
+    @app.task(name="t", max_retries=5, ignore_result=True, acks_late=False, durability="os")
     def task() -> None:
         pass
 
     assert task.submit().result(10) is None
     (submit,) = scheduler.of(wire.Submit)
     assert (submit.spec.retries, submit.spec.result_ttl) == (0, 0.0)
+    assert (submit.spec.acks_late, submit.spec.durability) == (False, "os")
 
 
 def test_bind_passes_the_task(app: App) -> None:
@@ -149,8 +150,10 @@ def test_wrong_declarations_are_named(app: App) -> None:
     for later in ("rate_limit", "priority", "time_limit", "expires", "key"):
         with pytest.raises(errors.NotAvailable, match=f"task option {later}= is not available yet"):
             app.task(**{later: 1})
-    with pytest.raises(errors.NotAvailable, match="acks_late"):
-        app.task(acks_late=False)
+    with pytest.raises(errors.BadOption, match="acks_late= is True or False"):
+        app.task(acks_late=1)(fn)
+    with pytest.raises(errors.BadOption, match='durability= is "disk", "os" or "memory"'):
+        app.task(durability="tape")(fn)
     with pytest.raises(errors.BadOption, match="not of 3"):
         app.task(3)  # type: ignore[call-overload]
     with pytest.raises(errors.BadOption, match="setting brokr_url; did you mean broker_url"):

@@ -31,6 +31,8 @@ class Faults:
         always += [self.drain_worker]
         if restarts:
             always += [self.restart_scheduler, self.restart_scheduler]
+        if history.scheduler.disk is not None:
+            always += [self.fill_disk]
         only = {
             "lonely": [self.partition],
             "paused": [self.pause_scheduler],
@@ -156,12 +158,17 @@ class Faults:
                 self.world.after(GIVEN_UP, self.network.cut, link, node)
 
     def restart_scheduler(self) -> None:
-        """kill -9 of the scheduler, which keeps everything in memory; another begins at its address."""
-        scheduler = self.history.scheduler
+        """kill -9 of the scheduler, or the loss of its machine's power; another begins at its address."""
+        scheduler, random = self.history.scheduler, self.world.random
         if scheduler.up:
-            scheduler.end()
+            scheduler.end(power=random.random() < 0.3)
             self.network.cut_all()
-            self.world.after(self.world.random.choice((0.1, 1.0, 8.0)), scheduler.begin)
+            self.world.after(random.choice((0.1, 1.0, 8.0)), scheduler.begin)
+
+    def fill_disk(self) -> None:
+        """The disk is full for a while."""
+        self.history.laws.troubled = True
+        self.history.scheduler.fill_disk(self.world.random.uniform(0.1, 5.0))
 
     # ------------------------------------------------------------------------------------------ time
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from tests.sim.disk import Disk
 from tests.sim.faults import Faults
 from tests.sim.laws import Broken, JobKey, Laws
 from tests.sim.load import BRISK, KINDS, MILD, MIXED, UNEVEN, Habits, draw, draw_call, draw_spec
@@ -12,6 +13,7 @@ from tests.sim.submitter import SubmitterNode
 from tests.sim.worker import WorkerNode
 from tests.sim.world import World
 from zmqtasks.config import SchedulerSettings
+from zmqtasks.scheduler.core.model import LEVELS
 from zmqtasks.submitter.ledger import Call
 from zmqtasks.wire import Spec
 from zmqtasks.worker.ledger import PUSHED
@@ -55,9 +57,11 @@ class History:
             max_results=3 if self.theme == "watched" else random.choice((20, 200_000, 200_000)),
             max_tombstones=200_000 if self.theme in ("flapping", "lonely", "watched") else random.choice((20, 200_000)),
             adoption=random.choice((20.0, 600.0)),
+            compact_above=random.choice((2_000, 20_000, 64_000_000)),
+            max_result_bytes=random.choice((100, 256_000_000)),
         )
-        self.laws.few_kept = self.settings.max_results < 100
-        self.scheduler = Scheduler(self.world, self.laws, self.settings)
+        self.laws.few_kept = self.settings.max_results < 100 or self.settings.max_result_bytes < 1_000
+        self.scheduler = Scheduler(self.world, self.laws, self.settings, Disk() if random.random() < 0.6 else None)
         self.network = Network(self.world, self.scheduler, random.choice((0.0, 0.02, 0.3)))
         self.workers: list[WorkerNode] = []
         for _ in range(1 if self.theme == "lonely" else random.randint(1, 4)):
@@ -87,7 +91,8 @@ class History:
             "flapping": 2.0,
         }
         self.rate = rates.get(self.theme, random.choice((0.0, 0.5, 2.0)))  # of faults, per second
-        self.restarts = self.theme == "mixed" and random.random() < 0.3
+        durable = self.scheduler.disk is not None
+        self.restarts = self.theme == "mixed" and random.random() < (0.7 if durable else 0.3)
         self.faults = Faults(self, theme=self.theme, restarts=self.restarts)
         self.calm_at = random.uniform(2.0, 15.0)
         self.network.flaps = FLAPS.get(self.theme, 0.0) if self.rate else 0.0
@@ -158,6 +163,10 @@ class History:
         plans = [draw(random, habits, self.jobs + i, spec) for i in range(count)]
         keys = [(submitter.prefix, submitter.counter + i) for i in range(count)]
         self.jobs += count
+        if spec.durability in ("os", "memory"):
+            self.laws.levels.update((key, LEVELS[spec.durability]) for key in keys)
+        if not spec.acks_late:
+            self.laws.at_most_once.update(keys)
         short = spec.result_ttl >= 0
         if short:
             self.laws.short_lived.update(keys)
@@ -175,7 +184,12 @@ class History:
         spec = (
             Spec()
             if self.theme == "calm restart"
-            else draw_spec(random, self.world.now().wall, brief=self.theme in ("flapping", "lonely"))
+            else draw_spec(
+                random,
+                self.world.now().wall,
+                brief=self.theme in ("flapping", "lonely"),
+                durable=self.scheduler.disk is not None,
+            )
         )
         return spec, draw_call(random, spec)
 

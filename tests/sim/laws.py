@@ -8,10 +8,13 @@ from zmqtasks import states
 from zmqtasks.ids import expand
 from zmqtasks.payload import read_failure
 from zmqtasks.scheduler.core.effects import Send
-from zmqtasks.scheduler.core.records import Assigned, Ended, Record, Requeued, Submitted, Succeeded
+from zmqtasks.scheduler.core.model import DISK, MEMORY, OS
+from zmqtasks.scheduler.core.records import Adopted, Assigned, Ended, Forgot, Record, Requeued, Submitted, Succeeded
+from zmqtasks.scheduler.core.state import State
 from zmqtasks.wire import Accepted, DoneAck, Results
 
 JobKey = tuple[bytes, int]
+UNWRITTEN = -1  # number of a record that is never written
 
 
 class Broken(AssertionError):
@@ -57,51 +60,111 @@ class Laws:
         self.few_kept = False  # outcomes are dropped as soon as those whose jobs they are have them
         self.short_lived: set[JobKey] = set()  # outcomes that are kept for a moment only
         self.dropped: set[tuple[bytes, int]] = set()  # (worker, number) that must not begin any more
+        self.levels: dict[JobKey, int] = {}  # what its acceptance outlives, where that is not the loss of power
+        self.at_most_once: set[JobKey] = set()
+        self.forgotten: set[JobKey] = set()  # jobs whose outcome the scheduler has dropped
+        self.shown = {OS: 0, DISK: 0}  # the last record that was acknowledged, by what it must outlive
+        self.blackout = False  # power was lost
+        self.troubled = False  # the disk was full
+        self._log: list[Record] = []  # that are left
+        self._again = False  # records are taken in once more
 
     def begun_on(self, worker: bytes, numbers: set[int]) -> set[JobKey]:
         """The jobs that a worker holds under these numbers and that have begun."""
         keys = {key for (nonce, number), key in self.holders.items() if nonce == worker and number in numbers}
         return {key for key in keys if self.lives[key].starts and len(self.lives[key].starts) == 1}
 
-    def restarted(self) -> None:
-        """The scheduler has forgotten everything. What children have done, they have done."""
+    def restarted(self, left: int | None, *, power: bool) -> None:
+        """The scheduler has forgotten everything, or all records after one. What children have done, they have done.
+
+        Args:
+            left: number of the last record that is left; None: there is no journal.
+            power: what was written, and not synced, may be gone, too.
+        """
         self.restarts += 1
         self.faultless = False
+        if left is not None:
+            shown = self.shown[DISK] if power else max(self.shown[DISK], self.shown[OS])
+            if shown > left:
+                raise Broken("lost", f"record {shown} was acknowledged, the journal ends at {left}")
+            self.blackout = self.blackout or power
         self.seq = 0
+        self.shown = {level: min(seq, left or 0) for level, seq in self.shown.items()}
         self.holders.clear()
         self.outcome_seq.clear()
+        self.taken.clear()
         for life in self.lives.values():
             life.submitted = life.attempt = life.assignments = life.requeues = life.final = 0
             life.state = -1
+            life.holder = None
+        log, self._log = self._log[: left or 0], []
+        self._again = True
+        for record in log:
+            self.record(record)
+        self._again = False
+        self.taken.clear()
+
+    def restored(self, state: State) -> None:
+        """A new life knows all that is left, and nothing else."""
+        known = {
+            (source.prefix, counter): job for source in state.sources.values() for counter, job in source.jobs.items()
+        }
+        for key, life in self.lives.items():
+            job = known.pop(key, None)
+            if not life.submitted or key in self.forgotten:
+                if job is not None and not life.submitted:
+                    raise Broken("restore", f"job {key[1]} came back, and no record tells of it")
+                continue
+            if job is None:
+                raise Broken("restore", f"job {key[1]} is in the journal, and did not come back: {life}")
+            if bool(life.final) != job.final or (life.final and life.state != job.state):
+                raise Broken("restore", f"job {key[1]} came back in state {job.state}: {life}")
+            if job.crashes > life.kills + life.losses:
+                raise Broken("restore", f"job {key[1]} came back with {job.crashes} crashes: {life}")
+        if known:
+            raise Broken("restore", f"jobs {sorted(known)} came from nowhere")
 
     # ------------------------------------------------------------------------------------------ the journal's facts
 
     def record(self, record: Record) -> None:
         """One fact, in order."""
         self.seq += 1
+        self._log.append(record)
+        self._take(record, self.seq)
+
+    def unwritten(self, record: Record) -> None:
+        """One fact of jobs that are kept in memory only."""
+        self._take(record, UNWRITTEN)
+
+    def _take(self, record: Record, seq: int) -> None:
         match record:
             case Submitted():
                 for counter in range(record.first, record.first + len(record.args)):
                     life = self.lives.setdefault((record.prefix, counter), JobLife())
                     if life.submitted:
                         raise Broken("once", f"job {counter} was accepted twice")
-                    life.submitted = self.seq
+                    life.submitted = seq
+                    self.forgotten.discard((record.prefix, counter))
             case Assigned():
                 self._assigned(record)
+            case Adopted():
+                self._adopted(record)
+            case Forgot():
+                self.forgotten.update((record.prefix, counter) for counter in expand(record.counters))
             case Requeued():
                 life = self.lives[record.prefix, record.counter]
                 self._open(life, record.counter)
                 life.requeues += 1
                 if life.holder is not None:
                     self.taken.append((life.holder, record.counter))
-                self._outcome(record.prefix, record.counter)
+                self._outcome(record.prefix, record.counter, seq)
             case Succeeded():
                 for counter, result in zip(record.counters, record.results, strict=True):
-                    self._final(record.prefix, counter, states.SUCCEEDED)
+                    self._final(record.prefix, counter, states.SUCCEEDED, seq)
                     if isinstance(result, bytes):
                         self._value(record.prefix, counter, result)
             case Ended():
-                self._final(record.prefix, record.counter, record.state)
+                self._final(record.prefix, record.counter, record.state, seq)
 
     def _assigned(self, record: Assigned) -> None:
         number, attempt = record.number, record.attempt
@@ -120,22 +183,33 @@ class Laws:
                 number += 1
                 attempt += 1
 
+    def _adopted(self, record: Adopted) -> None:
+        life = self.lives[record.prefix, record.counter]
+        self._open(life, record.counter)
+        if record.attempt < life.attempt:
+            raise Broken("fence", f"job {record.counter} went back to attempt {record.attempt} after {life.attempt}")
+        life.attempt = record.attempt
+        life.assignments += 1
+        life.holder = record.worker, record.number
+        self.holders[life.holder] = record.prefix, record.counter
+
     def _open(self, life: JobLife, counter: int) -> None:
         if life.final:
             raise Broken("final", f"job {counter} moved on after its end")
 
-    def _final(self, prefix: bytes, counter: int, state: int) -> None:
+    def _final(self, prefix: bytes, counter: int, state: int, seq: int) -> None:
         life = self.lives[prefix, counter]
         if life.final:
             raise Broken("final", f"job {counter} ended twice")
-        life.final, life.state = self.seq, state
-        life.ends.append((state, life.attempt))
-        self._outcome(prefix, counter)
+        life.final, life.state = seq, state
+        if not self._again:
+            life.ends.append((state, life.attempt))
+        self._outcome(prefix, counter, seq)
 
-    def _outcome(self, prefix: bytes, counter: int) -> None:
+    def _outcome(self, prefix: bytes, counter: int, seq: int) -> None:
         for holder, job in self.holders.items():
             if job == (prefix, counter):
-                self.outcome_seq.setdefault(holder, self.seq)
+                self.outcome_seq.setdefault(holder, max(0, seq))
 
     def _value(self, prefix: bytes, counter: int, value: bytes) -> None:
         expected = self.plans[prefix, counter].value(self.lives[prefix, counter].attempt)
@@ -155,15 +229,21 @@ class Laws:
         """A message leaves the scheduler while records up to `durable` are on disk."""
         message = send.message
         if isinstance(message, Accepted):
-            self._durable(
-                "accepted", [self.lives[message.prefix, c].submitted for c in expand(message.counters)], durable
-            )
+            keys = [(message.prefix, c) for c in expand(message.counters)]
+            self._shown("accepted", keys, [self.lives[key].submitted for key in keys], durable)
         elif isinstance(message, Results):
-            counters = [*message.counters, *(end.counter for end in message.ends)]
-            self._durable("results", [self.lives[message.prefix, c].final for c in counters], durable)
+            keys = [(message.prefix, c) for c in [*message.counters, *(end.counter for end in message.ends)]]
+            self._shown("results", keys, [self.lives[key].final for key in keys], durable)
         elif isinstance(message, DoneAck) and worker is not None:
             known = [self.outcome_seq.get((worker, n), 0) for n in expand(message.numbers)]
             self._durable("doneack", known, durable)
+
+    def _shown(self, what: str, keys: list[JobKey], seqs: list[int], durable: int) -> None:
+        self._durable(what, seqs, durable)
+        for key, seq in zip(keys, seqs, strict=True):
+            level = self.levels.get(key, DISK)
+            if level != MEMORY:
+                self.shown[level] = max(self.shown[level], seq)
 
     @staticmethod
     def _durable(what: str, seqs: list[int], durable: int) -> None:
@@ -184,6 +264,8 @@ class Laws:
                 "twice", f"job {key[1]} began again, though its worker lives and came back before its submitter"
             )
         life.starts.append(attempt)
+        if key in self.at_most_once and len(life.starts) > 1 + life.raised:
+            raise Broken("most", f"job {key[1]} began once more, and must not: {life}")
         if self.faultless and len(life.starts) > 1 + life.raised:
             raise Broken("again", f"job {key[1]} begins once more, and nothing has gone wrong: {life}")
 
@@ -220,7 +302,7 @@ class Laws:
             plan = self.plans[key]
             if told.type_name == "WorkerLost":
                 deaths = life.kills + life.losses
-                if deaths <= plan.crash_budget:
+                if deaths <= plan.crash_budget and key not in self.at_most_once:
                     raise Broken("budget", f"job {key[1]} is a dead letter after {deaths} deaths")
             elif plan.fails_times <= plan.retries and plan.kind == "fail":
                 raise Broken("retries", f"job {key[1]} failed with retries left")

@@ -81,8 +81,15 @@ def draw(random: Random, habits: Habits, serial: int, spec: Spec) -> Plan:
     return Plan(serial, kind, times, seconds, size, spec.retries, spec.crash_budget)
 
 
-def draw_spec(random: Random, wall: float, *, brief: bool) -> Spec:
-    """What the jobs of a batch have in common. `brief`: most outcomes are kept for a moment only."""
+def draw_spec(random: Random, wall: float, *, brief: bool, durable: bool) -> Spec:
+    """What the jobs of a batch have in common.
+
+    Args:
+        random: source of chance.
+        wall: Unix time.
+        brief: most outcomes are kept for a moment only.
+        durable: the scheduler has a disk.
+    """
     return Spec(
         retries=random.choice((0, 1, 2)),
         backoff=random.choice((0.0, 0.3)),
@@ -90,6 +97,8 @@ def draw_spec(random: Random, wall: float, *, brief: bool) -> Spec:
         jitter=random.random() < 0.3,
         result_ttl=random.choice((0.3, 0.3, -1.0) if brief else (-1.0, -1.0, -1.0, 0.3, 2.0, 50.0)),
         not_before=wall + random.uniform(0, 5) if random.random() < 0.15 else 0.0,
+        durability=random.choice(("", "", "", "disk", "os", "memory") if durable else ("", "", "memory")),
+        acks_late=random.random() < 0.85,
     )
 
 

@@ -3,6 +3,7 @@
 from collections import deque
 from typing import Any
 
+from tests.sim.disk import Disk
 from tests.sim.laws import Broken, Laws
 from tests.sim.world import WELCOME, Link, World
 from zmqtasks import wire
@@ -11,6 +12,7 @@ from zmqtasks.scheduler.core.core import Core, Identity
 from zmqtasks.scheduler.core.effects import Effects
 from zmqtasks.scheduler.core.model import Worker
 from zmqtasks.scheduler.core.payloads import Payloads
+from zmqtasks.scheduler.core.restore import RestoreError
 from zmqtasks.scheduler.core.transitions import IllegalMoveError
 from zmqtasks.scheduler.gate import Gate
 from zmqtasks.worker.ledger import PUSHED, WAITING
@@ -23,26 +25,30 @@ EPOCH = 1_750_000_000_000
 class Scheduler:
     """One scheduler, in as many lives as it is restarted.
 
+    Args:
+        disk: holds its journal; None: it keeps everything in memory.
+
     Attributes:
         life: which one; what was begun in an earlier one does not come to an end in this one.
         up: whether it can be connected to.
         stopped: since when it stands still (SIGSTOP).
     """
 
-    def __init__(self, world: World, laws: Laws, settings: SchedulerSettings) -> None:
-        self.world, self.laws, self.settings = world, laws, settings
+    def __init__(self, world: World, laws: Laws, settings: SchedulerSettings, disk: Disk | None) -> None:
+        self.world, self.laws, self.settings, self.disk = world, laws, settings, disk
         self.workers: dict[bytes, Any] = {}  # the nodes, by nonce
         self.life = 0
         self.up = False
         self.begin()
 
     def begin(self) -> None:
-        """A new life, which knows nothing."""
+        """A new life, which knows what is on the disk, if it has one."""
         self.life += 1
         self.up = True
         self.stopped: float | None = None
         epoch = EPOCH + int(self.world.time * 1000) + self.life
-        self.core = Core(self.settings, Identity(epoch, "sim", started=self.world.time))
+        identity = Identity(epoch, "sim", durable=self.disk is not None, started=self.world.time)
+        self.core = Core(self.settings, identity)
         self.core.state.payloads = Payloads(self.settings.spill, cache=0)
         self.gate = Gate()
         self.durable = 0
@@ -56,15 +62,51 @@ class Scheduler:
         self._commit_at = 0.0
         self._turn_due = False
         self._alarm = -1.0
+        if self.disk is not None:
+            self._restore(self.disk)
 
-    def end(self) -> None:
-        """kill -9: all that it had in memory is gone; its sockets close."""
+    def _restore(self, disk: Disk) -> None:
+        fx = Effects()
+        self.durable, self._stored = disk.durable, disk.stored
+        try:
+            self.core.restore(disk.first, disk.records())
+            disk.needs(self.core.begin(self.world.now(), fx))
+        except RestoreError as error:
+            raise Broken("restore", str(error)) from error
+        self._stored = disk.stored
+        self.core.check()
+        self.laws.restored(self.core.state)
+        self._carry_out(fx)
+        self._set_alarm()
+        self._later(1.0, self._sync_anyway)
+
+    def _sync_anyway(self) -> None:
+        """What need not be synced is, once a second."""
+        if self.disk is not None and not self.disk.trouble:
+            self.disk.commit(self.durable, anyway=True)
+        self._later(1.0, self._sync_anyway)
+
+    def fill_disk(self, seconds: float) -> None:
+        """Nothing can be written for some time."""
+        if self.disk is not None and self.up and not self.disk.trouble:
+            self.disk.trouble = "the disk is full"
+            self._commit_at = max(self._commit_at, self.world.time + seconds)
+            self._later(seconds, self._mended)
+
+    def _mended(self) -> None:
+        if self.disk is not None:
+            self.disk.trouble = ""
+        self.wake()
+
+    def end(self, *, power: bool = False) -> None:
+        """kill -9, or the loss of power: all that it had in memory is gone; its sockets close."""
         self.up = False
         self.life += 1
+        left = self.disk.crash(self.world.random, power=power) if self.disk is not None else None
         for link in list(self.links.values()):
             link.up.silence()
         self.links.clear()
-        self.laws.restarted()
+        self.laws.restarted(left, power=power)
 
     def stop(self) -> None:
         """SIGSTOP."""
@@ -135,6 +177,8 @@ class Scheduler:
             self.core.on_gone(route, now, fx)
         while self.loaded:
             self.core.on_loaded(*self.loaded.popleft(), now, fx)
+        if self.disk is not None:
+            self.core.on_journal(self.disk.size, 0, self.disk.trouble)
         self.core.tick(now, fx, caught_up=not self.inbox)
         for nonce, worker in workers.items():
             if self.core.state.workers.get(nonce) is not worker:
@@ -154,16 +198,7 @@ class Scheduler:
         return node.core.work.ledger.state(number) in (WAITING, PUSHED)
 
     def _carry_out(self, fx: Effects) -> None:
-        for number, data in fx.stores:
-            self._stored[number] = data
-        for record in fx.records:
-            self.laws.record(record)
-        if fx.records:
-            delay = self.world.random.expovariate(1 / FSYNC)
-            self._commit_at = max(self._commit_at, self.world.time + delay)
-            self._later(self._commit_at - self.world.time, self._committed, self.laws.seq)
-        for number in fx.drops:
-            del self._stored[number]
+        self._write(fx)
         for number in fx.loads:
             self._later(self.world.random.expovariate(1 / LOAD), self._fetched, number)
         for route in fx.forget:
@@ -180,13 +215,34 @@ class Scheduler:
                 self._over_bulk(link, data)
         self._emit(self.gate.pass_(fx.sends, self.durable))
 
+    def _write(self, fx: Effects) -> None:
+        disk = self.disk
+        self._stored.update(fx.stores)
+        for record in fx.records:
+            self.laws.record(record)
+        for record in fx.unwritten:
+            self.laws.unwritten(record)
+        if fx.records:
+            if disk is not None:
+                disk.append(fx.records, sync=fx.sync)
+            delay = self.world.random.expovariate(1 / FSYNC)
+            self._commit_at = max(self._commit_at, self.world.time + delay)
+            self._later(self._commit_at - self.world.time, self._committed, self.laws.seq)
+        for number in fx.drops:
+            if disk is not None:
+                disk.drop(number)
+            else:
+                del self._stored[number]
+        if fx.trim and disk is not None:
+            disk.trim(fx.trim)
+
     def _emit(self, sends: list[Any]) -> None:
         for send in sends:
             peer = self.core.state.peers.get(send.route)
             self.laws.sent(send, self.durable, peer.nonce if isinstance(peer, Worker) else None)
             if isinstance(send.message, wire.HelloAgain) and self.laws.faultless and self.settings.max_functions > 100:
                 raise Broken("hello", "a session had to begin anew, and nothing has gone wrong")
-            if isinstance(send.message, wire.Assign) and isinstance(peer, Worker) and peer.draining:
+            if isinstance(send.message, wire.Assign) and isinstance(peer, Worker) and peer.draining and not send.after:
                 raise Broken("drain", f"{peer} said that it takes no new work, and is given some")
             link, data = self.links.get(send.route), wire.encode(send.message)
             if link is None:
@@ -216,6 +272,8 @@ class Scheduler:
 
     def _committed(self, seq: int) -> None:
         self.durable = max(self.durable, seq)
+        if self.disk is not None:
+            self.disk.commit(seq, anyway=False)
         self._emit(self.gate.pass_((), self.durable))
 
     def _fetched(self, number: int) -> None:

@@ -8,6 +8,7 @@ from tests.sim.nodes import Network, Node
 from tests.sim.world import World
 from zmqtasks import payload, wire
 from zmqtasks.config import SubmitterSettings
+from zmqtasks.scheduler.core.model import OS
 from zmqtasks.states import SUCCEEDED
 from zmqtasks.submitter.core import SubmitterCore
 from zmqtasks.submitter.effects import Effects, Identity, Submission
@@ -100,6 +101,16 @@ class SubmitterNode(Node):
     def _expected(self, ended: Any) -> bool:
         """Whether a job may end without an outcome like that; nobody waits for it any more then."""
         key = ended.handle
+        own = key[0] == self.prefix
+        if ended.cause == "forgotten" or (ended.cause == "unknown" and own and key in self.laws.at_most_once):
+            self.wanted.discard(key)
+            return key in self.laws.at_most_once and self.laws.restarts > 0
+        if ended.cause == "rejected" and payload.read_failure(ended.payload).type_name == "JournalUnavailable":
+            self.wanted.discard(key)
+            return self.laws.troubled
+        if ended.cause == "unknown" and self.laws.blackout and self.laws.levels.get(key) == OS:
+            self.wanted.discard(key)  # it outlives the process only, as was asked for
+            return True
         if ended.cause == "rejected":
             return key in self.conflicts and payload.read_failure(ended.payload).type_name == "JobConflict"
         brief = key in self.may_vanish | self.laws.short_lived or (key[0] != self.prefix and self.laws.few_kept)

@@ -26,6 +26,8 @@ OPTIONS: Final = (  # the job id has its own field
     "eta",
     "countdown",
     "on_unknown",
+    "durability",
+    "acks_late",
 )
 
 Count = Annotated[int, Meta(ge=0)]
@@ -50,6 +52,8 @@ class JobLine(Struct, forbid_unknown_fields=True):
     eta: Seconds | datetime | UnsetType = UNSET
     countdown: Seconds | UnsetType = UNSET
     on_unknown: str | UnsetType = UNSET
+    durability: str | UnsetType = UNSET
+    acks_late: bool | UnsetType = UNSET
 
 
 class BadLine(ZmqTasksError):

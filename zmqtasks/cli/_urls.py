@@ -2,11 +2,21 @@
 
 import ipaddress
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from zmqtasks.config import DEFAULT_PORT
 from zmqtasks.errors import BadUrl
 from zmqtasks.transport import parse_url
+
+
+def default_data(url: str) -> Path:
+    """Where a scheduler that listens on this URL keeps its journal, unless it is told: each port has its own."""
+    import platformdirs
+
+    parts = urlsplit(url)
+    name = parts.path.strip("/").replace("/", "-") if parts.scheme == "ipc" else url.rpartition(":")[2].strip("*")
+    return platformdirs.user_state_path("zmqtasks") / (f"scheduler-{name}" if name.strip("0") else "scheduler")
 
 
 def check(url: str, *, local: bool = False, listen: bool = False) -> str:

@@ -15,11 +15,13 @@ from pathlib import Path
 from zmqtasks import clock, descriptors, wire
 from zmqtasks.clock import Now
 from zmqtasks.config import SchedulerSettings
-from zmqtasks.errors import PeerError, ZmqTasksError
+from zmqtasks.errors import JournalDamaged, JournalError, PeerError, ZmqTasksError
 from zmqtasks.scheduler.core.core import Core, Identity
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
+from zmqtasks.scheduler.core.restore import RestoreError
 from zmqtasks.scheduler.gate import Gate
 from zmqtasks.scheduler.journal import Journal, MemoryJournal
+from zmqtasks.scheduler.journal.disk import DiskJournal
 from zmqtasks.scheduler.lanes import Lanes
 from zmqtasks.scheduler.reporter import STRANGERS, Reporter
 from zmqtasks.security import AddressRule, Doorkeeper, check_bind
@@ -38,6 +40,7 @@ SWEPT = 10_000  # jobs known at most when one is made: with a million it would s
 PROBE_SHARE = 0.1  # of the time may be spent on probes, however many connections end
 FEW_FILES = 4_096  # a limit of open files below this is worth a line in the log
 PATIENCE = 3.0  # seconds for zmq to close its connections at the end
+SWITCH = 0.0005  # seconds for which the loop may keep the writer's thread from going on after a commit
 FAREWELL = 0.5  # seconds for messages that are still on their way at the end
 
 
@@ -47,7 +50,7 @@ class SchedulerOptions:
 
     Attributes:
         bind: URLs to listen on.
-        in_memory: keep accepted jobs in memory only (the only way there is yet).
+        data: directory of the journal; None: accepted jobs are kept in memory only.
         plaintext: networks (CIDR) that may connect without encryption, besides this machine.
         lifeline_fd: file descriptor whose end of file stops the scheduler.
         pidfile: where to write the process id.
@@ -55,7 +58,7 @@ class SchedulerOptions:
     """
 
     bind: tuple[str, ...] = ("tcp://127.0.0.1:5555",)
-    in_memory: bool = True
+    data: Path | None = None
     plaintext: tuple[str, ...] = ()
     lifeline_fd: int | None = None
     pidfile: str | None = None
@@ -68,17 +71,19 @@ class Daemon:
     Args:
         options: how it was started.
         journal: where facts go.
+        wakeup: ends the wait of the loop; the journal does so when it has something to tell.
     """
 
-    def __init__(self, options: SchedulerOptions, journal: Journal) -> None:
+    def __init__(self, options: SchedulerOptions, journal: Journal, wakeup: Wakeup) -> None:
         self.options = options
         self.journal = journal
         now = clock.now()
-        identity = Identity(int(now.wall * 1000), version("zmqtasks"), os.getpid(), durable=False, started=now.mono)
+        durable = options.data is not None
+        identity = Identity(int(now.wall * 1000), version("zmqtasks"), os.getpid(), durable=durable, started=now.mono)
         self.core = Core(options.settings, identity)
         self.gate = Gate()
         self.context = Context()
-        self.wakeup = Wakeup()
+        self.wakeup = wakeup
         self.router = Router(self.context)
         self.lanes = Lanes(self.router.send, self.core.wants)
         self.doorkeeper = Doorkeeper(self.context.zmq, AddressRule(options.plaintext))
@@ -91,6 +96,30 @@ class Daemon:
         self._room = 0  # connections that may be open at once
         self._turned_away = 0  # so many of them were told
         self._crowded = ""  # the warning that they are too many
+
+    def restore(self, journal: DiskJournal) -> None:
+        """Take up what earlier lives of this scheduler have left in its journal.
+
+        Raises:
+            JournalDamaged: it does not hold what it once held.
+        """
+        began = time.monotonic()
+        core, fx = self.core, Effects()
+        try:
+            for first, records in journal.records():
+                core.restore(first, records)
+            live = core.begin(clock.now(), fx)
+        except RestoreError as error:
+            message = f"the records of {journal.path} contradict one another: {error}"
+            raise JournalDamaged(message) from None
+        journal.start(live)
+        state = core.state
+        logger.info(
+            "journal %s: %d unfinished jobs and %d results of %d records restored in %.1f s; epoch %d",
+            journal.path, state.open, state.results, journal.last, time.monotonic() - began, state.epoch,
+            extra={"action": "restored"},
+        )  # fmt: skip
+        self._carry_out(fx, clock.now())
 
     def bind(self) -> None:
         """Listen on every address.
@@ -150,6 +179,8 @@ class Daemon:
             if monitor in ready or door in ready:
                 self._watch_door(now)
             caught_up = self._turn(now)
+            if self.journal.fatal:
+                raise JournalError(self.journal.fatal)
             if now.mono > next_sweep and sum(self.core.state.moves.counts) < SWEPT:
                 gc.collect()
                 next_sweep = now.mono + SWEEP
@@ -186,8 +217,10 @@ class Daemon:
             self.gate.forget(route)
             self.lanes.forget(route)
             core.on_gone(route, now, fx)
-        for number, data in self.journal.loaded():
+        journal = self.journal
+        for number, data in journal.loaded():
             core.on_loaded(number, data, now, fx)
+        core.on_journal(journal.size, journal.pending, journal.trouble)
         core.tick(now, fx, caught_up=caught_up)
         self._carry_out(fx, now)
         return caught_up and not self.router.gone and not lanes.ready
@@ -213,9 +246,11 @@ class Daemon:
         for number, data in fx.stores:
             journal.store(number, data)
         if fx.records:
-            journal.append(fx.records)
+            journal.append(fx.records, sync=fx.sync)
         for number in fx.drops:
             journal.drop(number)
+        if fx.trim:
+            journal.trim(fx.trim)
         for number in fx.loads:
             journal.load(number)
         for route in fx.forget:
@@ -233,7 +268,7 @@ class Daemon:
         for level, action, text, source in fx.logs:
             self.reporter.tell(level, action, text, now.mono, source)
         self.reporter.tick(now.mono)
-        if fx.loads:
+        if fx.loads and self.options.data is None:  # they have come at once
             self.wakeup.set()
 
     def _send(self, sends: list[Send]) -> None:
@@ -320,6 +355,7 @@ class Daemon:
         self.doorkeeper.close()
         self.router.close(FAREWELL)
         self.context.close(PATIENCE)
+        self.journal.close()
         self.wakeup.close()
 
 
@@ -369,6 +405,7 @@ def run_scheduler(options: SchedulerOptions) -> int:
 
     Raises:
         AddressInUse, BadUrl: it cannot listen as told.
+        JournalError: its journal cannot be used, or cannot be written any more.
     """
     limit = descriptors.raise_limit()
     if limit < FEW_FILES:
@@ -379,7 +416,7 @@ def run_scheduler(options: SchedulerOptions) -> int:
             extra={"action": "few-files"},
         )
     gc.disable()  # the steady state makes no cycles; a collection of a million jobs would stop everybody for a second
-    daemon = Daemon(options, MemoryJournal())
+    daemon = _prepare(options)
     try:
         daemon.bind()
         with _pidfile(options.pidfile), _signals(daemon):
@@ -391,6 +428,22 @@ def run_scheduler(options: SchedulerOptions) -> int:
         gc.enable()
         _let_go_of_streams()
     return 0
+
+
+def _prepare(options: SchedulerOptions) -> Daemon:
+    """A daemon with its journal, and what that holds taken up."""
+    wakeup = Wakeup()
+    if options.data is None:
+        return Daemon(options, MemoryJournal(), wakeup)
+    sys.setswitchinterval(SWITCH)
+    journal = DiskJournal.open(options.data, wakeup.set)
+    daemon = Daemon(options, journal, wakeup)
+    try:
+        daemon.restore(journal)
+    except BaseException:
+        daemon.close()
+        raise
+    return daemon
 
 
 def _say_ready(urls: list[str]) -> None:

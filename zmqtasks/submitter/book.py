@@ -164,15 +164,22 @@ class Book:
             return parcel
         return None
 
-    def accept(self, parcel: Parcel, fx: Effects) -> None:
-        """SENT → ACCEPTED."""
+    def accept(self, parcel: Parcel, fx: Effects, *, volatile: bool) -> None:
+        """SENT → ACCEPTED. `volatile`: the scheduler keeps it in memory only, or may do so: its payloads are kept."""
         self._leave_sent(parcel)
         parcel.stage = ACCEPTED
-        if not self.keep or self.held > self.settings.held_bytes:
+        if not (self.keep or volatile) or self.held > self.settings.held_bytes:
             parcel.args = None
             parcel.size = 0
         self.held += parcel.size
         fx.accepted.append((parcel.prefix, [(parcel.first, len(parcel.handles))]))
+
+    def let_go(self, parcel: Parcel) -> None:
+        """An accepted parcel is surely kept by the scheduler: its payloads are not needed here."""
+        if not self.keep:
+            self.held -= parcel.size
+            parcel.args = None
+            parcel.size = 0
 
     def submit_again(self, parcel: Parcel, again: Sequence[Span]) -> None:
         """ACCEPTED → QUEUED for these open jobs of a parcel.
@@ -197,7 +204,7 @@ class Book:
     def took(self, parcel: Parcel, count: int, fx: Effects) -> None:
         """`count` jobs of a parcel have their outcome from the scheduler, so it has accepted them."""
         if parcel.stage == SENT:
-            self.accept(parcel, fx)
+            self.accept(parcel, fx, volatile=True)  # its Accepted may come later, and tells
         elif parcel.stage == QUEUED:  # on its way again, when a worker that still had the outcome came back
             self.queued -= count
         parcel.left -= count

@@ -98,7 +98,7 @@ class Cancels:
             found = self._book.find(prefix, counter)
             if found is not None:  # its outcome says the same, and comes too late to be news
                 if found[0].stage == SENT:
-                    self._book.accept(found[0], fx)
+                    self._book.accept(found[0], fx, volatile=True)
                 self._end(prefix, counter, "was cancelled", fx)
         answer.refused += message.refused
         unknown: list[int] = []

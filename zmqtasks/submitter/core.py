@@ -28,6 +28,9 @@ MANY_ACKS: Final = 500  # outcomes whose acknowledgement does not wait for compa
 _MAX_NOTICES = 1_000  # different texts that are remembered
 _REFUSALS: Final = {"protocol": "ProtocolMismatch", "authorization": "NotAuthorized"}
 _FORGOTTEN: Final = "the scheduler knows nothing of it; it may have been restarted without a journal"
+_ONCE: Final = (
+    "the scheduler was restarted and kept it in memory only: it may have run, and is not run again (acks_late=False)"
+)
 _EXPIRED: Final = "it is over, and its result is no longer kept"
 
 
@@ -58,6 +61,7 @@ class SubmitterCore:
         self._behind: list[Parcel] = []  # sent when the function that they need has got through
         self._delivery = [0, 0]  # of this connection, control and bulk: all up to this one have come
         self._early: set[int] = set()  # bulk deliveries beyond it: a small one may overtake a large one
+        self._epoch = 0  # of the scheduler that the last welcome came from
         self._acked = [0, 0]
         self._ack_delay = settings.ack_delay
         self._unacked = 0  # outcomes
@@ -237,6 +241,9 @@ class SubmitterCore:
         self._enter(IN)
         self._book.keep = not message.durable
         fx.welcome = message
+        if self._epoch not in (0, message.epoch) and not message.durable:
+            self._give_up_once(fx)
+        self._epoch = message.epoch
         for parcel in self._book.sent:
             self._send(parcel, fx)
         for prefix, line in self._book.lines.items():
@@ -245,12 +252,25 @@ class SubmitterCore:
                 fx.sends.append(wire.Ask(prefix, part))
         fx.sends.extend(self._cancels.again())
 
+    def _give_up_once(self, fx: Effects) -> None:
+        """Jobs that must not run twice, and that a scheduler which has forgotten all may have given to a worker."""
+        for prefix, line in list(self._book.lines.items()):
+            for parcel in line:
+                call = parcel.call
+                if call is not None and not call.spec.acks_late and parcel.stage in (SENT, ACCEPTED):
+                    first = job_id(prefix, parcel.first)
+                    many = f" (or one of the {len(parcel.handles) - 1} after it)" if len(parcel.handles) > 1 else ""
+                    data = payload.failure("WorkerLost", f"job {first}{many}: {_ONCE}")
+                    self._book.end_all(parcel, (FAILED, data, "forgotten"), fx)
+
     def on_accepted(self, message: wire.Accepted, now: Now, fx: Effects) -> None:
         line = self._book.line(message.prefix)
         for first, count in message.counters:
             for parcel in line.overlapping(first, count):
                 if parcel.stage == SENT:
-                    self._book.accept(parcel, fx)
+                    self._book.accept(parcel, fx, volatile=message.volatile)
+                elif parcel.stage == ACCEPTED and not message.volatile:
+                    self._book.let_go(parcel)
 
     def on_results(self, message: wire.Results, now: Now, fx: Effects) -> None:
         """Outcomes. Those of jobs that are over already are repeats, and dropped."""
@@ -269,7 +289,7 @@ class SubmitterCore:
                 self.stale += 1
                 continue
             if found[0].stage == SENT:
-                self._book.accept(found[0], fx)
+                self._book.accept(found[0], fx, volatile=True)
             self._book.end(*found, (end.state, end.payload, "result"), fx)
 
     def _note_delivery(self, message: wire.Results) -> None:
@@ -332,11 +352,11 @@ class SubmitterCore:
         for first, count in message.counters:
             for parcel in book.line(message.prefix).overlapping(first, count):
                 if message.expired and parcel.stage == SENT:  # it was accepted, long ago
-                    book.accept(parcel, fx)
+                    book.accept(parcel, fx, volatile=True)
                 wanted = parcel.open_spans(first, first + count)
                 if parcel.stage != ACCEPTED or not wanted:
                     continue  # it is on its way again already, or over
-                if parcel.args is not None and not message.expired:
+                if parcel.args is not None and not message.expired and _again(parcel):
                     book.submit_again(parcel, wanted)
                     continue
                 for counter in [c for start, n in wanted for c in range(start, start + n)]:
@@ -441,6 +461,11 @@ class SubmitterCore:
                 return
         parcel.late = large
         (fx.bulk if large else fx.sends).append(parcel.message(functions))
+
+
+def _again(parcel: Parcel) -> bool:
+    """Whether its jobs may be run again where they may have run."""
+    return parcel.call is None or parcel.call.spec.acks_late
 
 
 def _join(pieces: Iterable[Span]) -> list[Span]:

@@ -60,7 +60,7 @@ class Ended:
         state: FAILED, CANCELLED or ABORTED.
         payload: a `zmqtasks.payload.Failure`.
         cause: "result" (the scheduler told its end), "cancelled" (before it was sent), "rejected", "unknown",
-            "expired", "refused".
+            "expired", "refused", "forgotten" (it may have run once, and must not run again).
     """
 
     prefix: bytes

@@ -11,12 +11,14 @@ from zmqtasks.wire import Spec
 
 KNOWN: Final = frozenset({
     "queue", "retries", "backoff", "backoff_max", "jitter", "crash_budget", "result_ttl", "eta", "countdown", "job_id",
-    "on_unknown",
+    "on_unknown", "durability", "acks_late",
 })  # fmt: skip
 LATER: Final = frozenset({
-    "priority", "time_limit", "soft_time_limit", "expires", "resources", "key", "lease", "acks_late", "confirm",
-    "durability", "rate_limit", "rate_key", "concurrency_limit", "concurrency_key", "link", "link_error", "name",
+    "priority", "time_limit", "soft_time_limit", "expires", "resources", "key", "lease", "confirm",
+    "rate_limit", "rate_key", "concurrency_limit", "concurrency_key", "link", "link_error", "name",
 })  # fmt: skip
+
+DURABILITIES: Final = ("disk", "os", "memory")
 
 Options = Mapping[str, Any]
 
@@ -45,8 +47,11 @@ def check(options: Options, known: frozenset[str] = KNOWN, what: str = "option")
         value = found[name]
         if isinstance(value, bool) or not isinstance(value, kinds) or (positive and value < 0):
             raise BadOption(f"{what} {name}= is {said}, not {value!r}")
-    if not isinstance(found.get("jitter", False), bool):
-        raise BadOption(f"{what} jitter= is True or False, not {found['jitter']!r}")
+    for name in ("jitter", "acks_late"):
+        if not isinstance(found.get(name, False), bool):
+            raise BadOption(f"{what} {name}= is True or False, not {found[name]!r}")
+    if found.get("durability") not in {None, *DURABILITIES}:
+        raise BadOption(f'{what} durability= is "disk", "os" or "memory", not {found["durability"]!r}')
     if found.get("on_unknown") not in {None, "wait", "fail"}:
         raise BadOption(f'{what} on_unknown= is "wait" or "fail", not {found["on_unknown"]!r}')
     if "eta" in found and "countdown" in found:
@@ -99,4 +104,6 @@ def spec(options: Options, *, python: str, wall: float) -> Spec:
         not_before=not_before,
         fail_unknown=options.get("on_unknown") == "fail",
         jitter=bool(options.get("jitter", False)),
+        durability=options.get("durability", ""),
+        acks_late=options.get("acks_late", True),
     )

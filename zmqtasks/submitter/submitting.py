@@ -92,7 +92,9 @@ class Submitting:
                 jitter (wait for a random share of these),
                 crash_budget (deaths of its process that a job may be running in), result_ttl (seconds that the result
                 is kept), eta (datetime or Unix time) or countdown (seconds) before which it does not start, job_id
-                (an id of your own, for one job), on_unknown ("wait" or "fail" if no worker knows the task).
+                (an id of your own, for one job), on_unknown ("wait" or "fail" if no worker knows the task),
+                durability (what it outlives once it is accepted: "disk", the loss of power; "os", the scheduler's
+                process; "memory", neither), acks_late (False: whatever dies, it runs once or ends as WorkerLost).
 
         Raises:
             BadOption: there is no such option, or it cannot have that value.

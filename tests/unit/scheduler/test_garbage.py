@@ -24,5 +24,5 @@ def test_a_history_leaves_no_cycles_behind_in_the_core(nth: int) -> None:
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
-    assert history.scheduler.core.state.counters["succeeded"] > 0
+    assert history.laws.results
     assert not ours, f"unreachable, but not freed: {ours[:5]}"

@@ -6,7 +6,7 @@ from zmqtasks import wire
 from zmqtasks.scheduler.core.effects import Effects
 from zmqtasks.scheduler.core.model import Ref
 from zmqtasks.scheduler.core.payloads import Payloads
-from zmqtasks.scheduler.core.records import Succeeded
+from zmqtasks.scheduler.core.records import Stored, Succeeded
 from zmqtasks.states import ASSIGNED, CANCELLED, READY, WAITING
 
 BIG, ANSWER = b"B" * 100, b"A" * 50
@@ -22,7 +22,7 @@ def test_arguments_are_stored_before_their_record_and_loaded_before_they_are_sen
     w, s = h.worker(), h.submitter()
     fx = s.send(s.message(1, args=[BIG]))
     s.expect(wire.Accepted)
-    assert (fx.stores, fx.records[0].args, fx.loads) == ([(1, BIG)], [1], [1])
+    assert (fx.stores, fx.records[0].args, fx.loads) == ([(1, BIG)], [Stored(1, 100)], [1])
     assert (h.job().state, w.inbox) == (WAITING, [])
     h.turn()
     assert w.expect(wire.Assign).works[0].args == [BIG]
@@ -38,7 +38,7 @@ def test_results_are_stored_and_loaded_in_order(h):
     s.submit(3)
     w.assigned()
     fx = w.send(wire.Done([wire.Run(1, [b"one", ANSWER, b"three"], 0.1, 0.1)], []))
-    assert fx.records == [Succeeded(s.prefix, [0, 1, 2], [b"one", 1, b"three"])]
+    assert fx.records == [Succeeded(s.prefix, [0, 1, 2], [b"one", Stored(1, 50), b"three"], h.wall)]
     assert list(s.results(ack=False)) == [0]
     h.turn()
     w.expect(wire.DoneAck)

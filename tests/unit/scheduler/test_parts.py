@@ -326,7 +326,7 @@ def test_check_finds_what_is_broken(h, damage, law):
 
 def test_the_memory_journal_counts_and_keeps():
     journal = MemoryJournal()
-    journal.append([])
+    journal.append([], sync=True)
     assert journal.durable == 0
     journal.store(1, b"large")
     journal.load(1)

@@ -22,7 +22,7 @@ def test_a_run_of_results_is_one_record_and_one_message(h):
     s.submit(3)
     w.assigned()
     fx = w.send(wire.Done([wire.Run(1, [b"a", b"b", b"c"], 0.3, 0.1)], []))
-    assert fx.records == [Succeeded(s.prefix, [0, 1, 2], [b"a", b"b", b"c"])]
+    assert fx.records == [Succeeded(s.prefix, [0, 1, 2], [b"a", b"b", b"c"], h.wall)]
     results = wire.Results(1, s.prefix, "msgpack", [0, 1, 2], [b"a", b"b", b"c"], [])
     assert fx.sends == [Send(s.route, results, 3), Send(w.route, wire.DoneAck([(1, 3)]), 3)]
     w.expect(wire.DoneAck([(1, 3)]))

@@ -51,7 +51,8 @@ def test_backoff_doubles_up_to_its_limit(h):
     for number, delay in ((1, 2.0), (2, 4.0), (3, 5.0), (4, 5.0)):
         fx = w.send(wire.Done([], [wire.End(number, wire.RETRYABLE, b"", 0.01)]))
         w.expect(wire.DoneAck)
-        assert fx.records == [Requeued(s.prefix, 0, 0, number, pytest.approx(h.wall + delay), solo=False)]
+        due = pytest.approx(h.wall + delay)
+        assert fx.records == [Requeued(s.prefix, 0, 0, number, due, solo=False, attempt=0, evidence="")]
         assert h.job().state == DELAYED
         assert h.core.state.backoffs.next() == pytest.approx(h.mono + delay)
         h.pass_time(delay - 0.1)

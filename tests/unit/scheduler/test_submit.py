@@ -22,8 +22,12 @@ def test_accepted_as_a_whole_with_one_record(h):
     s = h.submitter()
     message = s.message(3)
     fx = s.send(message)
-    record = Submitted(s.prefix, 0, "add", b"", "msgpack", wire.Spec(), [b"args 0", b"args 1", b"args 2"], [], 0)
-    assert fx == Effects(records=[record], sends=[Send(s.route, wire.Accepted(s.prefix, [(0, 3)]), 1)])
+    submission = h.job().submission
+    record = Submitted(
+        s.prefix, 0, "add", b"", "msgpack", wire.Spec(), [b"args 0", b"args 1", b"args 2"], [], 0,
+        s.prefix, submission.digest, 1, h.wall,
+    )  # fmt: skip
+    assert fx == Effects(records=[record], sync=True, sends=[Send(s.route, wire.Accepted(s.prefix, [(0, 3)]), 1)])
     s.expect(wire.Accepted(s.prefix, [(0, 3)]))
     assert [h.job(i).state for i in range(3)] == [READY] * 3
 

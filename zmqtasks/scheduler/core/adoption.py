@@ -3,8 +3,8 @@
 from zmqtasks.clock import Now
 from zmqtasks.scheduler.core import lifecycle, outcomes, strays
 from zmqtasks.scheduler.core.effects import Effects
-from zmqtasks.scheduler.core.model import Job, Source, Stray, Worker
-from zmqtasks.scheduler.core.records import Assigned
+from zmqtasks.scheduler.core.model import OS, Job, Source, Stray, Worker
+from zmqtasks.scheduler.core.records import Adopted
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.scheduler.core.story import Entry
 from zmqtasks.states import ASSIGNED, DELAYED, READY
@@ -23,16 +23,16 @@ def adopt_again(state: State, worker: Worker, held: Held, now: Now, fx: Effects)
     if job.attempt != held.attempt and not (untouched and held.attempt <= state.first_attempt):
         return False
     state.lines.remove(job)
-    if job.attempt != held.attempt:
-        job.attempt = held.attempt
-        state.record(fx, Assigned(worker.nonce, held.number, held.attempt, [(held.prefix, [held.counter])]))
+    job.attempt = held.attempt
     if job.solo:  # its worker was not dead after all
         job.solo = False
         job.crashes -= 1
-        texts = state.evidence[job]
-        texts.pop()
+        texts = state.evidence.get(job, [])
+        del texts[-1:]
         if not texts:
-            del state.evidence[job]
+            state.evidence.pop(job, None)
+    fact = Adopted(worker.nonce, held.number, held.attempt, held.prefix, held.counter, job.crashes)
+    state.record(fx, fact, min(OS, job.submission.level))
     job.worker, job.number, job.cost = worker, held.number, 0.0
     worker.held[held.number] = job
     worker.next = max(worker.next, held.number + 1)
@@ -92,7 +92,8 @@ def _take(state: State, job: Job, stray: Stray, now: Now, fx: Effects) -> None:
     job.worker, job.number, job.attempt, job.cost = worker, stray.number, stray.attempt, 0.0
     worker.held[stray.number] = job
     worker.credit -= 1
-    state.record(fx, Assigned(worker.nonce, stray.number, stray.attempt, [(prefix, [job.counter])]))
+    fact = Adopted(worker.nonce, stray.number, stray.attempt, prefix, job.counter, job.crashes)
+    state.record(fx, fact, min(OS, job.submission.level))
     text = f"worker {worker} had it from before the scheduler's restart"
     state.story.tell(Entry(now.wall, prefix, job.counter, 1, ASSIGNED, text))
     state.count("adopted")

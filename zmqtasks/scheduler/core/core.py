@@ -1,7 +1,7 @@
 """The way in: messages, timers and loaded bytes come in here, effects go out. No decision is made in this file."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,10 +11,14 @@ from zmqtasks.config import MAX_NAME, MAX_NAMES, SchedulerSettings
 from zmqtasks.errors import PeerError
 from zmqtasks.scheduler.core import (
     check,
+    compaction,
     delivery,
+    lifecycle,
     operators,
     outcomes,
+    paging,
     progress,
+    restore,
     strays,
     submitters,
     unserved,
@@ -23,7 +27,8 @@ from zmqtasks.scheduler.core import (
 from zmqtasks.scheduler.core.deadlines import Timers
 from zmqtasks.scheduler.core.dispatch import dispatch
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
-from zmqtasks.scheduler.core.model import Bulk, Job, Submitter, Worker
+from zmqtasks.scheduler.core.model import DISK, Bulk, Job, Submitter, Worker
+from zmqtasks.scheduler.core.records import Began, Record
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import DELAYED, READY
 
@@ -90,6 +95,7 @@ class Core:
     def __init__(self, settings: SchedulerSettings, identity: Identity) -> None:
         self.state = State(settings, identity.epoch, durable=identity.durable)
         self.identity = identity
+        self._restorer: restore.Restorer | None = None
 
     def receive(self, route: bytes, data: bytes, now: Now, fx: Effects) -> None:
         """One frame from a connection. Whatever it holds, nobody else notices."""
@@ -203,16 +209,51 @@ class Core:
         peer = self.state.peers.get(route)
         return not isinstance(message, wire.Argument) or (isinstance(peer, Worker) and message.number in peer.held)
 
-    def on_loaded(self, number: int, data: bytes, now: Now, fx: Effects) -> None:
-        """The bytes that a load effect asked for."""
+    def on_loaded(self, number: int, data: bytes | None, now: Now, fx: Effects) -> None:
+        """The bytes that a load effect asked for; None: they are damaged or gone."""
         state = self.state
         state.payloads.loaded(number, data)
         job = state.waiting.pop(number, None)
-        if job is not None:
+        if job is not None and data is None:
+            lifecycle.abort(state, job, "PayloadLost", f"the stored arguments of job {job.id} cannot be read", now, fx)
+        elif job is not None:
             state.moves.one(job, READY)
             state.lines.put_back(job)
         state.dirty.update(state.blocked)
         state.blocked.clear()
+
+    def restore(self, first: int, records: Sequence[Record]) -> None:
+        """Facts of earlier lives, in order, before anything else happens. `first`: number of the first of these.
+
+        Raises:
+            RestoreError: they contradict one another.
+        """
+        if self._restorer is None:
+            self._restorer = restore.Restorer(self.state)
+        self._restorer.apply(first, records)
+
+    def begin(self, now: Now, fx: Effects) -> dict[int, int]:
+        """Begin this life, after all facts of earlier ones were restored.
+
+        Returns:
+            The numbers of the large payloads that are still needed, and how many bytes each holds at least.
+        """
+        restorer, self._restorer = self._restorer or restore.Restorer(self.state), None
+        live = restorer.finish(now, fx)
+        state = self.state
+        state.record(fx, Began(state.epoch, now.wall, self.identity.release), DISK)
+        compaction.write_totals(state, fx)
+        return live
+
+    def on_journal(self, size: int, pending: int, trouble: str) -> None:
+        """How the journal does: bytes of its records, bytes that wait for the disk, why it cannot be written now."""
+        journal = self.state.journal
+        journal.size, journal.pending = size, pending
+        if trouble != journal.trouble:
+            self.state.warnings.pop(journal.trouble, None)
+            journal.trouble = trouble
+            if trouble:
+                self.state.warnings[trouble] = None
 
     def on_gap(self, seconds: float) -> None:
         """This process was stopped for so long (SIGSTOP, a suspended machine): nobody's lease may suffer from it."""
@@ -252,6 +293,9 @@ class Core:
             progress.flush(state, fx)
         delivery.expire(state, now, fx)
         self._forget_functions(fx)
+        if state.durable:
+            paging.page(state, fx)
+            compaction.step(state, now, fx)
 
     def _wake(self, timers: Timers[Job], clock: float, now: Now) -> None:
         """Delayed jobs whose time has come."""
@@ -259,6 +303,7 @@ class Core:
         came: dict[bytes, list[int]] = {}
         for _, job in timers.due(clock):
             if job.state == DELAYED:
+                state.dues.pop(job, None)
                 state.moves.one(job, READY)
                 state.lines.put_back(job)
                 came.setdefault(job.submission.source.prefix, []).append(job.counter)
@@ -270,6 +315,8 @@ class Core:
         state = self.state
         times = [state.leases.next(), state.backoffs.next(), state.patience.next(), state.balance_at]
         times += [state.adoptions.next(), delivery.next_expiry(state)]
+        if state.durable:
+            times.append(compaction.next_step(state, now))
         if state.accepting:
             times.append(next(iter(state.accepting.values())) + state.settings.accept_delay)
         first_ack = workers.next_ack(state)
@@ -296,6 +343,7 @@ class Core:
             key = next(iter(idle))
             del idle[key]
             target = state.targets.pop(key)
+            state.bases.pop(target, None)
             state.function_bytes -= len(target.blob.blob) if target.blob is not None else 0
             if isinstance(key, bytes):
                 digests.append(key)

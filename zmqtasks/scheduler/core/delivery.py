@@ -1,18 +1,23 @@
 """Outcomes on their way to submitters, within a window, and how long they are kept."""
 
 from collections import deque
+from math import inf
 
+from zmqtasks import payload
 from zmqtasks.clock import Now
 from zmqtasks.config import MAX_BYTES_PER_MESSAGE, MAX_JOBS_PER_MESSAGE
+from zmqtasks.ids import spans
 from zmqtasks.scheduler.core import lifecycle
 from zmqtasks.scheduler.core.effects import Effects, Send
-from zmqtasks.scheduler.core.model import Job, Ref, Submission, Submitter
+from zmqtasks.scheduler.core.model import MEMORY, OS, Job, Ref, Submission, Submitter
 from zmqtasks.scheduler.core.payloads import size
+from zmqtasks.scheduler.core.records import Forgot
 from zmqtasks.scheduler.core.state import State
-from zmqtasks.states import SUCCEEDED
+from zmqtasks.states import FAILED, SUCCEEDED
 from zmqtasks.wire import JobEnd, Results, Unknown
 
 LITTLE = 100  # outcomes
+_LOST = "it is over, but the scheduler cannot read its stored result any more: the file is damaged or gone"
 
 
 def flows(state: State, submitter: Submitter) -> bool:
@@ -48,9 +53,8 @@ def flush_results(state: State, submitter: Submitter, fx: Effects) -> None:
             lane.unacked.append((delivery, jobs, total))
             lane.flying += len(jobs)
             lane.flying_bytes += total
-            fx.sends.append(
-                Send(submitter.route, _results(state, delivery, jobs, bulk=lane.bulk), state.seq, lane.bulk)
-            )
+            after = state.seq if jobs[0].submission.level != MEMORY else 0
+            fx.sends.append(Send(submitter.route, _results(state, delivery, jobs, bulk=lane.bulk), after, lane.bulk))
 
 
 def _next_message(state: State, submitter: Submitter, outbox: deque[Job], fx: Effects) -> tuple[list[Job], int]:
@@ -85,7 +89,7 @@ def _next_message(state: State, submitter: Submitter, outbox: deque[Job], fx: Ef
 
 
 def _alike(one: Submission, other: Submission) -> bool:
-    return one.source is other.source and one.codec == other.codec
+    return one.source is other.source and one.codec == other.codec and one.level == other.level
 
 
 def _results(state: State, delivery: int, jobs: list[Job], *, bulk: bool) -> Results:
@@ -96,7 +100,9 @@ def _results(state: State, delivery: int, jobs: list[Job], *, bulk: bool) -> Res
     for job in jobs:
         outcome = job.outcome
         data = outcome if type(outcome) is bytes else take(outcome)  # type: ignore[arg-type]  # final jobs have one
-        if job.state == SUCCEEDED:
+        if type(outcome) is not bytes and state.payloads.is_lost(outcome):
+            ends.append(JobEnd(job.counter, FAILED, payload.failure("PayloadLost", f"job {job.id}: {_LOST}")))
+        elif job.state == SUCCEEDED:
             counters.append(job.counter)
             values.append(data)
         else:
@@ -122,9 +128,13 @@ def expire(state: State, now: Now, fx: Effects) -> None:
     delivered = state.delivered
     while delivered and delivered[0].outcome is None:  # expired meanwhile
         delivered.popleft()
-    while delivered and (state.results > settings.max_results or state.result_bytes > settings.max_result_bytes):
+    # With a journal, bytes beyond the budget are on disk only: see `paging`.
+    held = state.resident_bytes if state.durable else state.result_bytes
+    most = inf if state.residents else settings.max_result_bytes
+    while delivered and (state.results > settings.max_results or held > most):
         job = delivered.popleft()
         if not job.out:
+            held -= size(job.outcome)
             lifecycle.forget_job(state, job, now, fx)
     if len(finished) > 2 * settings.max_results + state.results:
         _compact(state)
@@ -133,6 +143,10 @@ def expire(state: State, now: Now, fx: Effects) -> None:
     tombstones = state.tombstones
     while tombstones and (tombstones[0][0] <= now.mono or len(tombstones) > settings.max_tombstones):
         _bury(state, tombstones.popleft()[1])
+    if state.forgotten:
+        for source, counters in state.forgotten.items():
+            state.record(fx, Forgot(source.prefix, spans(sorted(counters)), now.wall), OS)
+        state.forgotten.clear()
 
 
 def _compact(state: State) -> None:
@@ -147,11 +161,12 @@ def _bury(state: State, submission: Submission) -> None:
     source = submission.source
     del source.submissions[submission.first]
     source.firsts.remove(submission.first)
+    state.bases.pop(submission, None)
     if source.submissions:
         return
     del state.sources[source.prefix]
     owner = source.owner
-    if owner is not None and owner.route is None and owner.prefix == source.prefix:
+    if owner is not None and owner.route is None and owner.prefix not in state.sources:
         state.submitters.pop(owner.prefix, None)
 
 

@@ -14,7 +14,7 @@ from zmqtasks.config import MAX_BYTES_PER_MESSAGE, MAX_JOBS_PER_MESSAGE
 from zmqtasks.ids import spans
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.lifecycle import seat
-from zmqtasks.scheduler.core.model import CHEAPEST, Job, Line, Profile, Ref, Worker
+from zmqtasks.scheduler.core.model import CHEAPEST, OS, Job, Line, Profile, Ref, Submission, Worker
 from zmqtasks.scheduler.core.records import Assigned
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import ASSIGNED, WAITING
@@ -30,6 +30,8 @@ _Plan = dict[Worker, list[Job]]
 def dispatch(state: State, now: Now, fx: Effects) -> None:
     """Give ready jobs to workers with credit. Called once at the end of a turn."""
     state.balance_at = None
+    if state.journal.pending > state.settings.max_pending:
+        return  # what comes of more jobs would have to wait for the disk, too: in memory
     for worker in list(state.quarantined):
         _end_quarantine(state, worker)
     plan: _Plan = {}
@@ -191,14 +193,26 @@ def _at_hand(state: State, job: Job, fx: Effects) -> bool:
 def _assign(state: State, worker: Worker, jobs: list[Job], now: Now, fx: Effects) -> None:
     """Turn a worker's share into messages of at most 500 jobs and 64 KiB, one job at least."""
     start = size = 0
+    kept = jobs[0].submission
     for index, job in enumerate(jobs):
         args = job.args
         length = len(args) if type(args) is bytes else args.size  # type: ignore[union-attr]  # a leased job has them
-        if index > start and (size + length > MAX_BYTES_PER_MESSAGE or index - start >= MAX_JOBS_PER_MESSAGE):
+        submission = job.submission
+        if index > start and (
+            size + length > MAX_BYTES_PER_MESSAGE
+            or index - start >= MAX_JOBS_PER_MESSAGE
+            or (submission is not kept and not _kept_alike(submission, kept))
+        ):
             _send_assign(state, worker, jobs[start:index], now, fx)
             start, size = index, 0
+        kept = submission
         size += length
     _send_assign(state, worker, jobs[start:], now, fx)
+
+
+def _kept_alike(one: Submission, other: Submission) -> bool:
+    """Whether their assignments may travel, and be journaled, together."""
+    return one.level == other.level and one.spec.acks_late == other.spec.acks_late
 
 
 def _send_assign(state: State, worker: Worker, jobs: list[Job], now: Now, fx: Effects) -> None:
@@ -238,11 +252,15 @@ def _send_assign(state: State, worker: Worker, jobs: list[Job], now: Now, fx: Ef
     cause = f"given to worker {worker.name}"
     for work in works:
         state.story.tell_run(now.wall, work.prefix, work.counters, ASSIGNED, cause)
-    state.record(
-        fx, Assigned(worker.nonce, jobs[0].number, first_attempt, [(work.prefix, work.counters) for work in works])
-    )
+    # An Assign that is lost with a crash is a second run, never a loss: it waits for nothing. Unless there must be no
+    # second run: then it is on disk before it leaves.
+    late = jobs[0].submission.spec.acks_late
+    level = jobs[0].submission.level
+    fact = Assigned(worker.nonce, jobs[0].number, first_attempt, [(work.prefix, work.counters) for work in works])
+    seq = state.record(fx, fact, min(OS, level) if late else level)
     assert worker.route is not None  # noqa: S101  (only connected workers have credit)
-    fx.sends.append(Send(worker.route, Assign(jobs[0].number, first_attempt, works, functions, retried)))
+    message = Assign(jobs[0].number, first_attempt, works, functions, retried)
+    fx.sends.append(Send(worker.route, message, 0 if late else seq))
     fx.sends.extend(Send(worker.route, message, bulk=True) for message in large)
 
 

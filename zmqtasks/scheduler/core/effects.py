@@ -1,6 +1,6 @@
 """What the core asks its driver to do.
 
-The driver carries it out in this order: stores, records, drops, loads, forget, reset, bulks, sends, logs.
+The driver carries it out in this order: stores, records, drops, trim, loads, forget, reset, bulks, sends, logs.
 """
 
 from dataclasses import dataclass, field
@@ -42,6 +42,9 @@ class Effects:
 
     Attributes:
         records: facts for the journal; the first has the number that follows the last one of the turn before.
+        sync: some of them must outlive the machine's power, not only the process.
+        unwritten: facts of jobs that are kept in memory only, for those who watch.
+        trim: records up to this number are not needed any more; 0: nothing new.
         stores: (reference, bytes) of large payloads, to be kept before the records that name them.
         loads: references whose bytes are wanted; answered by `Core.on_loaded`.
         drops: references that nobody needs any more.
@@ -53,6 +56,9 @@ class Effects:
     """
 
     records: list[Record] = field(default_factory=list)
+    sync: bool = False
+    unwritten: list[Record] = field(default_factory=list)
+    trim: int = 0
     stores: list[tuple[int, bytes]] = field(default_factory=list)
     loads: list[int] = field(default_factory=list)
     drops: list[int] = field(default_factory=list)

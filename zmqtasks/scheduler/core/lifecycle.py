@@ -11,6 +11,7 @@ from zmqtasks.scheduler.core.effects import Effects, Log
 from zmqtasks.scheduler.core.lines import ABLE, CROWDED, HUNGRY, ROOMY
 from zmqtasks.scheduler.core.model import (
     CHEAPEST,
+    MEMORY,
     CancelRequest,
     Job,
     Payload,
@@ -20,7 +21,7 @@ from zmqtasks.scheduler.core.model import (
     Submitter,
     Worker,
 )
-from zmqtasks.scheduler.core.payloads import size
+from zmqtasks.scheduler.core.payloads import size, told
 from zmqtasks.scheduler.core.records import Ended, Requeued
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.scheduler.core.story import Entry
@@ -74,9 +75,9 @@ def end(state: State, job: Job, to: int, outcome: bytes, now: Now, fx: Effects) 
     kept = state.payloads.keep(outcome, fx)
     where = "" if job.worker is None else f" on worker {job.worker.name}"
     release(state, job)
+    state.dues.pop(job, None)
     state.moves.one(job, to)
-    told = kept if isinstance(kept, bytes) else kept.number
-    state.record(fx, Ended(submission.source.prefix, job.counter, to, told))
+    state.record(fx, Ended(submission.source.prefix, job.counter, to, told(kept), now.wall), submission.level)
     state.story.tell(Entry(now.wall, submission.source.prefix, job.counter, 1, to, _ENDED[to] + where))
     settle(state, [job], [kept], now, fx)
 
@@ -85,22 +86,20 @@ def settle(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx:
     """Jobs have come to a final state: keep their outcomes for those who ask, and send them to the submitter."""
     default_expiry = now.mono + state.settings.result_ttl
     finished = state.finished
-    total = arg_bytes = 0
+    total = filed = arg_bytes = 0
     submission: Submission | None = None
     owner: Submitter | None = None
     usual = False
     for job, outcome in zip(jobs, outcomes, strict=True):
         job.outcome = outcome
-        length = len(outcome) if type(outcome) is bytes else size(outcome)
+        if type(outcome) is bytes:
+            length = len(outcome)
+        else:
+            length = size(outcome)
+            filed += length
         total += length
         args = job.args
-        if type(args) is bytes:
-            arg_bytes += len(args)
-        else:
-            arg_bytes += size(args)
-            if isinstance(args, Ref):
-                state.waiting.pop(args.number, None)
-            state.payloads.drop(args, fx)
+        arg_bytes += len(args) if type(args) is bytes else _let_go(state, args, fx)
         job.args = None
         job.attempt = 0
         if job.submission is not submission:
@@ -118,13 +117,24 @@ def settle(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx:
         if owner is not None:
             job.out += 1
             (owner.small if length <= MAX_BYTES_PER_MESSAGE else owner.large).outbox.append(job)
+    if state.durable:
+        state.residents.extend(jobs)
     state.open -= len(jobs)
     state.arg_bytes -= arg_bytes
     state.results += len(jobs)
     state.result_bytes += total
+    state.resident_bytes += total - filed
     if state.evidence or state.cancels or state.watchers or state.progress:
         for job in jobs:
             _tell_others(state, job, fx)
+
+
+def _let_go(state: State, args: Payload | None, fx: Effects) -> int:
+    """Stored arguments are not needed any more; returns how many bytes they have."""
+    if isinstance(args, Ref):
+        state.waiting.pop(args.number, None)
+    state.payloads.drop(args, fx)
+    return size(args)
 
 
 def _tell_others(state: State, job: Job, fx: Effects) -> None:
@@ -145,8 +155,10 @@ def post(state: State, submitter: Submitter, job: Job) -> None:
     state.dirty[submitter] = None
 
 
-def requeue(state: State, job: Job, cause: str, now: Now, fx: Effects, delay: float = 0.0) -> None:
-    """The job goes back into its line, or waits for `delay` seconds first."""
+def requeue(
+    state: State, job: Job, cause: str, now: Now, fx: Effects, *, delay: float = 0.0, evidence: str = ""
+) -> None:
+    """The job goes back into its line, or waits for `delay` seconds first. `evidence`: of the death it was part of."""
     release(state, job)
     state.progress.pop(job, None)
     submission = job.submission
@@ -154,8 +166,12 @@ def requeue(state: State, job: Job, cause: str, now: Now, fx: Effects, delay: fl
         end(state, job, CANCELLED, payload.failure("JobCancelled", f"job {job.id} was cancelled"), now, fx)
         return
     due = now.wall + delay if delay else 0.0
-    state.record(fx, Requeued(submission.source.prefix, job.counter, job.crashes, job.retries, due, job.solo))
+    fact = Requeued(
+        submission.source.prefix, job.counter, job.crashes, job.retries, due, job.solo, job.attempt, evidence
+    )
+    state.record(fx, fact, submission.level)
     if delay:
+        state.dues[job] = due
         state.moves.one(job, DELAYED)
         state.backoffs.add(now.mono + delay, job)
     else:
@@ -177,7 +193,7 @@ def retry(state: State, job: Job, failure: bytes, now: Now, fx: Effects) -> None
         delay *= _share(job)
     job.retries += 1
     state.count("retried")
-    requeue(state, job, f"retry {job.retries} of {spec.retries}", now, fx, delay)
+    requeue(state, job, f"retry {job.retries} of {spec.retries}", now, fx, delay=delay)
 
 
 def _share(job: Job) -> float:
@@ -192,13 +208,30 @@ def crash(state: State, job: Job, evidence: str, now: Now, fx: Effects) -> None:
     texts.append(f"death {job.crashes}: {evidence}")
     state.count("crashed")
     budget = job.submission.spec.crash_budget
+    if not job.submission.spec.acks_late:
+        _at_most_once(state, job, evidence, now, fx)
+        return
     if job.crashes <= budget:
-        requeue(state, job, evidence, now, fx)
+        requeue(state, job, evidence, now, fx, evidence=texts[-1])
         return
     text = (
         f"job {job.id} ({job.submission.target.name}) was running in {job.crashes} processes that died; "
         f"its crash budget is {budget}. " + "; ".join(texts)
     )
+    fx.logs.append(Log(logging.WARNING, "dead-letter", text))
+    end(state, job, FAILED, payload.failure("WorkerLost", text), now, fx)
+
+
+def lost(state: State, job: Job, cause: str, now: Now, fx: Effects) -> None:
+    """An attempt that may have begun is gone without an outcome, and nothing has died: the job is done again."""
+    if job.submission.spec.acks_late or job in state.cancels:
+        requeue(state, job, cause, now, fx)
+    else:
+        _at_most_once(state, job, cause, now, fx)
+
+
+def _at_most_once(state: State, job: Job, cause: str, now: Now, fx: Effects) -> None:
+    text = f"job {job.id} ({job.submission.target.name}) may have run, and is not run again (acks_late=False): {cause}"
     fx.logs.append(Log(logging.WARNING, "dead-letter", text))
     end(state, job, FAILED, payload.failure("WorkerLost", text), now, fx)
 
@@ -282,9 +315,13 @@ def forget_job(state: State, job: Job, now: Now, fx: Effects) -> None:
     if source.jobs.get(job.counter) is not job:
         return  # it was forgotten before; another job may have its id by now
     del source.jobs[job.counter]
+    if submission.level != MEMORY:
+        state.forgotten.setdefault(source, []).append(job.counter)
     state.moves.leave(job)
     state.results -= 1
     state.result_bytes -= size(job.outcome)
+    if isinstance(job.outcome, bytes):
+        state.resident_bytes -= len(job.outcome)
     state.payloads.drop(job.outcome, fx)
     job.outcome = None
     if job.out and source.owner is not None:

@@ -18,14 +18,25 @@ _FOREVER: Final = 1e9  # seconds; NaN and infinity of a broken worker do not pas
 _SHORT: Final = 0.001  # seconds below which runs do not count as varying
 
 
+# What the records of a submission outlive: nothing (none are written), the process, the machine's power.
+MEMORY: Final = 0
+OS: Final = 1
+DISK: Final = 2
+LEVELS: Final = {"memory": MEMORY, "os": OS, "disk": DISK}
+
+
 class Ref:
-    """Stands for a large payload that the journal keeps."""
+    """Stands for a large payload that the journal keeps, or for a small one in a page of many that it keeps.
 
-    __slots__ = ("number", "size")
+    offset: where its bytes begin in the page; below 0: they are all that is stored under this number.
+    """
 
-    def __init__(self, number: int, size: int) -> None:
+    __slots__ = ("number", "offset", "size")
+
+    def __init__(self, number: int, size: int, offset: int = -1) -> None:
         self.number = number
         self.size = size
+        self.offset = offset
 
 
 Payload = bytes | Ref
@@ -39,15 +50,17 @@ class Target:
         digest: of the shipped function; empty for a registered task.
         blob: the shipped function itself.
         uses: submissions that are not over; at 0 the target may be forgotten.
+        seq: number of the record that holds a shipped function.
     """
 
-    __slots__ = ("blob", "digest", "longest", "mean", "name", "uses")
+    __slots__ = ("blob", "digest", "longest", "mean", "name", "seq", "uses")
 
     def __init__(self, name: str, digest: bytes, blob: Function | None) -> None:
         self.name = name
         self.digest = digest
         self.blob = blob
         self.uses = 0
+        self.seq = 0
         self.mean = UNKNOWN_COST
         self.longest = 0.0
 
@@ -78,11 +91,14 @@ class Submission:
     Attributes:
         digest: of its content, to tell a repeat from a conflict.
         order: acceptance order over the whole scheduler.
-        seq: its record's number.
+        level: what its records outlive (MEMORY, OS, DISK).
+        seq: number of the oldest record that says what still matters of it.
         live: jobs of it that are still known.
     """
 
-    __slots__ = ("codec", "count", "digest", "first", "line", "live", "order", "seq", "source", "spec", "target")
+    __slots__ = (
+        "codec", "count", "digest", "first", "level", "line", "live", "order", "seq", "source", "spec", "target",
+    )  # fmt: skip
 
     def __init__(
         self, source: "Source", first: int, count: int, digest: bytes, target: Target, codec: str, spec: Spec
@@ -96,6 +112,7 @@ class Submission:
         self.spec = spec
         self.live = count
         self.order = 0
+        self.level = DISK
         self.seq = 0
         self.line: Line | None = None
 
@@ -117,6 +134,12 @@ class Source:
         self.submissions: dict[int, Submission] = {}
         self.firsts = Firsts()
 
+    def nearest(self, counter: int) -> int:
+        """The first counter of the last submission that begins at this one or before; there must be one."""
+        nearest = self.firsts.upto(counter)
+        assert nearest is not None, "no submission begins so early"  # noqa: S101
+        return nearest
+
     def covers(self, first: int, count: int) -> bool:
         """Whether any of these counters was submitted, as far as is remembered."""
         nearest = self.firsts.upto(first + count - 1)
@@ -133,11 +156,12 @@ class Job:
         outcome: result, or the encoded failure.
         solo: it was held by a worker that died: it runs alone on a worker until it ends.
         out: submitters to which its outcome is on the way.
+        delivered: the session that it is of has its outcome.
     """
 
     __slots__ = (
-        "args", "attempt", "cost", "counter", "crashes", "number", "out", "outcome", "retries", "solo", "state",
-        "submission", "worker",
+        "args", "attempt", "cost", "counter", "crashes", "delivered", "number", "out", "outcome", "retries", "solo",
+        "state", "submission", "worker",
     )  # fmt: skip
 
     def __init__(self, submission: Submission, counter: int, args: Payload, state: int = READY) -> None:
@@ -154,6 +178,7 @@ class Job:
         self.outcome: Payload | None = None
         self.solo = False
         self.out = 0
+        self.delivered = False
 
     @property
     def id(self) -> str:
@@ -395,7 +420,7 @@ class Submitter:
         self.pid = 0
         self.small = Lane(bulk=False)
         self.large = Lane(bulk=True)
-        self.accepted: dict[bytes, list[ids.Span]] = {}
+        self.accepted: dict[tuple[bytes, int], list[ids.Span]] = {}  # by prefix and durability
 
 
 @dataclass(slots=True)

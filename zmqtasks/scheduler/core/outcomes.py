@@ -2,9 +2,9 @@
 
 from zmqtasks import payload
 from zmqtasks.clock import Now
-from zmqtasks.scheduler.core import lifecycle, strays
+from zmqtasks.scheduler.core import lifecycle, payloads, strays
 from zmqtasks.scheduler.core.effects import Effects
-from zmqtasks.scheduler.core.model import Job, Payload, Ref, Worker
+from zmqtasks.scheduler.core.model import Job, Payload, Worker
 from zmqtasks.scheduler.core.records import Succeeded
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import CANCELLED, FAILED, RUNNING, SUCCEEDED
@@ -84,15 +84,18 @@ def _stale(state: State, worker: Worker, number: int, outcome: Run | End, fx: Ef
 
 
 def _record_success(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx: Effects) -> None:
-    """One record and one line of the story per prefix."""
+    """One record and one line of the story per prefix and durability."""
     start = 0
     for index in range(1, len(jobs) + 1):
-        prefix = jobs[start].submission.source.prefix
-        if index < len(jobs) and jobs[index].submission.source.prefix == prefix:
-            continue
-        told = [o.number if isinstance(o, Ref) else o for o in outcomes[start:index]]
+        submission = jobs[start].submission
+        prefix, level = submission.source.prefix, submission.level
+        if index < len(jobs):
+            following = jobs[index].submission
+            if following is submission or (following.source is submission.source and following.level == level):
+                continue
+        told = [o if type(o) is bytes else payloads.told(o) for o in outcomes[start:index]]
         counters = [job.counter for job in jobs[start:index]]
-        state.record(fx, Succeeded(prefix, counters, told))
+        state.record(fx, Succeeded(prefix, counters, told, now.wall), level)
         state.story.tell_run(now.wall, prefix, counters, SUCCEEDED, "its result came")
         start = index
 
@@ -110,6 +113,6 @@ def _ended(state: State, worker: Worker, job: Job, end: End, now: Now, fx: Effec
         lifecycle.crash(state, job, payload.read_failure(end.payload).text[:MAX_EVIDENCE], now, fx)
     elif end.kind == LOST:
         job.attempt = 0
-        lifecycle.requeue(state, job, f"its outcome was lost with a child of worker {worker}", now, fx)
+        lifecycle.lost(state, job, f"its outcome was lost with a child of worker {worker}", now, fx)
     else:
         lifecycle.end(state, job, FAILED, end.payload, now, fx)

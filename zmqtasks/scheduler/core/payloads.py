@@ -1,9 +1,13 @@
 """Large payloads: the journal keeps their bytes; the core holds references and asks for the bytes it needs."""
 
+from collections.abc import Sequence
+
 from zmqtasks.scheduler.core.effects import Effects
 from zmqtasks.scheduler.core.model import Payload, Ref
+from zmqtasks.scheduler.core.records import Data, Stored
 
 CACHE = 64 * 1024 * 1024  # bytes of large payloads kept at hand, the newest first, besides in the journal
+LIFE = 2**20  # numbers a millisecond of a life may use: so those of one life never meet those of another
 
 
 class Payloads:
@@ -12,9 +16,12 @@ class Payloads:
     Args:
         spill: payloads above so many bytes are kept by the journal.
         cache: bytes that may be kept at hand besides.
+
+    Attributes:
+        spilled: references that live.
     """
 
-    __slots__ = ("_cache", "_cached", "_limit", "_loading", "_next", "_pinned", "spill", "spilled")
+    __slots__ = ("_cache", "_cached", "_limit", "_loading", "_lost", "_next", "_pages", "_pinned", "spill", "spilled")
 
     def __init__(self, spill: int, cache: int = CACHE) -> None:
         self.spill = spill
@@ -24,25 +31,66 @@ class Payloads:
         self._cached = 0
         self._loading: set[int] = set()
         self._pinned: dict[int, bytes] = {}  # loaded on demand and not used yet
-        self.spilled = 0  # references that live
+        self._lost: set[int] = set()  # numbers whose bytes are damaged or gone
+        self._pages: dict[int, int] = {}  # number → payloads in it that are still needed
+        self.spilled = 0
+
+    @property
+    def last(self) -> int:
+        """The highest number that was used."""
+        return self._next - 1
+
+    def begin(self, epoch: int, highest: int) -> None:
+        """Numbers of this life begin beyond those of all others, journaled or not."""
+        self._next = max(epoch * LIFE, highest + LIFE)
 
     def keep(self, data: bytes, fx: Effects) -> Payload:
         """A payload as the core holds it: its bytes, or a reference to what the journal stores."""
         if len(data) <= self.spill:
             return data
-        ref = Ref(self._next, len(data))
-        self._next += 1
+        ref = Ref(self._store(data, fx), len(data))
         self.spilled += 1
-        fx.stores.append((ref.number, data))
-        self._remember(ref.number, data)
         return ref
 
+    def page(self, small: Sequence[bytes], fx: Effects) -> list[Ref]:
+        """Put small payloads away together: one page of the journal holds them all."""
+        number = self._store(b"".join(small), fx)
+        refs: list[Ref] = []
+        offset = 0
+        for data in small:
+            refs.append(Ref(number, len(data), offset))
+            offset += len(data)
+        self._pages[number] = len(refs)
+        self.spilled += len(refs)
+        return refs
+
+    def count(self, ref: Ref) -> None:
+        """A reference that was restored lives."""
+        self.spilled += 1
+        if ref.offset >= 0:
+            self._pages[ref.number] = self._pages.get(ref.number, 0) + 1
+
+    def _store(self, data: bytes, fx: Effects) -> int:
+        number = self._next
+        self._next += 1
+        fx.stores.append((number, data))
+        self._remember(number, data)
+        return number
+
     def at_hand(self, payload: Payload) -> bytes | None:
-        """The bytes, unless they must be loaded first."""
+        """The bytes, unless they must be loaded first; none of a payload that is lost."""
         if isinstance(payload, bytes):
             return payload
         data = self._cache.get(payload.number)
-        return data if data is not None else self._pinned.get(payload.number)
+        if data is None:
+            data = self._pinned.get(payload.number)
+            if data is None:
+                return b"" if payload.number in self._lost else None
+        return data if payload.offset < 0 else data[payload.offset : payload.offset + payload.size]
+
+    def is_lost(self, payload: Payload | None) -> bool:
+        """Whether its bytes are damaged or gone."""
+        return isinstance(payload, Ref) and payload.number in self._lost
 
     def take(self, payload: Payload) -> bytes:
         """The bytes, which must be at hand, to be sent now; tell `sent` then."""
@@ -51,9 +99,11 @@ class Payloads:
         return data
 
     def sent(self, payload: Payload | None) -> None:
-        """A payload that was loaded has been sent: it need not stay at hand."""
+        """A payload that was loaded has been sent: it need not stay at hand. Its page may, for the others in it."""
         if isinstance(payload, Ref):
-            self._pinned.pop(payload.number, None)
+            data = self._pinned.pop(payload.number, None)
+            if data is not None and payload.offset >= 0:
+                self._remember(payload.number, data)
 
     def load(self, ref: Ref, fx: Effects) -> None:
         """Ask for the bytes, once."""
@@ -61,28 +111,41 @@ class Payloads:
             self._loading.add(ref.number)
             fx.loads.append(ref.number)
 
-    def loaded(self, number: int, data: bytes) -> None:
-        """The bytes have come; they stay at hand until they are taken or dropped."""
+    def loaded(self, number: int, data: bytes | None) -> None:
+        """The bytes have come; they stay at hand until they are taken or dropped. None: they are lost."""
         if number in self._loading:  # otherwise it was dropped meanwhile
             self._loading.discard(number)
-            self._pinned[number] = data
+            if data is None:
+                self._lost.add(number)
+            else:
+                self._pinned[number] = data
 
     def drop(self, payload: Payload | None, fx: Effects) -> None:
         """Nobody needs this payload any more."""
-        if isinstance(payload, Ref):
-            data = self._cache.pop(payload.number, None)
-            self._cached -= len(data) if data is not None else 0
-            self._pinned.pop(payload.number, None)
-            if payload.number in self._loading:
-                self._loading.remove(payload.number)
-                if payload.number in fx.loads:
-                    fx.loads.remove(payload.number)
-            self.spilled -= 1
-            fx.drops.append(payload.number)
+        if not isinstance(payload, Ref):
+            return
+        self.spilled -= 1
+        if payload.offset >= 0:
+            self._pages[payload.number] -= 1
+            if self._pages[payload.number]:
+                return
+            del self._pages[payload.number]
+        self._forget(payload.number, fx)
+
+    def _forget(self, number: int, fx: Effects) -> None:
+        data = self._cache.pop(number, None)
+        self._cached -= len(data) if data is not None else 0
+        self._pinned.pop(number, None)
+        self._lost.discard(number)
+        if number in self._loading:
+            self._loading.remove(number)
+            if number in fx.loads:
+                fx.loads.remove(number)
+        fx.drops.append(number)
 
     def _remember(self, number: int, data: bytes) -> None:
+        self._cached += len(data) - len(self._cache.pop(number, b""))
         self._cache[number] = data
-        self._cached += len(data)
         while self._cached > self._limit:
             oldest = next(iter(self._cache))
             self._cached -= len(self._cache.pop(oldest))
@@ -93,3 +156,13 @@ def size(payload: Payload | None) -> int:
     if payload is None:
         return 0
     return len(payload) if isinstance(payload, bytes) else payload.size
+
+
+def restored(data: Data) -> Payload:
+    """A payload of which a record tells."""
+    return Ref(data.number, data.size, data.offset) if isinstance(data, Stored) else data
+
+
+def told(payload: Payload) -> Data:
+    """A payload as records tell of it."""
+    return payload if isinstance(payload, bytes) else Stored(payload.number, payload.size, payload.offset)

@@ -1,6 +1,7 @@
 """Everything the core knows, in one place. Verbs in the other modules read and change it."""
 
 from collections import OrderedDict, deque
+from dataclasses import dataclass
 from math import inf
 
 from zmqtasks.config import SchedulerSettings
@@ -8,6 +9,8 @@ from zmqtasks.scheduler.core.deadlines import Timers
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.lines import Lines
 from zmqtasks.scheduler.core.model import (
+    DISK,
+    MEMORY,
     Bulk,
     CancelRequest,
     Job,
@@ -39,6 +42,36 @@ def _kept(job: Job) -> bool:
 JOB_BYTES = 300  # of memory that a job costs besides its payloads, roughly
 
 
+class Totality:
+    """Stands among the things that old records tell of: what is true of the whole scheduler. `seq`: of its record."""
+
+    __slots__ = ("seq",)
+
+    def __init__(self) -> None:
+        self.seq = 0
+
+
+@dataclass(slots=True)
+class Usage:
+    """What the driver says of the journal, and what follows for its compaction.
+
+    Attributes:
+        size: bytes of its records.
+        pending: bytes that it has taken and not yet written.
+        trouble: why it cannot be written now; empty: it can.
+        limit: bytes at which it is compacted; it will have doubled then.
+        upto: records up to this number are being written down anew; 0: none are.
+        trim_at: monotonic time of the next trim at the earliest.
+    """
+
+    size: int = 0
+    pending: int = 0
+    trouble: str = ""
+    limit: int = 0
+    upto: int = 0
+    trim_at: float = 0.0
+
+
 class State:
     """The tables of the core.
 
@@ -53,12 +86,10 @@ class State:
 
     def __init__(self, settings: SchedulerSettings, epoch: int, *, durable: bool) -> None:
         self.settings = settings
-        self.epoch = epoch
         self.durable = durable
+        self.begin(epoch)
+        self._durabilities = dict(settings.durability)
         self.seq = 0
-        # Attempts count up from the epoch as a fixed-point time (Unix seconds << 32): no life of the scheduler repeats
-        # those of another unless it made four thousand million a second, and they fit MessagePack's 64 bits.
-        self.first_attempt = self.attempts = (epoch << 32) // 1000
         self.orders = 0
         self.moves = Moves()
         self.lines = Lines()
@@ -75,10 +106,18 @@ class State:
         self.backoffs: Timers[Job] = Timers(_delayed)
         self.expiries: Timers[Job] = Timers(_kept)  # only jobs with a result_ttl of their own
         self.finished: deque[tuple[float, Job]] = deque()  # (time of expiry, job), all of the default ttl
+        self.residents: deque[Job] = deque()  # over, durable, and their outcomes in memory: the oldest may be paged
         self.delivered: deque[Job] = deque()
         self.tombstones: deque[tuple[float, Submission]] = deque()
+        self.bases: OrderedDict[Submission | Target | Totality, None] = OrderedDict()  # by `seq`, the oldest first
+        self.totality = Totality()
+        self.trimmed = 0  # records up to this number were said to be not needed any more
+        self.journal = Usage()
+        self.forgotten: dict[Source, list[int]] = {}  # in this turn
         self.results = 0
         self.result_bytes = 0
+        self.resident_bytes = 0  # of these, in memory
+        self.dues: dict[Job, float] = {}  # Unix time at which a job that failed is tried again
         self.open = 0
         self.function_bytes = 0  # of shipped functions
         self.arg_bytes = 0  # of jobs that are not over
@@ -108,12 +147,30 @@ class State:
         """Bytes of all payloads, here or in the journal, and about those of the jobs themselves."""
         return self.arg_bytes + self.result_bytes + self.function_bytes + JOB_BYTES * (self.open + self.results)
 
+    def begin(self, epoch: int) -> None:
+        """This life has this epoch.
+
+        Attempts count up from it as a fixed-point time (Unix seconds << 32): no life of the scheduler repeats those of
+        another unless it made four thousand million a second, and they fit MessagePack's 64 bits.
+        """
+        self.epoch = epoch
+        self.first_attempt = self.attempts = (epoch << 32) // 1000
+
+    def durability(self, queue: str) -> str:
+        """What accepted jobs of a queue outlive, if they do not say so themselves."""
+        return self._durabilities.get(queue) or self._durabilities.get("", "disk")
+
     def count(self, what: str, by: int = 1) -> None:
         """Count something for `status`."""
         self.counters[what] = self.counters.get(what, 0) + by
 
-    def record(self, fx: Effects, record: Record) -> int:
-        """Append a fact to the journal; returns its number."""
+    def record(self, fx: Effects, record: Record, level: int) -> int:
+        """Append a fact to the journal; returns its number. `level`: what it must outlive (MEMORY, OS, DISK)."""
+        if level == MEMORY:
+            fx.unwritten.append(record)
+            return 0
+        if level == DISK:
+            fx.sync = True
         self.seq += 1
         fx.records.append(record)
         return self.seq
@@ -123,10 +180,10 @@ class State:
         self.acks[worker] = (self.acks[worker][0], -inf)
         self.acks.move_to_end(worker, last=False)
 
-    def answer(self, fx: Effects, submitter: Submitter, message: ToPeer) -> None:
-        """Tell a submitter something that must be durable first."""
+    def answer(self, fx: Effects, submitter: Submitter, message: ToPeer, level: int = DISK) -> None:
+        """Tell a submitter something that must be durable first, unless it is about jobs kept in memory only."""
         if submitter.route is not None:
-            fx.sends.append(Send(submitter.route, message, self.seq))
+            fx.sends.append(Send(submitter.route, message, self.seq if level != MEMORY else 0))
 
     def drop_route(self, peer: Worker | Submitter, fx: Effects) -> None:
         """This peer's connection, bulk and all, is over: nothing that still comes from it counts."""

@@ -9,10 +9,23 @@ from zmqtasks.config import MAX_ASKED, MAX_JOBS_PER_MESSAGE, MAX_NAME
 from zmqtasks.errors import PeerError
 from zmqtasks.ids import MAX_COUNTER, PREFIX_BYTES, Span, expand, job_id, spans, total
 from zmqtasks.payload import function_digest
-from zmqtasks.scheduler.core import adoption, delivery, lifecycle
+from zmqtasks.scheduler.core import adoption, delivery, lifecycle, payloads
 from zmqtasks.scheduler.core.effects import Effects, Send
-from zmqtasks.scheduler.core.model import CancelRequest, Job, Lane, Source, Submission, Submitter, Target
-from zmqtasks.scheduler.core.records import Submitted
+from zmqtasks.scheduler.core.model import (
+    DISK,
+    LEVELS,
+    MEMORY,
+    OS,
+    CancelRequest,
+    Job,
+    Lane,
+    Payload,
+    Source,
+    Submission,
+    Submitter,
+    Target,
+)
+from zmqtasks.scheduler.core.records import Delivered, Submitted
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.scheduler.core.story import Entry
 from zmqtasks.states import DELAYED, READY
@@ -25,6 +38,7 @@ from zmqtasks.wire import (
     Rejected,
     ResultAck,
     Retract,
+    Spec,
     Submit,
     SubmitterHello,
     SubmitterWelcome,
@@ -86,14 +100,9 @@ def on_submit(state: State, submitter: Submitter, message: Submit, now: Now, fx:
             text = f"job {job_id(message.prefix, message.first)}{others} exists already, with other content"
             _reject(state, submitter, message, "JobConflict", text, fx)
             return
-    if state.open + count > state.settings.max_jobs:
-        text = f"the scheduler holds {state.open} unfinished jobs, its limit is {state.settings.max_jobs}"
-        _reject(state, submitter, message, "QueueFull", text, fx)
-        return
-    if state.held_bytes > state.settings.max_bytes:
-        limit = state.settings.max_bytes
-        text = f"the scheduler holds {state.held_bytes:,} bytes of jobs and results, its limit is {limit:,}"
-        _reject(state, submitter, message, "QueueFull", text, fx)
+    refusal = _full(state, count) or _promises(state, message.spec)
+    if refusal is not None:
+        _reject(state, submitter, message, *refusal, fx)
         return
     target = _target(state, message)
     if target is None:  # its function was forgotten: a new hello brings it again
@@ -101,15 +110,10 @@ def on_submit(state: State, submitter: Submitter, message: Submit, now: Now, fx:
         return
     if source is None:
         source = state.sources[message.prefix] = Source(message.prefix, submitter)
-    _accept(
-        state,
-        source,
-        Submission(source, message.first, count, digest, target, message.codec, message.spec),
-        message,
-        now,
-        fx,
-    )
-    _note_accepted(state, submitter, message.prefix, (message.first, count))
+    submission = Submission(source, message.first, count, digest, target, message.codec, message.spec)
+    submission.level = _level(state, message.spec)
+    _accept(state, source, submission, message, now, fx)
+    _note_accepted(state, submitter, submission, (message.first, count))
 
 
 def _ask_for_hello(state: State, submitter: Submitter, now: Now, fx: Effects) -> None:
@@ -137,6 +141,37 @@ def _shape(state: State, message: Submit) -> tuple[str, str] | None:
     if max(map(len, names)) > MAX_NAME:
         return "PeerError", f"names have at most {MAX_NAME:,} characters"
     return _sizes(state, message)
+
+
+def _full(state: State, count: int) -> tuple[str, str] | None:
+    """Why there is no room for so many jobs, if so."""
+    settings = state.settings
+    if state.open + count > settings.max_jobs:
+        return "QueueFull", f"the scheduler holds {state.open} unfinished jobs, its limit is {settings.max_jobs}"
+    if state.held_bytes > settings.max_bytes:
+        limit = settings.max_bytes
+        return (
+            "QueueFull",
+            f"the scheduler holds {state.held_bytes:,} bytes of jobs and results, its limit is {limit:,}",
+        )
+    return None
+
+
+def _promises(state: State, spec: Spec) -> tuple[str, str] | None:
+    """Why what an accepted job is promised cannot be kept, if so."""
+    if spec.durability in ("os", "disk") and not state.durable:
+        return "NotDurable", (
+            f'durability="{spec.durability}" was asked for, and this scheduler keeps everything in memory; '
+            "start it with a journal (zmqtasks scheduler --data DIR)"
+        )
+    journal = state.journal
+    if _level(state, spec) == MEMORY:
+        return None
+    if journal.trouble:
+        return "JournalUnavailable", f"no job is accepted now, those accepted before are kept: {journal.trouble}"
+    if journal.pending > state.settings.max_pending:
+        return "QueueFull", f"the journal's disk is slow: {journal.pending:,} bytes wait for it"
+    return None
 
 
 def _sizes(state: State, message: Submit) -> tuple[str, str] | None:
@@ -192,14 +227,7 @@ def _accept(state: State, source: Source, submission: Submission, message: Submi
     source.jobs.update(zip(range(first, first + count), jobs, strict=True))
     state.orders += 1
     submission.order = state.orders
-    told = [a if isinstance(a, bytes) else a.number for a in args]
-    submission.seq = state.record(
-        fx,
-        Submitted(
-            message.prefix, first, message.task, message.function, message.codec, message.spec, told,
-            message.functions, message.batch,
-        ),
-    )  # fmt: skip
+    _record(state, submission, message, args, now, fx)
     state.story.tell(Entry(now.wall, message.prefix, first, count, entry, "accepted"))
     state.open += count
     state.arg_bytes += sum(map(len, message.args))
@@ -214,6 +242,31 @@ def _accept(state: State, source: Source, submission: Submission, message: Submi
         state.lines.append(state.lines.line_of(submission), jobs)
 
 
+def _record(state: State, submission: Submission, message: Submit, args: list[Payload], now: Now, fx: Effects) -> None:
+    """Write down the submission, and its function if no record holds that yet."""
+    source, level, target = submission.source, submission.level, submission.target
+    owner = source.owner.prefix if source.owner is not None else source.prefix
+    carried = [target.blob] if target.blob is not None and not target.seq else []
+    told = [a if type(a) is bytes else payloads.told(a) for a in args]
+    fact = Submitted(
+        message.prefix, submission.first, message.task, message.function, message.codec, message.spec, told,
+        carried, message.batch, owner, submission.digest, submission.order, now.wall,
+    )  # fmt: skip
+    if level == MEMORY:
+        state.record(fx, fact, MEMORY)
+        return
+    submission.seq = state.record(fx, fact, level)
+    if carried:
+        target.seq = submission.seq
+        state.bases[target] = None
+    state.bases[submission] = None
+
+
+def _level(state: State, spec: Spec) -> int:
+    """What an accepted job outlives: as it says, else as its queue says; one that must not run twice: everything."""
+    return LEVELS[spec.durability or state.durability(spec.queue)] if spec.acks_late else DISK
+
+
 def _repeat(state: State, submitter: Submitter, known: Submission, fx: Effects) -> None:
     """The same Submit again: its acceptance was lost, or another session gave the same id."""
     _not_greedy(state, submitter)
@@ -223,7 +276,7 @@ def _repeat(state: State, submitter: Submitter, known: Submission, fx: Effects) 
         job = source.jobs.get(counter)
         if job is not None:
             _want(state, submitter, job)
-    _note_accepted(state, submitter, source.prefix, (known.first, known.count))
+    _note_accepted(state, submitter, known, (known.first, known.count))
     expired = [c for c in range(known.first, known.first + known.count) if c not in source.jobs]
     if expired:
         state.answer(fx, submitter, Unknown(source.prefix, spans(expired), True))
@@ -240,8 +293,9 @@ def _want(state: State, submitter: Submitter, job: Job) -> None:
         lifecycle.post(state, submitter, job)
 
 
-def _note_accepted(state: State, submitter: Submitter, prefix: bytes, span: Span) -> None:
-    submitter.accepted.setdefault(prefix, []).append(span)
+def _note_accepted(state: State, submitter: Submitter, submission: Submission, span: Span) -> None:
+    level = MEMORY if submission.level == MEMORY else DISK
+    submitter.accepted.setdefault((submission.source.prefix, level), []).append(span)
     state.dirty[submitter] = None
 
 
@@ -302,8 +356,14 @@ def on_result_ack(state: State, submitter: Submitter, message: ResultAck, now: N
         lane.flying_bytes -= size
         for job in jobs:
             job.out -= 1
-        if jobs[0].submission.source.owner is submitter:  # all are of one source: see `delivery`
+        submission = jobs[0].submission  # all are of one source and durability: see `delivery`
+        if submission.source.owner is submitter:
+            for job in jobs:
+                job.delivered = True
             state.delivered.extend(jobs)
+            if state.durable:
+                told = spans(sorted({job.counter for job in jobs}))
+                state.record(fx, Delivered(submission.source.prefix, told), min(OS, submission.level))
     if lane.outbox:
         state.dirty[submitter] = None
 
@@ -376,9 +436,10 @@ def flush_accepted(state: State, submitter: Submitter, now: Now, fx: Effects) ->
     if few and not submitter.small.outbox and now.mono < since + state.settings.accept_delay:
         return
     del state.accepting[submitter]
-    for prefix, told in accepted.items():
-        if not (few and delivery.flows(state, submitter) and _over(state, prefix, told)):
-            state.answer(fx, submitter, Accepted(prefix, told))
+    for (prefix, level), told in accepted.items():
+        silent = few and level != MEMORY and delivery.flows(state, submitter)
+        if not (silent and _over(state, prefix, told)):
+            state.answer(fx, submitter, Accepted(prefix, told, level == MEMORY and state.durable), level)
     accepted.clear()
 
 

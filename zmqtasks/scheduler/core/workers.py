@@ -15,7 +15,6 @@ from zmqtasks.wire import (
     Draining,
     Goodbye,
     Heartbeat,
-    Held,
     Kill,
     Retract,
     Retracted,
@@ -38,16 +37,10 @@ def on_hello(state: State, route: bytes, hello: WorkerHello, now: Now, fx: Effec
         return
     if worker is None:
         worker = state.workers[hello.nonce] = Worker(hello.nonce)
-        worker.next = hello.seen + 1
-        worker.offered = worker.credit = hello.credit
-        worker.slots = hello.slots
-        worker.name, worker.host, worker.pid = hello.name, hello.host, hello.pid
-        worker.queues, worker.tasks = hello.queues, hello.tasks
-        state.lines.join(worker, hello.queues, hello.tasks, hello.python)
         state.leases.add(now.mono + state.settings.lease, worker)
-        text = f"worker {worker} joined with {plural(worker.slots, 'slot')}"
-        fx.logs.append(Log(logging.INFO, "worker-joined", text))
-    elif worker.route != route:
+    if worker.team is None:
+        _introduce(state, worker, hello, fx)
+    if worker.route != route:
         state.drop_route(worker, fx)
     else:
         state.drop_bulk(worker, fx)
@@ -57,7 +50,7 @@ def on_hello(state: State, route: bytes, hello: WorkerHello, now: Now, fx: Effec
     worker.heard = now.mono
     worker.functions.clear()
     worker.asked.clear()
-    dropped = _reconcile(state, worker, hello.held, now, fx)
+    dropped = _reconcile(state, worker, hello, now, fx)
     settings = state.settings
     fx.sends.append(
         Send(
@@ -67,6 +60,22 @@ def on_hello(state: State, route: bytes, hello: WorkerHello, now: Now, fx: Effec
     )
     _repeat_cancels(state, worker, fx)
     lifecycle.seat(state, worker)
+
+
+def _introduce(state: State, worker: Worker, hello: WorkerHello, fx: Effects) -> None:
+    """A worker that was not here yet in this life of the scheduler; what the journal says it holds, it holds."""
+    if hello.credit < len(worker.held):
+        message = f"worker {hello.name} takes {hello.credit} assignments, and has {len(worker.held)}"
+        raise PeerError(message)
+    worker.next = max(hello.seen, worker.next - 1) + 1
+    worker.offered = hello.credit
+    worker.credit = hello.credit - len(worker.held)
+    worker.slots = hello.slots
+    worker.name, worker.host, worker.pid = hello.name, hello.host, hello.pid
+    worker.queues, worker.tasks = hello.queues, hello.tasks
+    state.lines.join(worker, hello.queues, hello.tasks, hello.python)
+    text = f"worker {worker} joined with {plural(worker.slots, 'slot')}"
+    fx.logs.append(Log(logging.INFO, "worker-joined", text))
 
 
 def _sane(hello: WorkerHello) -> None:
@@ -81,20 +90,23 @@ def _sane(hello: WorkerHello) -> None:
         raise PeerError(message)
 
 
-def _reconcile(state: State, worker: Worker, listed: list[Held], now: Now, fx: Effects) -> list[tuple[int, int]]:
+def _reconcile(state: State, worker: Worker, hello: WorkerHello, now: Now, fx: Effects) -> list[tuple[int, int]]:
     """Take back what an assignment lost on the old connection left behind, adopt what the worker still holds.
 
     Returns the numbers that the worker must drop.
     """
-    attempts = {held.number: held.attempt for held in listed}
+    attempts = {held.number: held.attempt for held in hello.held}
     lost = [job for number, job in worker.held.items() if attempts.get(number) != job.attempt]
     for job in reversed(lost):
         job.attempt = 0
-        lifecycle.requeue(state, job, f"its assignment never reached worker {worker}", now, fx)
+        if job.number > hello.seen:
+            lifecycle.requeue(state, job, f"its assignment never reached worker {worker}", now, fx)
+        else:
+            lifecycle.lost(state, job, f"worker {worker} does not hold it any more", now, fx)
     for number, stray in list(worker.strays.items()):
         if attempts.get(number) != stray.attempt:
             lifecycle.forget_stray(state, stray)
-    others = [held for held in listed if held.number not in worker.held]
+    others = [held for held in hello.held if held.number not in worker.held]
     foreign = [held for held in others if not adoption.adopt_again(state, worker, held, now, fx)]
     dropped = {held.number for held in foreign if not strays.keep(state, worker, held, now, fx)}
     worker.held = dict(sorted(worker.held.items()))
@@ -124,7 +136,7 @@ def on_heartbeat(state: State, worker: Worker, message: Heartbeat, now: Now, fx:
     for job in reversed(lost):
         job.attempt = 0
         state.count("lost_assignments")
-        lifecycle.requeue(state, job, f"worker {worker} does not hold it any more", now, fx)
+        lifecycle.lost(state, job, f"worker {worker} does not hold it any more", now, fx)
     worker.busy = len(message.running)
     if message.void != worker.void:
         worker.void = max(0, min(message.void, worker.slots))
@@ -170,7 +182,7 @@ def on_goodbye(state: State, worker: Worker, message: Goodbye, now: Now, fx: Eff
     jobs = list(worker.held.values())
     for job in reversed(jobs):
         job.attempt = 0
-        lifecycle.requeue(state, job, f"worker {worker} ended in good order", now, fx)
+        lifecycle.lost(state, job, f"worker {worker} ended in good order", now, fx)
     lifecycle.remove_worker(state, worker, fx)
     fx.logs.append(Log(logging.INFO, "worker-left", f"worker {worker} left"))
 

@@ -1,8 +1,4 @@
-"""The durable log behind the core: `append` facts, learn how far they are durable, keep large payloads.
-
-There is one implementation yet, `MemoryJournal`, which counts: a scheduler keeps its facts in memory and is as durable
-as its process. The core and the daemon already wait for it wherever they will wait for a disk.
-"""
+"""The durable log behind the core: `append` facts, learn how far they are durable, keep large payloads beside them."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -11,24 +7,50 @@ from zmqtasks.scheduler.core.records import Record
 
 
 class Journal(Protocol):
-    """What the daemon needs of a journal."""
+    """What the daemon needs of a journal. Records are numbered 1, 2, 3 … over all lives of the scheduler.
 
-    durable: int  # number of the last record that is durable
+    Nothing here blocks on a disk, and nothing is done out of order: what is stored is durable before the records that
+    are appended after it, and what is dropped or trimmed goes only when the records appended before are durable.
 
-    def append(self, records: Sequence[Record]) -> None:
-        """Take these facts; `durable` will reach them."""
+    Attributes:
+        durable: number of the last record that is as durable as was asked for.
+        size: bytes of the records that it keeps.
+        pending: bytes of what it has taken and not yet written.
+        trouble: why it cannot write just now, for people, when it will go on by itself once that is mended; else "".
+        fatal: why it will never write again: the scheduler must end; else "".
+    """
+
+    @property
+    def durable(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def pending(self) -> int: ...
+    @property
+    def trouble(self) -> str: ...
+    @property
+    def fatal(self) -> str: ...
+
+    def append(self, records: Sequence[Record], *, sync: bool) -> None:
+        """Take these facts; `durable` will reach them. `sync`: they must outlive the machine, not only the process."""
 
     def store(self, number: int, data: bytes) -> None:
-        """Keep a large payload."""
+        """Keep a large payload under a new number."""
 
     def load(self, number: int) -> None:
         """Fetch a large payload; `loaded` will yield it."""
 
-    def loaded(self) -> list[tuple[int, bytes]]:
-        """The payloads that were fetched since the last call."""
+    def loaded(self) -> list[tuple[int, bytes | None]]:
+        """The payloads that were fetched since the last call; None: its bytes are damaged or gone."""
 
     def drop(self, number: int) -> None:
         """A large payload is needed no more."""
+
+    def trim(self, upto: int) -> None:
+        """Records up to this number are needed no more."""
+
+    def close(self) -> None:
+        """Write what was taken, as far as that is possible in a few seconds, and let go of everything."""
 
 
 class MemoryJournal:
@@ -36,10 +58,12 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self.durable = 0
+        self.size = self.pending = 0
+        self.trouble = self.fatal = ""
         self._payloads: dict[int, bytes] = {}
-        self._loaded: list[tuple[int, bytes]] = []
+        self._loaded: list[tuple[int, bytes | None]] = []
 
-    def append(self, records: Sequence[Record]) -> None:
+    def append(self, records: Sequence[Record], *, sync: bool) -> None:
         """Every fact is durable at once, as far as memory is."""
         self.durable += len(records)
 
@@ -51,7 +75,7 @@ class MemoryJournal:
         """Fetched at once."""
         self._loaded.append((number, self._payloads[number]))
 
-    def loaded(self) -> list[tuple[int, bytes]]:
+    def loaded(self) -> list[tuple[int, bytes | None]]:
         """See Journal."""
         loaded, self._loaded = self._loaded, []
         return loaded
@@ -59,3 +83,9 @@ class MemoryJournal:
     def drop(self, number: int) -> None:
         """Forget it."""
         self._payloads.pop(number, None)
+
+    def trim(self, upto: int) -> None:
+        """Nothing is kept anyway."""
+
+    def close(self) -> None:
+        """Nothing is left to be done."""

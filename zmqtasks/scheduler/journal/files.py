@@ -1,0 +1,82 @@
+"""The few things that the journal does to plain files, in one place, so that a test can stand in for the disk."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+class SyncError(OSError):
+    """What was written may be on the disk or not: nobody knows, and asking again gives a wrong answer."""
+
+
+class Files:
+    """Files by their path. Whoever writes says when it is to be durable."""
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Make a file of these bytes, and have them on the disk. Its name is there only after `sync_folder`."""
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(file, view) :]
+            _sync(os.fsync, file)
+        finally:
+            os.close(file)
+
+    def sync_folder(self, path: Path) -> None:
+        """Have the names of a directory on the disk."""
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _sync(os.fsync, folder)
+        finally:
+            os.close(folder)
+
+    def read(self, path: Path) -> bytes:
+        """All of a file."""
+        return path.read_bytes()
+
+    def size(self, path: Path) -> int:
+        """Bytes of a file."""
+        return path.stat().st_size
+
+    def names(self, path: Path) -> list[str]:
+        """What a directory holds."""
+        return [entry.name for entry in path.iterdir()]
+
+    def remove(self, path: Path) -> None:
+        """Take a file away; that it is not there is no error."""
+        path.unlink(missing_ok=True)
+
+    def make_folder(self, path: Path) -> None:
+        """A directory that only its owner may look into, and those above it."""
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def open_slots(self, path: Path) -> "Slots":
+        """A small file that is written again and again."""
+        return Slots(path)
+
+
+class Slots:
+    """An open file that is written in place."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write in place; it is durable after `sync`."""
+        os.pwrite(self._file, data, offset)
+
+    def sync(self) -> None:
+        """Have it on the disk."""
+        _sync(os.fdatasync, self._file)
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._file)
+
+
+def _sync(call: Callable[[int], None], file: int) -> None:
+    try:
+        call(file)
+    except OSError as error:
+        raise SyncError(error.errno, error.strerror) from None

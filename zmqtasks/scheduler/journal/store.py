@@ -1,0 +1,151 @@
+"""The blocks in SQLite: one row each, written by one connection, synced with each commit that asks for it."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import apsw
+
+from zmqtasks.errors import JournalDamaged, JournalTooNew
+from zmqtasks.scheduler.journal.blocks import ORIGIN, Block
+from zmqtasks.scheduler.journal.head import Mark
+from zmqtasks.scheduler.journal.migrations import VERSION, migrate
+
+PAGE: Final = 4096  # bytes; a lone commit writes one or two pages: larger ones make it slower, and a batch no faster
+WAL_PAGES: Final = 1_000  # of the WAL, after which it goes into the main file
+WAL_LEFT: Final = 8 * 1024 * 1024  # bytes that the WAL's file may keep after that
+VACUUM: Final = 256  # pages given back to the file system at a time
+FREE: Final = 4_096  # free pages that are kept for what comes
+SLICE: Final = 4 * 1024 * 1024  # bytes deleted in one transaction
+
+_SCHEMA: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE block (last INTEGER PRIMARY KEY, first INTEGER NOT NULL, crc INTEGER NOT NULL,
+                    prev BLOB NOT NULL, data BLOB NOT NULL);
+"""
+
+
+class Row(NamedTuple):
+    """A block as it stands there, and the check sum that stands beside it."""
+
+    block: Block
+    crc: int
+
+
+class Store:
+    """The database. Not to be used by two threads at once.
+
+    Args:
+        path: of the database; made if it is not there.
+        release: of zmqtasks, for the messages of other releases.
+        vfs: name of the SQLite VFS to use; None: the platform's.
+
+    Raises:
+        JournalDamaged: it is no database of ours, or cannot be read.
+        JournalTooNew: a later release wrote it.
+    """
+
+    def __init__(self, path: Path, release: str, vfs: str | None = None) -> None:
+        self.path = path
+        self._synced = True
+        try:
+            self._connection = apsw.Connection(str(path), vfs=vfs)
+            self._prepare(release)
+        except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
+            message = f"{path} is no journal, or is damaged: {error}; `zmqtasks repair` shows more"
+            raise JournalDamaged(message) from None
+
+    def _prepare(self, release: str) -> None:
+        run = self._connection.execute
+        run("PRAGMA locking_mode=EXCLUSIVE")  # nobody else may; and no shared memory is needed
+        if not self._get("SELECT count(*) FROM sqlite_schema"):
+            run(f"PRAGMA page_size={PAGE}")
+            run("PRAGMA auto_vacuum=INCREMENTAL")
+        run("PRAGMA journal_mode=WAL")
+        run("PRAGMA synchronous=FULL")
+        run(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
+        run(f"PRAGMA journal_size_limit={WAL_LEFT}")
+        if not self._get("SELECT count(*) FROM sqlite_schema WHERE name = 'block'"):
+            with self._connection:
+                run(_SCHEMA)
+                self._put(version=VERSION, number=0, link=ORIGIN, created=time.time())
+        found, written = self._meta("version"), self._meta("release")
+        if not isinstance(found, int) or found > VERSION:
+            message = (
+                f"{self.path} was written by zmqtasks {written} (journal version {found}); this is zmqtasks {release}, "
+                f"which reads versions up to {VERSION}: install that release again"
+            )
+            raise JournalTooNew(message)
+        with self._connection:
+            migrate(self._connection, found)
+            self._put(version=VERSION, release=release, opened=time.time())
+
+    def _get(self, query: str, *values: Any) -> Any:
+        return self._connection.execute(query, values).get
+
+    def _meta(self, key: str) -> Any:
+        return self._get("SELECT value FROM meta WHERE key = ?", key)
+
+    def _put(self, **values: Any) -> None:
+        self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+    @property
+    def errno(self) -> int:
+        """Of the last error of the operating system."""
+        return self._connection.system_errno
+
+    def anchor(self) -> Mark:
+        """The last record that was trimmed, and the link of its block."""
+        number, link = self._meta("number"), self._meta("link")
+        if not isinstance(number, int) or not isinstance(link, bytes):
+            raise JournalDamaged(f"{self.path} does not say where it begins; `zmqtasks repair` shows more")
+        return Mark(number, link)
+
+    def rows(self) -> Iterator[Row]:
+        """All blocks, in order. Errors of SQLite come as they are."""
+        query = "SELECT first, last, prev, data, crc FROM block ORDER BY last"
+        for first, last, prev, data, crc in self._connection.execute(query):
+            yield Row(Block(first, last, prev, data), crc)
+
+    def insert(self, block: Block, *, sync: bool) -> None:
+        """Write a block: one transaction."""
+        self._ask_for(sync=sync)
+        self._connection.execute(
+            "INSERT INTO block (last, first, crc, prev, data) VALUES (?, ?, ?, ?, ?)",
+            (block.last, block.first, block.crc, block.prev, block.data),
+        )
+
+    def sync(self, number: int) -> None:
+        """Have all that was written on the disk."""
+        self._ask_for(sync=True)
+        self._put(synced=number)
+
+    def _ask_for(self, *, sync: bool) -> None:
+        if sync != self._synced:
+            self._connection.execute(f"PRAGMA synchronous={'FULL' if sync else 'NORMAL'}")
+            self._synced = sync
+
+    def trim(self, last: int) -> None:
+        """Delete the blocks up to this record; the one after them says what it is bound to."""
+        self._ask_for(sync=True)
+        with self._connection:
+            link = self._get("SELECT prev FROM block WHERE last > ? ORDER BY last LIMIT 1", last)
+            self._connection.execute("DELETE FROM block WHERE last <= ?", (last,))
+            self._put(number=last, link=link)
+
+    def give_back(self) -> bool:
+        """Make the file smaller by some pages, if many are free; whether there may be more."""
+        if self._get("PRAGMA freelist_count") <= FREE:
+            return False
+        self._connection.execute(f"PRAGMA incremental_vacuum({VACUUM})").fetchall()
+        return True
+
+    def cut(self, last: int) -> None:
+        """Delete the blocks after this record (only `repair` does)."""
+        self._ask_for(sync=True)
+        self._connection.execute("DELETE FROM block WHERE last > ?", (last,))
+
+    def close(self) -> None:
+        """Let go of it; what is in the WAL goes into the main file."""
+        self._connection.close()

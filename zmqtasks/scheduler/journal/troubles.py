@@ -1,0 +1,47 @@
+"""What may go wrong with a disk: what passes by itself, and what does not."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from zmqtasks.scheduler.journal.files import SyncError
+
+# A write that fails so changed nothing, and works again once somebody has made room.
+_PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+_CORRUPT: Final = (apsw.CorruptError, apsw.NotADBError)
+
+
+class Passing(Exception):
+    """It cannot be written now; it can be tried again."""
+
+
+class Fatal(Exception):
+    """What is on the disk is not known any more: nothing may be tried again, and nobody may be told anything."""
+
+
+def of_file(error: OSError, path: Path) -> Exception:
+    """What an error of the operating system means."""
+    text = f"{path}: {error.strerror or error}"
+    if error.errno in _PASSING and not isinstance(error, SyncError):
+        return Passing(text)
+    return Fatal(text)
+
+
+def of_database(error: apsw.Error, number: int, path: Path) -> Exception:
+    """What an error of SQLite means. `number`: errno of the operating system, if there was one."""
+    said = os.strerror(number) if number else str(error)
+    text = f"{path}: {said}"
+    extended = getattr(error, "extendedresult", 0)
+    synced = extended in (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
+    if isinstance(error, apsw.FullError):
+        return Passing(f"{path}: {os.strerror(errno.ENOSPC)}")
+    if isinstance(error, apsw.IOError) and number in _PASSING and not synced:
+        return Passing(text)
+    if isinstance(error, apsw.ReadOnlyError):
+        return Passing(f"{path}: {os.strerror(errno.EROFS)}")
+    if isinstance(error, _CORRUPT):
+        return Fatal(f"{path}: {error}")
+    return Fatal(f"{text} ({error})")

@@ -1,0 +1,285 @@
+"""The one thread that writes: it takes all that waits as one block, commits it, and says how far it has come.
+
+Everything is done in the order in which it was handed over: what is stored is on the disk before the block of the
+records behind it, and what is dropped or trimmed goes after a synced commit of the records before it.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Final, NamedTuple
+
+import apsw
+
+from zmqtasks.scheduler.journal.blocks import Block, join
+from zmqtasks.scheduler.journal.head import Head, Mark
+from zmqtasks.scheduler.journal.large import Large
+from zmqtasks.scheduler.journal.store import SLICE, Store
+from zmqtasks.scheduler.journal.troubles import Fatal, Passing, of_database, of_file
+
+logger = logging.getLogger("zmqtasks.scheduler.journal")
+
+BLOCK: Final = 8 * 1024 * 1024  # bytes of records in one block, about
+LATE: Final = 1.0  # seconds after which what need not be synced is
+AGAIN: Final = (0.1, 0.2, 0.5, 1.0)  # seconds between tries of what cannot be written now
+
+
+class Turn(NamedTuple):
+    """The records of one turn, encoded."""
+
+    records: int
+    data: bytes
+    sync: bool
+
+
+class Put(NamedTuple):
+    """A large payload to be kept."""
+
+    number: int
+    data: bytes
+
+
+class Drop(NamedTuple):
+    """A large payload that is needed no more."""
+
+    number: int
+
+
+class Trim(NamedTuple):
+    """Records up to this number are needed no more."""
+
+    upto: int
+
+
+class Stop(NamedTuple):
+    """Nothing comes any more."""
+
+
+Task = Turn | Put | Drop | Trim | Stop
+
+
+class Writer:
+    """Owns the database, the head and the payloads from its start on.
+
+    Args:
+        store, head, large: what it writes to.
+        blocks: (first, last, bytes) of the blocks that are there, in order.
+        link: of the last block.
+        wake: called when there is news.
+
+    Attributes:
+        durable: number of the last record that is as durable as was asked for.
+        size: bytes of the records that are kept.
+        written: bytes that it has dealt with, of those that were handed over.
+        unwritten: payloads that are not written yet.
+        trouble, fatal: see Journal.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        head: Head,
+        large: Large,
+        blocks: deque[tuple[int, int, int]],
+        link: bytes,
+        wake: Callable[[], None],
+    ) -> None:
+        self._store, self._head, self._large = store, head, large
+        self._blocks, self._link, self._wake = blocks, link, wake
+        self.durable = blocks[-1][1] if blocks else head.mark.number
+        self.size = sum(size for _, _, size in blocks)
+        self.written = 0
+        self.unwritten: dict[int, bytes] = {}
+        self.trouble = self.fatal = ""
+        self._synced = self.durable
+        self._unsynced_since: float | None = None
+        self._head_due = False
+        self._drops: list[int] = []  # wait for a synced commit
+        self._trims = 0  # up to this record; waits for one, too
+        self._queue: SimpleQueue[Task] = SimpleQueue()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def put(self, task: Task) -> None:
+        """Hand something over."""
+        self._queue.put(task)
+
+    def close(self, patience: float) -> None:
+        """Write what waits, as far as that is possible in so many seconds, and end."""
+        if self._thread.is_alive():
+            self._queue.put(Stop())
+            self._thread.join(patience)
+            self._closing.set()  # no more tries
+            self._thread.join(patience)
+
+    # ------------------------------------------------------------------------------------------ the thread
+
+    def _run(self) -> None:
+        try:
+            while self._go_on():
+                pass
+        except Fatal as error:
+            self._end(str(error))
+        except Exception as error:
+            logger.exception("the journal's writer failed", extra={"action": "journal-failed"})
+            self._end(f"the journal's writer failed: {error!r}")
+
+    def _end(self, text: str) -> None:
+        """Nothing is written any more, not even a sync."""
+        self.fatal = f"the journal cannot be written any more: {text}"
+        self._head.abandon()
+        self._wake()
+
+    def _go_on(self) -> bool:
+        """One group; False: it was the last."""
+        tasks = self._gather()
+        turns = [task for task in tasks if isinstance(task, Turn)]
+        puts = [task for task in tasks if isinstance(task, Put)]
+        if puts:
+            self._try(self._store_all, puts)
+        if turns:
+            self._write(turns)
+        self._drops += [task.number for task in tasks if isinstance(task, Drop)]
+        self._trims = max([self._trims, *(task.upto for task in tasks if isinstance(task, Trim))])
+        ending = any(isinstance(task, Stop) for task in tasks)
+        if self._unsynced_since is not None and (ending or time.monotonic() >= self._unsynced_since + LATE):
+            self._sync()
+        if self._synced == self.durable:
+            self._clear_away()
+        if self._head_due and not tasks:
+            self._sync_head()
+        if ending and not self._closing.is_set():
+            self._sync_head()
+        if ending or self._closing.is_set():
+            self._head.close()
+            self._store.close()
+            return False
+        return True
+
+    def _gather(self) -> list[Task]:
+        """All that waits, up to a block's size; waits for the first of it, unless something is due before."""
+        patience: float | None = None
+        if self._trims and self._synced == self.durable:
+            patience = 0.0  # a slice of it between two blocks
+        elif self._head_due:
+            patience = 0.1
+        elif self._unsynced_since is not None:
+            patience = max(0.0, self._unsynced_since + LATE - time.monotonic())
+        tasks: list[Task] = []
+        with suppress(Empty):
+            tasks.append(self._queue.get(timeout=patience))
+            size = 0
+            while size < BLOCK:
+                last = tasks[-1]
+                size += len(last.data) if isinstance(last, Turn | Put) else 0
+                if isinstance(last, Stop):
+                    break
+                tasks.append(self._queue.get_nowait())
+        return tasks
+
+    def _store_all(self, puts: list[Put]) -> None:
+        for put in puts:
+            self._large.write(put.number, put.data)
+        self._large.sync()
+        for put in puts:
+            self.unwritten.pop(put.number, None)
+            self.written += len(put.data)
+
+    def _write(self, turns: list[Turn]) -> None:
+        data = join([turn.data for turn in turns])
+        first = self.durable + 1
+        block = Block(first, self.durable + sum(turn.records for turn in turns), self._link, data)
+        sync = any(turn.sync for turn in turns)
+        self._try(self._insert, block, sync)
+        self._link = block.link
+        self._blocks.append((block.first, block.last, len(data)))
+        self.size += len(data)
+        self.written += sum(len(turn.data) for turn in turns)
+        if sync:
+            self._is_synced(block.last)
+        elif self._unsynced_since is None:
+            self._unsynced_since = time.monotonic()
+        self.durable = block.last
+        self._wake()
+
+    def _insert(self, block: Block, sync: bool) -> None:  # noqa: FBT001
+        self._store.insert(block, sync=sync)
+
+    def _sync(self) -> None:
+        self._try(self._store.sync, self.durable)
+        self._is_synced(self.durable)
+
+    def _is_synced(self, number: int) -> None:
+        """All up to this record is on the disk: the head may say so."""
+        self._synced = number
+        self._unsynced_since = None
+        self._try(self._head.write, Mark(number, self._link))
+        self._head_due = True
+        self._sync_head()
+
+    def _sync_head(self) -> None:
+        if self._head_due:
+            self._head_due = not self._try(self._head.sync, time.monotonic())
+
+    def _clear_away(self) -> None:
+        """What is not needed goes; a little at a time."""
+        drops, self._drops = self._drops, []
+        for number in drops:
+            self.unwritten.pop(number, None)
+            with suppress(OSError):  # it is looked for again at the next start
+                self._large.remove(number)
+        if self._trims:
+            self._trim()
+
+    def _trim(self) -> None:
+        blocks = self._blocks
+        last = size = 0
+        while len(blocks) > 1 and blocks[0][1] <= self._trims and size < SLICE:
+            _, last, length = blocks.popleft()
+            size += length
+        if last:
+            self._try(self._store.trim, last)
+            self.size -= size
+            return
+        if not self._try(self._store.give_back):
+            self._trims = 0
+
+    def _try(self, action: Callable[..., object], *arguments: object) -> bool:
+        """Do something to the disk; again and again while there is no room for it. Whether it said so (True)."""
+        for tries in range(1_000_000):
+            try:
+                done = action(*arguments)
+            except (apsw.Error, OSError) as error:
+                trouble = self._meaning(error)
+                if not isinstance(trouble, Passing) or self._closing.is_set():
+                    raise trouble from error
+                self._say(str(trouble))
+                self._closing.wait(AGAIN[min(tries, len(AGAIN) - 1)])
+            else:
+                self._say("")
+                return bool(done)
+        return False
+
+    def _meaning(self, error: apsw.Error | OSError) -> Exception:
+        if isinstance(error, OSError):
+            return of_file(error, self._large.path.parent)
+        return of_database(error, self._store.errno, self._store.path)
+
+    def _say(self, text: str) -> None:
+        if text:
+            text = f"the journal cannot be written now: {text}"
+        if text != self.trouble:
+            self.trouble = text
+            if text:
+                logger.error("%s; it goes on as soon as that is mended", text, extra={"action": "journal-trouble"})
+            else:
+                logger.warning("the journal can be written again", extra={"action": "journal-mended"})
+            self._wake()
