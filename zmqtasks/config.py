@@ -35,6 +35,7 @@ class SchedulerSettings:
     heartbeat: float = 1.0
     lease: float = 4.0
     result_ttl: float = 3600.0  # how long an outcome is kept for those who ask, unless the job says otherwise
+    grace: float = 600.0  # after a restart an outcome is kept at least so long, however long the scheduler was away
     tombstone_ttl: float = 3600.0  # how long a job id is remembered after its result expired
     max_jobs: int = 10_000_000  # jobs that are not over; a Submit that would go beyond is refused whole
     max_bytes: int = 4 * GIB  # payloads of all jobs; a Submit that comes when there are more is refused

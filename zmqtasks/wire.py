@@ -374,11 +374,11 @@ class SubmitterWelcome(Struct, array_like=True, gc=False, tag=50):
 
 
 class Accepted(Struct, array_like=True, gc=False, tag=51):
-    """These jobs are in the journal. `volatile`: not in it, as was asked for: they end with the scheduler's process."""
+    """These jobs are in the journal."""
 
     prefix: bytes
     counters: list[Span]
-    volatile: bool = False
+    volatile: bool = False  # they are not, as was asked for: they end with the scheduler's process
 
 
 class Rejected(Struct, array_like=True, gc=False, tag=52):

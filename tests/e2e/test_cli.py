@@ -380,14 +380,14 @@ def test_status_in_a_terminal(folder, url):
     shown, code = in_terminal(folder, ["status", "-b", url])
     assert code == 0
     assert max(len(line) for line in shown.splitlines()) <= 80
-    for word in (url, "w1@", "default", "in memory only"):
+    for word in (url, "w1@", "default", "journaled"):
         assert word in shown
 
 
 def test_status_as_json(folder, url):
     told = status(folder, url)
     (worker,) = told["workers"]
-    assert (told["url"], told["durable"], worker["slots"], worker["state"]) == (url, False, 2, "up")
+    assert (told["url"], told["durable"], worker["slots"], worker["state"]) == (url, True, 2, "up")
     assert worker["tasks"] == ["shop.resize", "shop.sleep"]
 
 

@@ -144,6 +144,7 @@ class Faults:
 
     def freeze_worker(self) -> None:
         """SIGSTOP of an agent until its work runs elsewhere: what it has not begun then, it must not begin any more."""
+        self.history.laws.faultless = False
         self._stop(self.world.random.choice(self.history.workers), self.world.random.uniform(4.5, 12.0))
 
     def _stop(self, victim: Any, length: float) -> None:

@@ -15,6 +15,7 @@ from zmqtasks.cli._jobs import JobRequest
 from zmqtasks.cli._outcomes import Tally
 from zmqtasks.cli._sources import Source
 from zmqtasks.cli._targets import ByName, Target
+from zmqtasks.errors import JobAborted, JobCancelled, JobError, ZmqTasksError
 from zmqtasks.submitter.results import Job, Stream, watch_all
 from zmqtasks.submitter.submitting import Item
 
@@ -147,7 +148,7 @@ class Feed:
                 self._sender.flush(ACCEPT_TIMEOUT)
                 self._first_look()
                 tell([(line, job.id) for job, line in self._open.items()])
-                self._take_in()
+                self._take_in(_refused)
                 self._open.clear()  # nobody waits for them here
                 self._sender.forget()
                 self._tick()
@@ -179,13 +180,13 @@ class Feed:
             watch_all(jobs, self._over)
         return len(requests)
 
-    def _take_in(self) -> int:
-        """Count and write what is over; returns how many jobs."""
+    def _take_in(self, matters: "Callable[[Job[Any]], bool]" = lambda job: True) -> int:
+        """Count and write what is over, and matters; returns how many jobs."""
         count = 0
         while self._over.ready:
             job = self._over.ready.popleft()
             line = self._open.pop(job, None)
-            if line is not None:
+            if line is not None and matters(job):
                 self.tally.add(line, job)
                 count += 1
         if count:
@@ -232,3 +233,12 @@ def groups(requests: list[JobRequest]) -> Iterator[list[JobRequest]]:
 
     for _, group in groupby(requests, alike):
         yield list(group)
+
+
+def _refused(job: Job[Any]) -> bool:
+    """Whether a job that is over was never accepted, or never run: where nobody waits, only that is told."""
+    try:
+        error = job.exception(0)
+    except JobCancelled:
+        return False
+    return isinstance(error, ZmqTasksError) and (isinstance(error, JobAborted) or not isinstance(error, JobError))

@@ -416,9 +416,15 @@ def run_scheduler(options: SchedulerOptions) -> int:
             extra={"action": "few-files"},
         )
     gc.disable()  # the steady state makes no cycles; a collection of a million jobs would stop everybody for a second
-    daemon = _prepare(options)
+    wakeup = Wakeup()
+    if options.data is not None:
+        sys.setswitchinterval(SWITCH)
+    journal = MemoryJournal() if options.data is None else DiskJournal.open(options.data, wakeup.set)
+    daemon = Daemon(options, journal, wakeup)
     try:
         daemon.bind()
+        if isinstance(journal, DiskJournal):
+            daemon.restore(journal)
         with _pidfile(options.pidfile), _signals(daemon):
             gc.freeze()
             _say_ready(daemon.urls)
@@ -428,22 +434,6 @@ def run_scheduler(options: SchedulerOptions) -> int:
         gc.enable()
         _let_go_of_streams()
     return 0
-
-
-def _prepare(options: SchedulerOptions) -> Daemon:
-    """A daemon with its journal, and what that holds taken up."""
-    wakeup = Wakeup()
-    if options.data is None:
-        return Daemon(options, MemoryJournal(), wakeup)
-    sys.setswitchinterval(SWITCH)
-    journal = DiskJournal.open(options.data, wakeup.set)
-    daemon = Daemon(options, journal, wakeup)
-    try:
-        daemon.restore(journal)
-    except BaseException:
-        daemon.close()
-        raise
-    return daemon
 
 
 def _say_ready(urls: list[str]) -> None:

@@ -2,12 +2,14 @@
 
 import socket
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from zmqtasks.cli import main
 from zmqtasks.cli.worker import worker_name
+from zmqtasks.config import SchedulerSettings
 
 
 class Options:
@@ -34,16 +36,18 @@ def started(monkeypatch):
     return seen
 
 
-def test_a_scheduler_without_options(started):
+def test_a_scheduler_without_options(started, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
     assert main(["scheduler"]) == 0
     assert started == [
         ("info", None),
         {
             "bind": ("tcp://127.0.0.1:5555",),
-            "in_memory": True,
+            "data": Path("/state/zmqtasks/scheduler-5555"),
             "plaintext": (),
             "lifeline_fd": None,
             "pidfile": None,
+            "settings": SchedulerSettings(),
         },
     ]
 
@@ -58,12 +62,51 @@ def test_a_scheduler_with_options(started, tmp_path):
         ("debug", f"{tmp_path}/log"),
         {
             "bind": ("tcp://127.0.0.1:1", "ipc:///tmp/x"),
-            "in_memory": True,
+            "data": None,
             "plaintext": ("10.0.0.0/8", "::1/128"),
             "lifeline_fd": 7,
             "pidfile": f"{tmp_path}/pid",
+            "settings": SchedulerSettings(),
         },
     ]
+
+
+@pytest.mark.parametrize(
+    ("bind", "folder"),
+    [
+        ("tcp://0.0.0.0:7000", "scheduler-7000"),
+        ("tcp://[::1]:7000", "scheduler-7000"),
+        ("tcp://127.0.0.1:0", "scheduler"),
+        ("ipc:///tmp/a/b.sock", "scheduler-tmp-a-b.sock"),
+    ],
+)
+def test_each_port_has_a_journal_of_its_own(started, monkeypatch, bind, folder):
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    assert main(["scheduler", "--bind", bind]) == 0
+    assert started[1]["data"] == Path("/state/zmqtasks") / folder
+
+
+def test_a_journal_of_choice_and_what_it_keeps(started, tmp_path):
+    words = f"scheduler --data {tmp_path} --durability os --durability metrics=memory"
+    assert main(words.split()) == 0
+    assert started[1]["data"] == tmp_path
+    assert started[1]["settings"] == SchedulerSettings(durability=(("", "os"), ("metrics", "memory")))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--data x --in-memory", "give one of them"),
+        ("--in-memory --durability os", "--in-memory keeps none"),
+        ("--durability tape", "'tape' is none of disk, os, memory"),
+        ("--durability a=os --durability a=disk", "a is given twice"),
+        ("--durability os --durability disk", "the default is given twice"),
+    ],
+)
+def test_wrong_words_about_the_journal(started, capsys, words, said):
+    assert main(["scheduler", *words.split()]) == 2
+    assert said in capsys.readouterr().err
+    assert started == []
 
 
 def test_a_worker_with_options(started):

@@ -31,7 +31,9 @@ def test_every_option_reaches_the_spec() -> None:
     ("given", "told"),
     [
         ({"quue": "x"}, "quue.*did you mean queue"),
-        ({"zzz": 1}, "there are: backoff"),
+        ({"zzz": 1}, "there are: acks_late, backoff"),
+        ({"acks_late": "no"}, "acks_late= is True or False"),
+        ({"durability": "tape"}, "durability= is .disk., .os. or .memory."),
         ({"retries": "2"}, "retries= is a number of attempts.*'2'"),
         ({"retries": True}, "retries="),
         ({"retries": -1}, "retries="),

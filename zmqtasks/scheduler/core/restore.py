@@ -419,9 +419,9 @@ class Restorer:
             state.story.tell(entry)
 
     def _outcomes(self, now: Now) -> None:
-        """Results expire as if nothing had happened; a wall clock that was set costs them a ttl at most."""
+        """Results expire as if nothing had happened, but not before those who wait for them had time to come back."""
         state = self.state
-        default = state.settings.result_ttl
+        default, grace = state.settings.result_ttl, state.settings.grace
         self._ended.sort(key=lambda ended: ended[0])
         for wall, job in self._ended:
             outcome = job.outcome
@@ -429,7 +429,7 @@ class Restorer:
                 continue
             own = job.submission.spec.result_ttl
             ttl = own if own >= 0 else default
-            expiry = now.mono + min(max(0.0, wall + ttl - now.wall), ttl)
+            expiry = now.mono + min(max(grace, wall + ttl - now.wall), ttl)
             if own >= 0:
                 state.expiries.add(expiry, job)
             else:
@@ -443,7 +443,7 @@ class Restorer:
                 state.delivered.append(job)
         ttl = state.settings.tombstone_ttl
         for submission, wall in sorted(self._tombs.items(), key=lambda tomb: tomb[1]):
-            state.tombstones.append((now.mono + min(max(0.0, wall + ttl - now.wall), ttl), submission))
+            state.tombstones.append((now.mono + min(max(grace, wall + ttl - now.wall), ttl), submission))
 
 
 def _jobs_of(submission: Submission) -> Iterator[Job]:
