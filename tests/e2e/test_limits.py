@@ -90,16 +90,8 @@ def scheduler(tmp_path):
 
     def _start(**streams):
         url = f"ipc://{tmp_path}/s"
-        command = [
-            sys.executable,
-            "-m",
-            "zmqtasks",
-            "scheduler",
-            "--in-memory",
-            "--bind",
-            url,
-            *streams.pop("words", ()),
-        ]
+        command = [sys.executable, "-m", "zmqtasks", "scheduler", "--in-memory", "--bind", url]
+        command += streams.pop("words", ())
         started.append(subprocess.Popen(command, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}))
         return started[-1], url
 

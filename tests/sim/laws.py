@@ -139,12 +139,7 @@ class Laws:
     def _take(self, record: Record, seq: int) -> None:
         match record:
             case Submitted():
-                for counter in range(record.first, record.first + len(record.args)):
-                    life = self.lives.setdefault((record.prefix, counter), JobLife())
-                    if life.submitted:
-                        raise Broken("once", f"job {counter} was accepted twice")
-                    life.submitted = seq
-                    self.forgotten.discard((record.prefix, counter))
+                self._submitted(record, seq)
             case Assigned():
                 self._assigned(record)
             case Adopted():
@@ -165,6 +160,14 @@ class Laws:
                         self._value(record.prefix, counter, result)
             case Ended():
                 self._final(record.prefix, record.counter, record.state, seq)
+
+    def _submitted(self, record: Submitted, seq: int) -> None:
+        for counter in range(record.first, record.first + len(record.args)):
+            life = self.lives.setdefault((record.prefix, counter), JobLife())
+            if life.submitted:
+                raise Broken("once", f"job {counter} was accepted twice")
+            life.submitted = seq
+            self.forgotten.discard((record.prefix, counter))
 
     def _assigned(self, record: Assigned) -> None:
         number, attempt = record.number, record.attempt

@@ -180,13 +180,13 @@ class Feed:
             watch_all(jobs, self._over)
         return len(requests)
 
-    def _take_in(self, matters: "Callable[[Job[Any]], bool]" = lambda job: True) -> int:
+    def _take_in(self, matters: Callable[[Job[Any]], bool] | None = None) -> int:
         """Count and write what is over, and matters; returns how many jobs."""
         count = 0
         while self._over.ready:
             job = self._over.ready.popleft()
             line = self._open.pop(job, None)
-            if line is not None and matters(job):
+            if line is not None and (matters is None or matters(job)):
                 self.tally.add(line, job)
                 count += 1
         if count:

@@ -42,6 +42,13 @@ def check(options: Options, known: frozenset[str] = KNOWN, what: str = "option")
             near = difflib.get_close_matches(name, known, n=1)
             meant = f"; did you mean {near[0]}=?" if near else ""
             raise BadOption(f"there is no {what} {name}={meant} (there are: {', '.join(sorted(known))})")
+    _check_values(found, what)
+    if "eta" in found and "countdown" in found:
+        raise BadOption("give eta= or countdown=, not both")
+    return found
+
+
+def _check_values(found: Options, what: str) -> None:
     for name in found.keys() & _CHECKS.keys():
         kinds, positive, said = _CHECKS[name]
         value = found[name]
@@ -54,9 +61,6 @@ def check(options: Options, known: frozenset[str] = KNOWN, what: str = "option")
         raise BadOption(f'{what} durability= is "disk", "os" or "memory", not {found["durability"]!r}')
     if found.get("on_unknown") not in {None, "wait", "fail"}:
         raise BadOption(f'{what} on_unknown= is "wait" or "fail", not {found["on_unknown"]!r}')
-    if "eta" in found and "countdown" in found:
-        raise BadOption("give eta= or countdown=, not both")
-    return found
 
 
 _CHECKS: Final[dict[str, tuple[Any, bool, str]]] = {

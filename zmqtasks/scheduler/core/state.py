@@ -84,7 +84,7 @@ class State:
         open: jobs that are not over.
     """
 
-    def __init__(self, settings: SchedulerSettings, epoch: int, *, durable: bool) -> None:
+    def __init__(self, settings: SchedulerSettings, epoch: int, *, durable: bool) -> None:  # noqa: PLR0915  (tables)
         self.settings = settings
         self.durable = durable
         self.begin(epoch)

@@ -1,0 +1,338 @@
+"""After a restart the scheduler knows again what it has written down, and goes on from there."""
+
+import pytest
+
+from zmqtasks import payload, wire
+from zmqtasks.scheduler.core.records import Kept, Submitted
+from zmqtasks.scheduler.core.restore import RestoreError
+from zmqtasks.states import ASSIGNED, CANCELLED, DELAYED, FAILED, READY, SUCCEEDED
+
+DAY = 86_400.0
+
+
+@pytest.fixture
+def h(make):
+    return make(durable=True)
+
+
+def back(h, *peers):
+    """The scheduler was killed and is there again, and these have said hello."""
+    h.restart()
+    for peer in peers:
+        peer.connect()
+        peer.join()
+
+
+def test_what_was_accepted_is_ready_again_in_order(h):
+    s = h.submitter()
+    s.submit(3)
+    s.submit(2)
+    h.restart()
+    assert [h.job(i).state for i in range(5)] == [READY] * 5
+    w = h.worker(slots=5)
+    assert w.assigned() == [0, 1, 2, 3, 4]
+
+
+def test_what_was_not_durable_was_never_accepted(h):
+    s = h.submitter()
+    h.journal.held = True
+    s.send(s.message(1))
+    assert s.inbox == []
+    h.journal.held = False
+    h.restart()
+    assert h.core.state.sources == {}
+    s.connect()
+    s.join()
+    s.submit(1, first=0)
+    assert h.job().state == READY
+
+
+def test_a_repeat_is_known_after_a_restart(h):
+    s = h.submitter()
+    message = s.submit(2)
+    back(h, s)
+    s.send(message)
+    s.expect(wire.Accepted(s.prefix, [(0, 2)]))
+    s.send(s.message(2, first=0, args=[b"other", b"content"]))
+    assert s.expect(wire.Rejected).code == "JobConflict"
+    assert h.core.state.open == 2
+
+
+def test_what_runs_on_a_living_worker_is_not_run_again(h):
+    w, s = h.worker(), h.submitter()
+    s.submit(2)
+    assert w.assigned() == [0]
+    back(h, w)
+    assert w.inbox == []
+    assert (h.job(0).state, h.job(1).state) == (ASSIGNED, READY)
+    w.send(wire.Done([wire.Run(1, [b"one"], 0.1, 0.1)], []))
+    w.expect(wire.Assign, wire.DoneAck)
+    s.connect()
+    s.join()
+    s.send(wire.Ask(s.prefix, [(0, 2)]))
+    assert s.results() == {0: b"one"}
+
+
+def test_what_a_worker_holds_that_stays_away_runs_elsewhere_and_is_charged(h):
+    w, s = h.worker("gone"), h.submitter()
+    s.submit(1)
+    w.assigned()
+    h.restart()
+    other = h.worker("other")
+    other.silent = False
+    assert other.inbox == []
+    h.pass_time(h.settings.lease + 0.1)
+    assert other.assigned() == [0]
+    assert h.job().crashes == 1
+
+
+def test_results_that_nobody_has_fetched_are_kept_for_those_who_ask_later(h):
+    w, s = h.worker(), h.submitter()
+    s.submit(1)
+    w.assigned()
+    w.send(wire.Done([wire.Run(1, [b"value"], 0.1, 0.1)], []))
+    w.expect(wire.DoneAck)
+    s.results()
+    h.restart()
+    other = h.submitter("other")
+    other.send(wire.Ask(s.prefix, [(0, 1)]))
+    assert other.results() == {0: b"value"}
+    assert h.core.state.counters["succeeded"] == 1
+
+
+@pytest.mark.parametrize(("away", "kept"), [(10.0, True), (DAY, True)])
+def test_a_result_outlives_a_long_absence_by_the_grace(h, away, kept):
+    w, s = h.worker(), h.submitter()
+    s.submit(1)
+    w.assigned()
+    w.send(wire.Done([wire.Run(1, [b"value"], 0.1, 0.1)], []))
+    w.expect(wire.DoneAck)
+    s.results()
+    h.wall += away
+    h.restart()
+    assert h.core.state.results == 1
+    h.jump(h.settings.grace - 1.0)
+    assert h.core.state.results == 1
+    h.jump(h.settings.result_ttl)
+    assert h.core.state.results == 0
+
+
+def test_attempts_crashes_retries_and_back_offs_are_back(h):
+    w, s = h.worker(), h.submitter()
+    s.submit(1, retries=5, backoff=100.0)
+    w.assigned()
+    w.send(wire.Done([], [wire.End(1, wire.CRASHED, payload.failure("Crash", "signal 9"), 0.0)]))
+    w.expect(wire.Assign, wire.DoneAck)
+    w.send(wire.Done([], [wire.End(2, wire.RETRYABLE, b"", 0.0)]))
+    w.expect(wire.DoneAck)
+    last = h.core.state.attempts
+    back(h, w)
+    job = h.job()
+    assert (job.state, job.crashes, job.retries) == (DELAYED, 1, 1)
+    assert h.core.state.evidence[job] == ["death 1: signal 9"]
+    h.pass_time(101.0)
+    assert w.expect(wire.Assign).attempt > last
+
+
+def test_delayed_jobs_wait_for_their_time_again(h):
+    s = h.submitter()
+    s.submit(1, not_before=h.wall + 50.0)
+    h.restart()
+    assert h.job().state == DELAYED
+    w = h.worker()
+    h.pass_time(49.0)
+    assert w.inbox == []
+    h.pass_time(2.0)
+    assert w.assigned() == [0]
+
+
+def test_the_epoch_grows_even_if_the_clock_went_back(h):
+    s = h.submitter()
+    s.submit(1)
+    before, attempts = h.core.state.epoch, h.core.state.attempts
+    h.wall -= DAY
+    h.restart()
+    assert h.core.state.epoch > before
+    assert h.core.state.attempts > attempts
+
+
+def test_jobs_that_were_cancelled_or_failed_stay_so(h):
+    w, s = h.worker(), h.submitter()
+    s.submit(2)
+    w.assigned()
+    s.send(wire.Cancel(1, s.prefix, [(1, 1)], force=False))
+    s.take(wire.CancelAck)
+    w.send(wire.Done([], [wire.End(1, wire.FAILED, payload.failure("ValueError", "no"), 0.0)]))
+    w.expect(wire.DoneAck)
+    s.results()
+    h.restart()
+    assert (h.job(0).state, h.job(1).state) == (FAILED, CANCELLED)
+
+
+def test_jobs_kept_in_memory_end_with_the_scheduler(h):
+    w, s = h.worker(), h.submitter()
+    h.journal.held = True
+    s.send(s.message(1, durability="memory"))
+    s.expect(wire.Accepted(s.prefix, [(0, 1)], volatile=True))
+    assert w.assigned() == [0]
+    w.send(wire.Done([wire.Run(1, [b"value"], 0.1, 0.1)], []))
+    assert s.results() == {0: b"value"}  # it waits for no disk
+    h.sync()
+    w.take(wire.DoneAck)
+    h.restart()
+    assert h.core.state.sources == {}
+
+
+def test_a_promise_that_cannot_be_kept_is_refused(make):
+    h = make()
+    s = h.submitter()
+    s.send(s.message(1, durability="disk"))
+    assert s.expect(wire.Rejected).code == "NotDurable"
+
+
+def test_at_most_once_is_on_the_disk_before_it_leaves(h):
+    w, s = h.worker(), h.submitter()
+    h.journal.held = True
+    s.send(s.message(1, acks_late=False), s.message(1))
+    assert w.inbox == []
+    h.sync()
+    s.expect(wire.Accepted)
+    assert w.assigned() == [0]
+    h.journal.held = False
+
+
+@pytest.mark.parametrize("how", ["crash", "lost worker", "restart"])
+def test_at_most_once_ends_as_an_error_where_it_may_have_run(h, how):
+    w, s = h.worker(), h.submitter()
+    s.submit(1, acks_late=False, crash_budget=3)
+    w.assigned()
+    if how == "crash":
+        w.send(wire.Done([], [wire.End(1, wire.CRASHED, payload.failure("Crash", "signal 9"), 0.0)]))
+        w.expect(wire.DoneAck)
+    else:
+        if how == "restart":
+            h.restart()
+        w.silent = True
+        h.pass_time(h.settings.lease + 0.1)
+    if how == "restart":
+        s.connect()
+        s.join()
+        s.send(wire.Ask(s.prefix, [(0, 1)]))
+    ((state, error, text),) = s.ends().values()
+    assert (state, error) == (FAILED, "WorkerLost")
+    assert "acks_late=False" in text
+
+
+def test_no_job_is_taken_while_the_disk_is_full(h):
+    s = h.submitter()
+    s.submit(1)
+    h.core.on_journal(0, 0, "no space left on device")
+    s.send(s.message(1))
+    rejected = s.expect(wire.Rejected)
+    assert (rejected.code, "no space left" in rejected.reason) == ("JournalUnavailable", True)
+    s.send(s.message(1, durability="memory"))
+    s.expect(wire.Accepted)
+    h.core.on_journal(0, 0, "")
+    s.submit(1)
+
+
+def test_a_slow_disk_stops_what_would_only_wait_for_it(make):
+    h = make(durable=True, max_pending=100)
+    s = h.submitter()
+    s.submit(1)
+    h.core.on_journal(0, 101, "")
+    s.send(s.message(1))
+    assert s.expect(wire.Rejected).code == "QueueFull"
+    w = h.worker()
+    assert w.inbox == []
+    h.core.on_journal(0, 0, "")
+    h.turn()
+    assert w.assigned() == [0]
+
+
+def test_a_small_journal_is_left_of_much_work(make):
+    h = make(durable=True, compact_above=1_000, max_results=10)
+    w, s = h.worker(slots=10), h.submitter()
+    held = s.submit(1, not_before=h.wall + DAY)
+    for _ in range(60):
+        s.submit(10)
+        w.assigned()
+        first = w.seen - 9
+        w.send(wire.Done([wire.Run(first, [b"value"] * 10, 0.1, 0.1)], []))
+        w.expect(wire.DoneAck)
+        s.results()
+        h.core.on_journal(sum(map(len, map(repr, h.journal.records))), 0, "")
+        h.pass_time(1.1)
+    assert h.core.state.counters["compactions"] > 1
+    assert h.journal.trimmed > 100
+    assert len(h.journal.records) < 250
+    kept = [r for r in h.journal.records if isinstance(r, Kept) and r.first == held.first]
+    assert kept
+    h.restart()
+    assert h.job(held.first).state == DELAYED
+    assert h.core.state.counters["submitted"] >= 601
+
+
+def test_everything_of_a_submission_is_in_what_is_written_down_anew(make):
+    h = make(durable=True, compact_above=0)
+    w, s = h.worker(slots=1), h.submitter()
+    s.submit(4, retries=3, backoff=1_000.0)
+    assert w.assigned() == [0]
+    w.send(wire.Done([wire.Run(1, [b"value"], 0.1, 0.1)], []))
+    w.expect(wire.Assign, wire.DoneAck)
+    s.results()
+    w.send(wire.Done([], [wire.End(2, wire.RETRYABLE, b"", 0.0)]))
+    w.expect(wire.Assign, wire.DoneAck)
+    h.core.on_journal(1, 0, "")
+    h.turn()
+    h.core.on_journal(0, 0, "")
+    h.jump(2.0)
+    assert not any(isinstance(record, Submitted) for record in h.journal.records)
+    h.restart()
+    states = [h.job(i).state for i in range(4)]
+    assert states == [SUCCEEDED, DELAYED, ASSIGNED, READY]
+    assert (h.job(0).delivered, h.job(1).retries, h.job(2).number) == (True, 1, 3)
+
+
+def test_results_beyond_the_budget_are_read_from_the_disk(make):
+    h = make(durable=True, max_result_bytes=10, cache=0)
+    w, s = h.worker(slots=3), h.submitter()
+    s.submit(3)
+    w.assigned()
+    w.send(wire.Done([wire.Run(1, [b"a" * 20, b"b" * 20, b"c" * 20], 0.1, 0.1)], []))
+    w.expect(wire.DoneAck)
+    s.results()
+    assert h.core.state.resident_bytes == 0
+    assert len(h.journal.stored) == 1
+    s.send(wire.Ask(s.prefix, [(1, 1), (2, 1)]))
+    h.turn()
+    h.turn()
+    assert s.results() == {1: b"b" * 20, 2: b"c" * 20}
+
+
+def test_lost_bytes_end_the_job_and_are_said(make):
+    h = make(durable=True, spill=10, cache=0)
+    w, s = h.worker(slots=1), h.submitter()
+    s.submit(1)
+    w.assigned()
+    w.send(wire.Done([wire.Run(1, [b"r" * 50], 0.1, 0.1)], []))
+    h.journal.lost.update(h.journal.stored)
+    w.expect(wire.DoneAck)
+    h.turn()
+    h.turn()
+    ((state, error, _),) = s.ends().values()
+    assert (state, error) == (FAILED, "PayloadLost")
+    s.send(s.message(1, args=[b"a" * 50]))
+    s.take(wire.Accepted)
+    h.journal.lost.update(h.journal.stored)
+    h.turn()
+    h.turn()
+    ((_, error, _),) = s.ends().values()
+    assert error == "PayloadLost"
+
+
+def test_records_that_skip_numbers_are_no_journal(h):
+    h.core.restore(1, [])
+    h.core.restore(1, h.journal.records)
+    with pytest.raises(RestoreError, match="record 9 follows record"):
+        h.core.restore(9, h.journal.records)
