@@ -8,10 +8,10 @@ from zmqtasks import states
 from zmqtasks.ids import expand
 from zmqtasks.payload import read_failure
 from zmqtasks.scheduler.core.effects import Send
-from zmqtasks.scheduler.core.model import DISK, MEMORY, OS
+from zmqtasks.scheduler.core.model import DISK, MEMORY, OS, Job
 from zmqtasks.scheduler.core.records import Adopted, Assigned, Ended, Forgot, Record, Requeued, Submitted, Succeeded
 from zmqtasks.scheduler.core.state import State
-from zmqtasks.wire import Accepted, DoneAck, Results
+from zmqtasks.wire import Accepted, Assign, DoneAck, Results
 
 JobKey = tuple[bytes, int]
 UNWRITTEN = -1  # number of a record that is never written
@@ -40,6 +40,9 @@ class JobLife:
     final: int = 0  # record number
     state: int = -1
     holder: tuple[bytes, int] | None = None  # (worker, number) of the last assignment
+    held: bool = False  # that one has it still
+    assigned: int = 0  # record number of that assignment
+    spent: tuple[int, int] = (0, 0)  # crashes and retries, as the records say
     ends: list[tuple[int, int]] = field(default_factory=list)  # (state, attempt), one in each life of the scheduler
 
 
@@ -95,8 +98,8 @@ class Laws:
         self.taken.clear()
         for life in self.lives.values():
             life.submitted = life.attempt = life.assignments = life.requeues = life.final = 0
-            life.state = -1
-            life.holder = None
+            life.state, life.spent = -1, (0, 0)
+            life.holder, life.held, life.assigned = None, False, 0
         log, self._log = self._log[: left or 0], []
         self._again = True
         for record in log:
@@ -121,8 +124,19 @@ class Laws:
                 raise Broken("restore", f"job {key[1]} came back in state {job.state}: {life}")
             if job.crashes > life.kills + life.losses:
                 raise Broken("restore", f"job {key[1]} came back with {job.crashes} crashes: {life}")
+            if not life.final:
+                self._came_back(job, life)
         if known:
             raise Broken("restore", f"jobs {sorted(known)} came from nowhere")
+
+    @staticmethod
+    def _came_back(job: Job, life: JobLife) -> None:
+        """A job that is not over has behind it what all records say, though most of them may be compacted."""
+        if (job.crashes, job.retries) != life.spent:
+            raise Broken("restore", f"job {job.counter} came back with {job.crashes}, {job.retries}: {life}")
+        holder = (job.worker.nonce, job.number) if job.worker is not None else None
+        if holder != (life.holder if life.held else None):
+            raise Broken("restore", f"job {job.counter} came back held by {holder}: {life}")
 
     # ------------------------------------------------------------------------------------------ the journal's facts
 
@@ -141,7 +155,7 @@ class Laws:
             case Submitted():
                 self._submitted(record, seq)
             case Assigned():
-                self._assigned(record)
+                self._assigned(record, seq)
             case Adopted():
                 self._adopted(record)
             case Forgot():
@@ -150,6 +164,7 @@ class Laws:
                 life = self.lives[record.prefix, record.counter]
                 self._open(life, record.counter)
                 life.requeues += 1
+                life.held, life.spent = False, (record.crashes, record.retries)
                 if life.holder is not None:
                     self.taken.append((life.holder, record.counter))
                 self._outcome(record.prefix, record.counter, seq)
@@ -169,7 +184,7 @@ class Laws:
             life.submitted = seq
             self.forgotten.discard((record.prefix, counter))
 
-    def _assigned(self, record: Assigned) -> None:
+    def _assigned(self, record: Assigned, seq: int) -> None:
         number, attempt = record.number, record.attempt
         for prefix, counters in record.jobs:
             for counter in counters:
@@ -182,7 +197,7 @@ class Laws:
                 if life.assignments > 1 + life.requeues:
                     raise Broken("place", f"job {counter} was assigned again without having come back")
                 self.holders[record.worker, number] = (prefix, counter)
-                life.holder = record.worker, number
+                life.holder, life.held, life.assigned = (record.worker, number), True, seq
                 number += 1
                 attempt += 1
 
@@ -193,7 +208,8 @@ class Laws:
             raise Broken("fence", f"job {record.counter} went back to attempt {record.attempt} after {life.attempt}")
         life.attempt = record.attempt
         life.assignments += 1
-        life.holder = record.worker, record.number
+        life.holder, life.held = (record.worker, record.number), True
+        life.spent = record.crashes, life.spent[1]
         self.holders[life.holder] = record.prefix, record.counter
 
     def _open(self, life: JobLife, counter: int) -> None:
@@ -228,8 +244,8 @@ class Laws:
 
     # ------------------------------------------------------------------------------------------ what leaves
 
-    def sent(self, send: Send, durable: int, worker: bytes | None) -> None:
-        """A message leaves the scheduler while records up to `durable` are on disk."""
+    def sent(self, send: Send, durable: int, synced: int, worker: bytes | None) -> None:
+        """A message leaves the scheduler while records up to `durable` are written, and those up to `synced` synced."""
         message = send.message
         if isinstance(message, Accepted):
             keys = [(message.prefix, c) for c in expand(message.counters)]
@@ -237,6 +253,9 @@ class Laws:
         elif isinstance(message, Results):
             keys = [(message.prefix, c) for c in [*message.counters, *(end.counter for end in message.ends)]]
             self._shown("results", keys, [self.lives[key].final for key in keys], durable)
+        elif isinstance(message, Assign):
+            keys = [(work.prefix, counter) for work in message.works for counter in work.counters]
+            self._durable("assign", [self.lives[key].assigned for key in keys if key in self.at_most_once], synced)
         elif isinstance(message, DoneAck) and worker is not None:
             known = [self.outcome_seq.get((worker, n), 0) for n in expand(message.numbers)]
             self._durable("doneack", known, durable)

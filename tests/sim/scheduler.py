@@ -239,7 +239,8 @@ class Scheduler:
     def _emit(self, sends: list[Any]) -> None:
         for send in sends:
             peer = self.core.state.peers.get(send.route)
-            self.laws.sent(send, self.durable, peer.nonce if isinstance(peer, Worker) else None)
+            synced = self.disk.synced if self.disk is not None else self.durable
+            self.laws.sent(send, self.durable, synced, peer.nonce if isinstance(peer, Worker) else None)
             if isinstance(send.message, wire.HelloAgain) and self.laws.faultless and self.settings.max_functions > 100:
                 raise Broken("hello", "a session had to begin anew, and nothing has gone wrong")
             if isinstance(send.message, wire.Assign) and isinstance(peer, Worker) and peer.draining and not send.after:

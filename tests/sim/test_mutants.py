@@ -4,7 +4,8 @@ simulation has made another history of that seed: the simulation sees.
 
 import pytest
 
-from tests.sim.mutants import MUTANTS, Mutant, kill
+from tests.helpers.mutation import Mutant
+from tests.sim.mutants import MUTANTS, TABLE
 
 TIMEOUT = 100.0  # seconds; a bound, not an expectation
 OTHERS = 60
@@ -12,6 +13,6 @@ OTHERS = 60
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_mutant_dies(mutant: Mutant) -> None:
-    found = kill(mutant, [mutant.seed, *range(OTHERS)], TIMEOUT)
+    found = TABLE.kill(mutant, [mutant.seed, *range(OTHERS)], TIMEOUT)
     assert found is not None, f"seed {mutant.seed} no longer kills it: python -m tests.sim.mutants --record"
     assert found[1].startswith(mutant.law + ":")

@@ -20,7 +20,7 @@ INTERRUPTED: Final = 130
 
 # Group → commands, as `zmqtasks --help` shows them. Each is `zmqtasks.cli.<name>.command`, imported when needed.
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
-    "Processes": ("scheduler", "worker"),
+    "Processes": ("scheduler", "worker", "repair"),
     "Jobs": ("submit", "result", "revoke"),
     "Watching": ("status", "inspect", "explain", "story"),
     "Trying out": ("demo", "completion", "version"),

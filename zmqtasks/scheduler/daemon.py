@@ -22,6 +22,7 @@ from zmqtasks.scheduler.core.restore import RestoreError
 from zmqtasks.scheduler.gate import Gate
 from zmqtasks.scheduler.journal import Journal, MemoryJournal
 from zmqtasks.scheduler.journal.disk import DiskJournal
+from zmqtasks.scheduler.journal.places import warn_of_networks
 from zmqtasks.scheduler.lanes import Lanes
 from zmqtasks.scheduler.reporter import STRANGERS, Reporter
 from zmqtasks.security import AddressRule, Doorkeeper, check_bind
@@ -419,6 +420,7 @@ def run_scheduler(options: SchedulerOptions) -> int:
     wakeup = Wakeup()
     if options.data is not None:
         sys.setswitchinterval(SWITCH)
+        warn_of_networks(options.data)
     journal = MemoryJournal() if options.data is None else DiskJournal.open(options.data, wakeup.set)
     daemon = Daemon(options, journal, wakeup)
     try:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -19,7 +20,6 @@ from zmqtasks.scheduler.journal.files import Files
 from zmqtasks.scheduler.journal.head import Head, Mark, read
 from zmqtasks.scheduler.journal.large import Large
 from zmqtasks.scheduler.journal.lock import Lock
-from zmqtasks.scheduler.journal.places import warn_of_networks
 from zmqtasks.scheduler.journal.store import Row, Store
 from zmqtasks.scheduler.journal.writer import Drop, Put, Trim, Turn, Writer
 
@@ -70,12 +70,12 @@ class DiskJournal:
         files = files or Files()
         try:
             files.make_folder(path)
-            lock = Lock(path / "lock")
+            lock = files.lock(path / "lock")
         except OSError as error:
             message = f"the journal's directory {path} cannot be used: {error.strerror}; give another --data DIR"
             raise JournalError(message) from None
-        warn_of_networks(path)
         try:
+            _find_database(path, files)
             store = Store(path / "journal.db", version("zmqtasks"), vfs)
         except apsw.Error as error:
             lock.release()
@@ -84,6 +84,11 @@ class DiskJournal:
             lock.release()
             raise
         return cls(path, lock, store, files, wake)
+
+    @property
+    def started(self) -> bool:
+        """Whether it is written to."""
+        return self._writer is not None
 
     # ------------------------------------------------------------------------------------------ what is there
 
@@ -141,11 +146,12 @@ class DiskJournal:
         those = f"records {first} to {last}" if last else f"records from {first} on"
         return JournalDamaged(f"the journal in {self.path} is damaged: {those}: {what}; {_ADVICE.format(self.path)}")
 
-    def start(self, live: Mapping[int, int]) -> None:
+    def start(self, live: Mapping[int, int], *, by_hand: Callable[[], float] | None = None) -> None:
         """Begin to write.
 
         Args:
             live: the large payloads that are still needed, with their sizes; all others go.
+            by_hand: there is to be no thread: `step` writes what waits, at the time that this tells.
 
         Raises:
             JournalDamaged: one of them is missing.
@@ -159,10 +165,16 @@ class DiskJournal:
                 )
         head = Head(self.path / "head", self._files, Mark(self.last, self._link))
         self._files.sync_folder(self.path)
-        self._writer = Writer(self._store, head, self._large, self._blocks, self._link, self._wake)
+        clock, pause = (time.monotonic, None) if by_hand is None else (by_hand, lambda _: None)
+        self._writer = Writer(self._store, head, self._large, self._blocks, self._link, self._wake, clock, pause)
         for number in sizes.keys() - live.keys():
             self._writer.put(Drop(number))
-        self._writer.start()
+        if by_hand is None:
+            self._writer.start()
+
+    def step(self) -> None:
+        """Write what waits, of a journal that was started by hand."""
+        self._running.step()
 
     # ------------------------------------------------------------------------------------------ Journal
 
@@ -223,12 +235,16 @@ class DiskJournal:
     def _read(self) -> None:
         """A thread of its own: a slow read holds up no commit."""
         while (number := self._wanted.get()) is not None:
-            data = self._large.read(number)
-            if data is None:
-                path = self._large.path / str(number)
-                logger.error("payload %s is damaged or gone", path, extra={"action": "payload-damaged"})
-            self._loaded.append((number, data))
+            self._loaded.append((number, self.fetch(number)))
             self._wake()
+
+    def fetch(self, number: int) -> bytes | None:
+        """The bytes of a large payload; None: they are damaged or gone."""
+        data = self._large.read(number)
+        if data is None:
+            path = self._large.path / str(number)
+            logger.error("payload %s is damaged or gone", path, extra={"action": "payload-damaged"})
+        return data
 
     def loaded(self) -> list[tuple[int, bytes | None]]:
         """See Journal."""
@@ -250,7 +266,29 @@ class DiskJournal:
         if self._reader is not None:
             self._reader.join(PATIENCE)
         if self._writer is None:
-            self._store.close()
+            self._store.abandon()
         else:
             self._writer.close(PATIENCE)
         self._lock.release()
+
+    def abandon(self) -> None:
+        """Let go of everything as it is, as if this process had died here."""
+        self._store.abandon()
+        self._lock.release()
+
+
+def _find_database(path: Path, files: Files) -> None:
+    """A database that is gone must not be taken for one that never was."""
+    mark = read(path / "head", files)
+    if mark is None or not mark.number:
+        return
+    database = path / "journal.db"
+    try:
+        size = files.size(database)
+    except FileNotFoundError:
+        size = 0
+    if not size:
+        raise JournalDamaged(
+            f"the journal in {path} is damaged: {database.name} with records up to {mark.number} is gone; "
+            f"{_ADVICE.format(path)}"
+        )

@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from zmqtasks.scheduler.journal.lock import Lock
+
 
 class SyncError(OSError):
     """What was written may be on the disk or not: nobody knows, and asking again gives a wrong answer."""
@@ -47,9 +49,20 @@ class Files:
         """Take a file away; that it is not there is no error."""
         path.unlink(missing_ok=True)
 
+    def rename(self, path: Path, new: Path) -> None:
+        """A file gets the name of another, which goes; sure after `sync_folder`."""
+        path.replace(new)
+
     def make_folder(self, path: Path) -> None:
-        """A directory that only its owner may look into, and those above it."""
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """A directory that only its owner may look into, and those above it; their names are on the disk."""
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        for folder in reversed(missing):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            self.sync_folder(folder.parent)
+
+    def lock(self, path: Path) -> Lock:
+        """Hold a directory by its lock file. Raises JournalInUse."""
+        return Lock(path)
 
     def open_slots(self, path: Path) -> "Slots":
         """A small file that is written again and again."""

@@ -40,11 +40,10 @@ class Head:
     def __init__(self, path: Path, files: Files, mark: Mark) -> None:
         self._slots = files.open_slots(path)
         self._times = 0
-        self._synced_at = 0.0
         self.mark = mark
-        for _ in range(2):  # whatever was in the slots before
+        for _ in range(2):  # whatever was in the slots before; one of them is whole at any time
             self.write(mark)
-        self._slots.sync()
+            self._slots.sync()
 
     def write(self, mark: Mark) -> None:
         """Say that all up to this record is there."""
@@ -53,13 +52,9 @@ class Head:
         body = _FORM.pack(_MAGIC, self._times, *mark)
         self._slots.write(SLOT * (self._times % 2), body + _CRC.pack(crc32(body)))
 
-    def sync(self, mono: float) -> bool:
-        """Have it on the disk, if the last time is long enough ago; whether it is."""
-        if mono < self._synced_at + EVERY:
-            return False
+    def sync(self) -> None:
+        """Have it on the disk."""
         self._slots.sync()
-        self._synced_at = mono
-        return True
 
     def close(self) -> None:
         """Have it on the disk, and let go."""

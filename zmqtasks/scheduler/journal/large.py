@@ -8,6 +8,7 @@ from zlib import crc32
 from zmqtasks.scheduler.journal.files import Files
 
 _HEADER: Final = struct.Struct("<8sQI")  # magic, bytes, check sum
+HEADER_BYTES: Final = _HEADER.size
 _MAGIC: Final = b"zmqpaylo"
 
 

@@ -1,5 +1,6 @@
 """The blocks in SQLite: one row each, written by one connection, synced with each commit that asks for it."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,12 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE block (last INTEGER PRIMARY KEY, first INTEGER NOT NULL, crc INTEGER NOT NULL,
                     prev BLOB NOT NULL, data BLOB NOT NULL);
 """
+_TYPES: Final = (int, int, bytes, bytes, int)
+
+
+def is_row(values: tuple[Any, ...]) -> bool:
+    """Whether (first, last, prev, data, crc) are of the kinds that a row of ours has."""
+    return tuple(map(type, values)) == _TYPES
 
 
 class Row(NamedTuple):
@@ -102,10 +109,22 @@ class Store:
             raise JournalDamaged(f"{self.path} does not say where it begins; `zmqtasks repair` shows more")
         return Mark(number, link)
 
+    def begin_at(self, anchor: Mark) -> None:
+        """What comes first follows this record."""
+        self._put(number=anchor.number, link=anchor.link)
+
     def rows(self) -> Iterator[Row]:
-        """All blocks, in order. Errors of SQLite come as they are."""
+        """All blocks, in order. Errors of SQLite come as they are.
+
+        Raises:
+            ValueError: a row holds what no row of ours can hold.
+        """
         query = "SELECT first, last, prev, data, crc FROM block ORDER BY last"
-        for first, last, prev, data, crc in self._connection.execute(query):
+        for row in self._connection.execute(query):
+            if not is_row(row):
+                message = f"the row of record {row[1]} is garbled"
+                raise ValueError(message)
+            first, last, prev, data, crc = row
             yield Row(Block(first, last, prev, data), crc)
 
     def insert(self, block: Block, *, sync: bool) -> None:
@@ -141,11 +160,12 @@ class Store:
         self._connection.execute(f"PRAGMA incremental_vacuum({VACUUM})").fetchall()
         return True
 
-    def cut(self, last: int) -> None:
-        """Delete the blocks after this record (only `repair` does)."""
-        self._ask_for(sync=True)
-        self._connection.execute("DELETE FROM block WHERE last > ?", (last,))
-
     def close(self) -> None:
         """Let go of it; what is in the WAL goes into the main file."""
         self._connection.close()
+
+    def abandon(self) -> None:
+        """Let go of it, and write nothing more: what is in the WAL stays there."""
+        with contextlib.suppress(apsw.ConnectionClosedError):
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            self._connection.close(force=True)

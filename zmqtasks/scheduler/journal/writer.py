@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import apsw
 
 from zmqtasks.scheduler.journal.blocks import Block, join
-from zmqtasks.scheduler.journal.head import Head, Mark
+from zmqtasks.scheduler.journal.head import EVERY, Head, Mark
 from zmqtasks.scheduler.journal.large import Large
 from zmqtasks.scheduler.journal.store import SLICE, Store
 from zmqtasks.scheduler.journal.troubles import Fatal, Passing, of_database, of_file
@@ -70,6 +70,8 @@ class Writer:
         blocks: (first, last, bytes) of the blocks that are there, in order.
         link: of the last block.
         wake: called when there is news.
+        clock: monotonic time, in seconds.
+        pause: waits before something is tried again; by default until then, or until it is closed.
 
     Attributes:
         durable: number of the last record that is as durable as was asked for.
@@ -87,6 +89,8 @@ class Writer:
         blocks: deque[tuple[int, int, int]],
         link: bytes,
         wake: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], object] | None = None,
     ) -> None:
         self._store, self._head, self._large = store, head, large
         self._blocks, self._link, self._wake = blocks, link, wake
@@ -97,11 +101,12 @@ class Writer:
         self.trouble = self.fatal = ""
         self._synced = self.durable
         self._unsynced_since: float | None = None
-        self._head_due = False
+        self._head_due, self._head_at = False, 0.0
         self._drops: list[int] = []  # wait for a synced commit
         self._trims = 0  # up to this record; waits for one, too
         self._queue: SimpleQueue[Task] = SimpleQueue()
         self._closing = threading.Event()
+        self._clock, self._pause = clock, pause or self._closing.wait
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
     def start(self) -> None:
@@ -119,28 +124,42 @@ class Writer:
             self._thread.join(patience)
             self._closing.set()  # no more tries
             self._thread.join(patience)
+        elif not self.fatal:
+            self._queue.put(Stop())
+            while self._safely():
+                pass
+
+    def step(self) -> None:
+        """Write what waits now, by hand."""
+        if not self.fatal:
+            self._safely(wait=False)
 
     # ------------------------------------------------------------------------------------------ the thread
 
     def _run(self) -> None:
+        while self._safely():
+            pass
+
+    def _safely(self, *, wait: bool = True) -> bool:
+        """One group; False: there will be no other."""
         try:
-            while self._go_on():
-                pass
-        except Fatal as error:
+            return self._go_on(wait=wait)
+        except (Fatal, Passing) as error:  # what would pass has no time left to do so
             self._end(str(error))
         except Exception as error:
             logger.exception("the journal's writer failed", extra={"action": "journal-failed"})
             self._end(f"the journal's writer failed: {error!r}")
+        return False
 
     def _end(self, text: str) -> None:
         """Nothing is written any more, not even a sync."""
         self.fatal = f"the journal cannot be written any more: {text}"
         self._head.abandon()
+        self._store.abandon()
         self._wake()
 
-    def _go_on(self) -> bool:
-        """One group; False: it was the last."""
-        tasks = self._gather()
+    def _go_on(self, *, wait: bool) -> bool:
+        tasks = self._gather(wait=wait)
         turns = [task for task in tasks if isinstance(task, Turn)]
         puts = [task for task in tasks if isinstance(task, Put)]
         if puts:
@@ -150,7 +169,7 @@ class Writer:
         self._drops += [task.number for task in tasks if isinstance(task, Drop)]
         self._trims = max([self._trims, *(task.upto for task in tasks if isinstance(task, Trim))])
         ending = any(isinstance(task, Stop) for task in tasks)
-        if self._unsynced_since is not None and (ending or time.monotonic() >= self._unsynced_since + LATE):
+        if self._unsynced_since is not None and (ending or self._clock() >= self._unsynced_since + LATE):
             self._sync()
         if self._synced == self.durable:
             self._clear_away()
@@ -164,15 +183,17 @@ class Writer:
             return False
         return True
 
-    def _gather(self) -> list[Task]:
+    def _gather(self, *, wait: bool) -> list[Task]:
         """All that waits, up to a block's size; waits for the first of it, unless something is due before."""
         patience: float | None = None
-        if self._trims and self._synced == self.durable:
+        if not wait:
+            patience = 0.0
+        elif self._trims and self._synced == self.durable:
             patience = 0.0  # a slice of it between two blocks
         elif self._head_due:
-            patience = 0.1
+            patience = EVERY
         elif self._unsynced_since is not None:
-            patience = max(0.0, self._unsynced_since + LATE - time.monotonic())
+            patience = max(0.0, self._unsynced_since + LATE - self._clock())
         tasks: list[Task] = []
         with suppress(Empty):
             tasks.append(self._queue.get(timeout=patience))
@@ -203,12 +224,12 @@ class Writer:
         self._blocks.append((block.first, block.last, len(data)))
         self.size += len(data)
         self.written += sum(len(turn.data) for turn in turns)
+        self.durable = block.last
+        self._wake()
         if sync:
             self._is_synced(block.last)
         elif self._unsynced_since is None:
-            self._unsynced_since = time.monotonic()
-        self.durable = block.last
-        self._wake()
+            self._unsynced_since = self._clock()
 
     def _insert(self, block: Block, sync: bool) -> None:  # noqa: FBT001
         self._store.insert(block, sync=sync)
@@ -225,9 +246,10 @@ class Writer:
         self._head_due = True
         self._sync_head()
 
-    def _sync_head(self) -> None:
-        if self._head_due:
-            self._head_due = not self._try(self._head.sync, time.monotonic())
+    def _sync_head(self, *, at_once: bool = False) -> None:
+        if self._head_due and (at_once or self._clock() >= self._head_at):
+            self._try(self._head.sync)
+            self._head_due, self._head_at = False, self._clock() + EVERY
 
     def _clear_away(self) -> None:
         """What is not needed goes; a little at a time."""
@@ -240,12 +262,14 @@ class Writer:
             self._trim()
 
     def _trim(self) -> None:
+        """Delete a slice of what is needed no more; then give space back."""
         blocks = self._blocks
         last = size = 0
         while len(blocks) > 1 and blocks[0][1] <= self._trims and size < SLICE:
             _, last, length = blocks.popleft()
             size += length
         if last:
+            self._sync_head(at_once=True)  # after a loss of power it must not name a record that is gone
             self._try(self._store.trim, last)
             self.size -= size
             return
@@ -262,7 +286,7 @@ class Writer:
                 if not isinstance(trouble, Passing) or self._closing.is_set():
                     raise trouble from error
                 self._say(str(trouble))
-                self._closing.wait(AGAIN[min(tries, len(AGAIN) - 1)])
+                self._pause(AGAIN[min(tries, len(AGAIN) - 1)])
             else:
                 self._say("")
                 return bool(done)
