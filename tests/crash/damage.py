@@ -52,10 +52,14 @@ def examine(disk: Disk, ledger: Ledger, least: int, what: str) -> str:
         Broken: it opened, and does not hold what it should.
     """
     known = copied(ledger)
+    before = contents(disk)
     life = Life(disk, known, Random(0), 0.0)
     try:
         life.open(least, ledger.last, damaged=True)
     except JournalError:
+        life.let_go()
+        if contents(disk) != before:
+            raise Broken("silent", f"it was refused, and changed nevertheless ({what})") from None
         return "refused"
     except Broken as error:
         raise Broken("silent", f"{error} ({what})") from None
@@ -64,6 +68,11 @@ def examine(disk: Disk, ledger: Ledger, least: int, what: str) -> str:
     finally:
         life.let_go()
     return "whole"
+
+
+def contents(disk: Disk) -> dict[str, bytes]:
+    """All files that hold something."""
+    return {name: bytes(file.data) for name, file in disk.files.items() if file.data}
 
 
 def flipped(disk: Disk, name: str, place: int, bit: int) -> Disk:

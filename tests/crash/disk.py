@@ -226,6 +226,9 @@ class SimFiles(Files):
         _sync(disk, name)
         file.sync()
 
+    def touch(self, path: Path) -> None:
+        self.disk.make(str(path))
+
     def sync_folder(self, path: Path) -> None:
         _sync(self.disk, str(path))
         self.disk.sync_folder(str(path))

@@ -11,6 +11,7 @@ Laws, after each crash:
 """
 
 import errno
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -314,7 +315,9 @@ class Life:
         """Nothing of this is needed any more."""
         if self.journal is not None:
             self.journal.abandon()
-        self._vfs.unregister()
+        self.journal = None
+        with suppress(ValueError):  # it was let go before
+            self._vfs.unregister()
 
 
 def survive(snapshot: Snapshot, ledger: Ledger, random: Random) -> None:

@@ -75,8 +75,9 @@ class DiskJournal:
             message = f"the journal's directory {path} cannot be used: {error.strerror}; give another --data DIR"
             raise JournalError(message) from None
         try:
-            _find_database(path, files)
-            store = Store(path / "journal.db", version("zmqtasks"), vfs)
+            used = _find_database(path, files)
+            files.touch(path / "journal.db")
+            store = Store(path / "journal.db", version("zmqtasks"), vfs, used=used)
         except apsw.Error as error:
             lock.release()
             raise JournalError(f"the journal in {path} cannot be opened: {error}") from None
@@ -163,6 +164,7 @@ class DiskJournal:
                     f"the journal in {self.path} is damaged: payload {number} of {size:,} bytes is missing or short; "
                     f"{_ADVICE.format(self.path)}"
                 )
+        self._store.begin()
         head = Head(self.path / "head", self._files, Mark(self.last, self._link))
         self._files.sync_folder(self.path)
         clock, pause = (time.monotonic, None) if by_hand is None else (by_hand, lambda _: None)
@@ -277,11 +279,11 @@ class DiskJournal:
         self._lock.release()
 
 
-def _find_database(path: Path, files: Files) -> None:
-    """A database that is gone must not be taken for one that never was."""
+def _find_database(path: Path, files: Files) -> bool:
+    """Whether there is one with records; one that is gone must not be taken for one that never was."""
     mark = read(path / "head", files)
     if mark is None or not mark.number:
-        return
+        return False
     database = path / "journal.db"
     try:
         size = files.size(database)
@@ -292,3 +294,4 @@ def _find_database(path: Path, files: Files) -> None:
             f"the journal in {path} is damaged: {database.name} with records up to {mark.number} is gone; "
             f"{_ADVICE.format(path)}"
         )
+    return True

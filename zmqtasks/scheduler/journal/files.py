@@ -25,6 +25,10 @@ class Files:
         finally:
             os.close(file)
 
+    def touch(self, path: Path) -> None:
+        """Make an empty file that only its owner may look into, unless it is there."""
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
     def sync_folder(self, path: Path) -> None:
         """Have the names of a directory on the disk."""
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

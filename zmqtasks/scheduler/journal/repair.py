@@ -8,6 +8,7 @@ there are gone, jobs that ended there run again.
 import contextlib
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from zmqtasks.scheduler.journal.head import Head, Mark, read
 from zmqtasks.scheduler.journal.large import HEADER_BYTES, Large
 from zmqtasks.scheduler.journal.migrations import VERSION
 from zmqtasks.scheduler.journal.store import Row, Store, is_row
+from zmqtasks.scheduler.journal.wal import resealed
 
 CUT: Final = "cut"
 SKIP: Final = "skip"
@@ -129,8 +131,10 @@ def examine(path: Path) -> Examination:
         raise JournalError(f"there is no journal in {path}; name its directory with --data DIR")
     lock = files.lock(path / "lock")
     try:
-        found = Examination(path, head=read(path / "head", files))
-        _look(found)
+        head = read(path / "head", files)
+        found = _looked(Examination(path, head=head), path / "journal.db")
+        if head is not None and found.last < head.number:
+            found = _looked_into_wal(found)
         return found
     except OSError as error:
         raise JournalError(f"the journal in {path} cannot be read: {error.strerror}") from None
@@ -138,8 +142,23 @@ def examine(path: Path) -> Examination:
         lock.release()
 
 
-def _look(found: Examination) -> None:
-    database = found.path / "journal.db"
+def _looked_into_wal(found: Examination) -> Examination:
+    """SQLite ends a WAL at the first check sum that is wrong: what stands behind it is seen in a copy without that."""
+    path = found.path
+    with contextlib.suppress(FileNotFoundError), tempfile.TemporaryDirectory(prefix=".examined-", dir=path) as folder:
+        wal = resealed((path / "journal.db-wal").read_bytes())
+        copy = Path(folder) / "journal.db"
+        shutil.copyfile(path / "journal.db", copy)
+        Path(f"{copy}-wal").write_bytes(wal)
+        again = _looked(Examination(path, head=found.head), copy)
+        if again.last > found.last:
+            what = f"a check sum in {copy.name}-wal is wrong: a scheduler sees nothing behind record {found.last:,}"
+            again.damages.insert(0, Damage(0, 0, what))
+            return again
+    return found
+
+
+def _looked(found: Examination, database: Path) -> Examination:
     rows: list[Row | int] = []
     if not database.exists() or not database.stat().st_size:
         found.damages.append(Damage(0, 0, f"{database.name} is gone"))
@@ -152,6 +171,7 @@ def _look(found: Examination) -> None:
             connection.close(force=True)
     _sort_out(found, rows)
     _compare(found)
+    return found
 
 
 def _opened(database: Path) -> apsw.Connection:
@@ -330,6 +350,7 @@ def _write(found: Examination, blocks: Sequence[Block], files: Files) -> Mark:
     new = found.path / "journal.db.new"
     for name in (new, Path(f"{new}-wal")):
         files.remove(name)
+    files.touch(new)
     store = Store(new, version("zmqtasks"))
     number, link = found.anchor
     store.begin_at(found.anchor)

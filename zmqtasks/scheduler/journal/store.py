@@ -47,46 +47,53 @@ class Store:
         path: of the database; made if it is not there.
         release: of zmqtasks, for the messages of other releases.
         vfs: name of the SQLite VFS to use; None: the platform's.
+        used: it was written to before: an empty one is not taken for a new one.
 
     Raises:
         JournalDamaged: it is no database of ours, or cannot be read.
         JournalTooNew: a later release wrote it.
     """
 
-    def __init__(self, path: Path, release: str, vfs: str | None = None) -> None:
+    def __init__(self, path: Path, release: str, vfs: str | None = None, *, used: bool = False) -> None:
         self.path = path
+        self._release = release
         self._synced = True
         try:
             self._connection = apsw.Connection(str(path), vfs=vfs)
-            self._prepare(release)
+            self._prepare(used=used)
         except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
             message = f"{path} is no journal, or is damaged: {error}; `zmqtasks repair` shows more"
             raise JournalDamaged(message) from None
 
-    def _prepare(self, release: str) -> None:
+    def _prepare(self, *, used: bool) -> None:
         run = self._connection.execute
         run("PRAGMA locking_mode=EXCLUSIVE")  # nobody else may; and no shared memory is needed
-        if not self._get("SELECT count(*) FROM sqlite_schema"):
+        if not self._get("SELECT count(*) FROM sqlite_schema WHERE name IN ('meta', 'block')"):
+            if used:
+                message = "it holds no records"
+                raise apsw.CorruptError(message)
             run(f"PRAGMA page_size={PAGE}")
             run("PRAGMA auto_vacuum=INCREMENTAL")
-        run("PRAGMA journal_mode=WAL")
+            run("PRAGMA journal_mode=WAL")
+            with self._connection:
+                run(_SCHEMA)
+                self._put(version=VERSION, release=self._release, number=0, link=ORIGIN, created=time.time())
         run("PRAGMA synchronous=FULL")
         run(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
         run(f"PRAGMA journal_size_limit={WAL_LEFT}")
-        if not self._get("SELECT count(*) FROM sqlite_schema WHERE name = 'block'"):
-            with self._connection:
-                run(_SCHEMA)
-                self._put(version=VERSION, number=0, link=ORIGIN, created=time.time())
         found, written = self._meta("version"), self._meta("release")
-        if not isinstance(found, int) or found > VERSION:
-            message = (
-                f"{self.path} was written by zmqtasks {written} (journal version {found}); this is zmqtasks {release}, "
-                f"which reads versions up to {VERSION}: install that release again"
+        if not isinstance(found, int):
+            message = "it does not say of which version it is"
+            raise apsw.CorruptError(message)
+        if found > VERSION:
+            raise JournalTooNew(
+                f"{self.path} was written by zmqtasks {written} (journal version {found}); this is zmqtasks "
+                f"{self._release}, which reads versions up to {VERSION}: install that release again"
             )
-            raise JournalTooNew(message)
-        with self._connection:
-            migrate(self._connection, found)
-            self._put(version=VERSION, release=release, opened=time.time())
+        if found < VERSION:
+            with self._connection:
+                migrate(self._connection, found)
+                self._put(version=VERSION)
 
     def _get(self, query: str, *values: Any) -> Any:
         return self._connection.execute(query, values).get
@@ -108,6 +115,10 @@ class Store:
         if not isinstance(number, int) or not isinstance(link, bytes):
             raise JournalDamaged(f"{self.path} does not say where it begins; `zmqtasks repair` shows more")
         return Mark(number, link)
+
+    def begin(self) -> None:
+        """It was verified, and is written to from now on."""
+        self._put(release=self._release, opened=time.time())
 
     def begin_at(self, anchor: Mark) -> None:
         """What comes first follows this record."""
