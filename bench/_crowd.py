@@ -18,8 +18,9 @@ from zmqtasks import wire
 from zmqtasks.clock import Now
 from zmqtasks.config import SchedulerSettings
 from zmqtasks.ids import spans
-from zmqtasks.scheduler.core.core import Core, Identity
+from zmqtasks.scheduler.core.core import Core
 from zmqtasks.scheduler.core.effects import Effects
+from zmqtasks.scheduler.core.identity import Identity
 
 RELEASE = "0"
 PYTHON = "3.11"

@@ -28,8 +28,9 @@ from zmqtasks import config, ids, payload, states, transport, wire
 from zmqtasks.cli._main import GROUPS, cli
 from zmqtasks.clock import Now
 from zmqtasks.scheduler.core import workers
-from zmqtasks.scheduler.core.core import Core, Identity
+from zmqtasks.scheduler.core.core import Core
 from zmqtasks.scheduler.core.effects import Effects
+from zmqtasks.scheduler.core.identity import Identity
 from zmqtasks.scheduler.core.transitions import TABLE
 
 ROOT = Path(__file__).resolve().parent.parent

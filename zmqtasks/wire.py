@@ -479,6 +479,16 @@ class QueueStatus(Struct, array_like=True, gc=False):
     name: str
     ready: int
     workers: int
+    durability: str = ""  # what its jobs outlive, where they do not say so themselves: memory, os, disk
+
+
+class JournalStatus(Struct, array_like=True, gc=False):
+    """How the journal does, for people. Sizes in bytes."""
+
+    path: str  # its directory
+    size: int  # of its records
+    pending: int  # taken, and not yet written
+    trouble: str  # why it cannot be written now; empty: it can
 
 
 class Status(Struct, array_like=True, gc=False, tag=62):
@@ -495,6 +505,7 @@ class Status(Struct, array_like=True, gc=False, tag=62):
     submitters: int
     counters: dict[str, int]
     warnings: list[str]
+    journal: JournalStatus | None = None  # none: in memory
 
 
 class AskJobs(Struct, array_like=True, gc=False, tag=63):

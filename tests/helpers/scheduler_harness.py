@@ -20,8 +20,9 @@ from zmqtasks import payload, wire
 from zmqtasks.clock import Now
 from zmqtasks.config import SchedulerSettings
 from zmqtasks.ids import expand, spans
-from zmqtasks.scheduler.core.core import Core, Identity
+from zmqtasks.scheduler.core.core import Core
 from zmqtasks.scheduler.core.effects import Effects
+from zmqtasks.scheduler.core.identity import Identity
 from zmqtasks.scheduler.core.model import Job
 from zmqtasks.scheduler.core.payloads import Payloads
 from zmqtasks.scheduler.core.records import Record, decode, encode

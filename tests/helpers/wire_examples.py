@@ -68,7 +68,8 @@ _MESSAGES: list[Any] = [
     wire.Status(
         1_800_000_000_000, "0.1.0", 4711, 60.5, False,
         [wire.WorkerStatus("worker@host", "host", 4711, "up", 8, 20, 8, 1000, ["default"], ["add"], 0.5, "3.11")],
-        [wire.QueueStatus("default", 100, 1)], {"ready": 100}, 2, {"submitted": 1120}, ["a warning"],
+        [wire.QueueStatus("default", 100, 1, "disk")], {"ready": 100}, 2, {"submitted": 1120}, ["a warning"],
+        wire.JournalStatus("/var/lib/zmqtasks", 1_200_000, 400, ""),
     ),
     wire.AskJobs(["running"], "default", 100),
     wire.Jobs(

@@ -117,7 +117,7 @@ MUTANTS = (
     Mutant("the submitter gives up what a restarted scheduler has forgotten", "submitter.core",
            "if parcel.args is not None and not message.expired and _again(parcel):", "if False:", "result", 7),
     Mutant("at most once is done again after a restart of the scheduler", "submitter.core",
-           "not message.expired and _again(parcel):", "not message.expired:", "x", 0),
+           "            self._give_up_once(fx)\n", "            pass\n", "x", 0),
     Mutant("an Assign that must not be lost does not wait", _CORE + "dispatch",
            "message, 0 if late else seq)", "message, 0)", "durable", 1),
     Mutant("an Assign that must not be lost is not synced", _CORE + "dispatch",

@@ -8,8 +8,9 @@ from tests.sim.laws import Broken, Laws
 from tests.sim.world import WELCOME, Link, World
 from zmqtasks import wire
 from zmqtasks.config import SchedulerSettings
-from zmqtasks.scheduler.core.core import Core, Identity
+from zmqtasks.scheduler.core.core import Core
 from zmqtasks.scheduler.core.effects import Effects
+from zmqtasks.scheduler.core.identity import Identity
 from zmqtasks.scheduler.core.model import Worker
 from zmqtasks.scheduler.core.payloads import Payloads
 from zmqtasks.scheduler.core.restore import RestoreError

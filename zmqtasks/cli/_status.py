@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from zmqtasks.words import duration, plural
+from zmqtasks.words import amount, duration, plural
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 ROWS: Final = 30  # of workers and of queues, unless --all is given
 WARNINGS: Final = 5
+MUCH: Final = 1_000_000  # bytes that the journal has yet to write: worth a word
 QUEUES: Final = 24  # characters of a worker's queues, unless --all is given
 STYLES: Final = {"up": "green", "suspect": "red", "draining": "yellow"}
 
@@ -25,6 +26,7 @@ def as_dict(url: str, status: "wire.Status") -> dict[str, Any]:
     out = {"url": url, **asdict(status)}
     out["workers"] = [asdict(worker) for worker in by_name(status.workers)]
     out["queues"] = [asdict(queue) for queue in by_name(status.queues)]
+    out["journal"] = asdict(status.journal) if status.journal is not None else None
     return out
 
 
@@ -71,10 +73,19 @@ def _scheduler(url: str, status: "wire.Status") -> "list[RenderableType]":
         f"up {duration(status.uptime)}",
         f"pid {status.pid}",
         f"zmqtasks {status.release}",
-        "journaled" if status.durable else "in memory only",
+        _kept(status),
         plural(status.submitters, "submitter"),
     )
     return [Text.assemble(("scheduler ", "bold"), url), Text(" · ".join(facts) + "\n"), _jobs(status.jobs)]
+
+
+def _kept(status: "wire.Status") -> str:
+    """Where accepted jobs are."""
+    journal = status.journal
+    if journal is None:
+        return "journaled" if status.durable else "in memory only"
+    late = f", {amount(journal.pending)} to be written" if journal.pending > MUCH else ""
+    return f"journal of {amount(journal.size)}{late}"
 
 
 def _rest(more: int, noun: str) -> "list[RenderableType]":
@@ -141,7 +152,8 @@ def queues_table(queues: "list[wire.QueueStatus]") -> "Table":
     out.add_column("name", overflow="fold")
     out.add_column("ready", justify="right", no_wrap=True)
     out.add_column("workers", justify="right", no_wrap=True)
+    out.add_column("durability", no_wrap=True)
     for queue in queues:
         style = "yellow" if queue.ready and not queue.workers else ""
-        out.add_row(plain(queue.name, style), f"{queue.ready:,}", f"{queue.workers:,}")
+        out.add_row(plain(queue.name, style), f"{queue.ready:,}", f"{queue.workers:,}", queue.durability)
     return out

@@ -16,8 +16,9 @@ from zmqtasks import clock, descriptors, wire
 from zmqtasks.clock import Now
 from zmqtasks.config import SchedulerSettings
 from zmqtasks.errors import JournalDamaged, JournalError, PeerError, ZmqTasksError
-from zmqtasks.scheduler.core.core import Core, Identity
+from zmqtasks.scheduler.core.core import Core
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
+from zmqtasks.scheduler.core.identity import Identity
 from zmqtasks.scheduler.core.restore import RestoreError
 from zmqtasks.scheduler.gate import Gate
 from zmqtasks.scheduler.journal import Journal, MemoryJournal
@@ -79,8 +80,11 @@ class Daemon:
         self.options = options
         self.journal = journal
         now = clock.now()
-        durable = options.data is not None
-        identity = Identity(int(now.wall * 1000), version("zmqtasks"), os.getpid(), durable=durable, started=now.mono)
+        path = "" if options.data is None else str(options.data.absolute())
+        identity = Identity(
+            int(now.wall * 1000), version("zmqtasks"), os.getpid(),
+            durable=bool(path), started=now.mono, journal=path,
+        )  # fmt: skip
         self.core = Core(options.settings, identity)
         self.gate = Gate()
         self.context = Context()

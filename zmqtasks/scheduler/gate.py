@@ -2,16 +2,20 @@
 
 from collections import deque
 from collections.abc import Iterable
+from typing import Final
 
 from zmqtasks.scheduler.core.effects import Send
-from zmqtasks.wire import DoneAck
+from zmqtasks.wire import DoneAck, Notice, Rejected
+
+_ASIDE: Final = frozenset({Notice, Rejected})  # their order does not matter
 
 
 class Gate:
     """Keeps the order of each connection, but lets work overtake acknowledgements.
 
-    An Assign need not wait for the disk because the DoneAck in front of it does. Control and bulk connection of a peer
-    are two: what waits for the one holds up nothing on the other.
+    An Assign need not wait for the disk because the DoneAck in front of it does; and that the disk is full must be
+    heard although an Accepted waits for it. Control and bulk connection of a peer are two: what waits for the one holds
+    up nothing on the other.
     """
 
     def __init__(self) -> None:
@@ -31,7 +35,9 @@ class Gate:
             lines = self._bulk if send.bulk else self._control
             held = lines.get(send.route)
             if held is not None:
-                if send.after <= durable and all(type(waiting.message) is DoneAck for waiting in held):
+                if send.after <= durable and (
+                    type(send.message) in _ASIDE or all(type(waiting.message) is DoneAck for waiting in held)
+                ):
                     free.append(send)
                 else:
                     held.append(send)

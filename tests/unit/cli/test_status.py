@@ -7,7 +7,7 @@ from rich.console import Console
 from zmqtasks import wire
 from zmqtasks.cli import main
 from zmqtasks.cli._status import as_dict, some_queues, tables
-from zmqtasks.words import duration, plural
+from zmqtasks.words import amount, duration, plural
 
 URL = "tcp://head:5555"
 
@@ -51,6 +51,36 @@ def shown(told, width=80):
     for part in tables(URL, told):
         console.print(part)
     return console.file.getvalue()
+
+
+def test_the_journal_is_told_to_machines():
+    journal = wire.JournalStatus("/var/lib/zmqtasks", 12, 0, "")
+    told = json.loads(json.dumps(as_dict(URL, status(durable=True, journal=journal))))
+    assert told["journal"] == {"path": "/var/lib/zmqtasks", "size": 12, "pending": 0, "trouble": ""}
+    assert as_dict(URL, status())["journal"] is None
+
+
+def test_the_journal_is_shown():
+    assert "in memory only" in shown(status())
+    journal = wire.JournalStatus("/var/lib/zmqtasks", 12_345_678, 400, "")
+    assert "journal of 12 MB · " in shown(status(durable=True, journal=journal))
+    late = wire.JournalStatus("/var/lib/zmqtasks", 12_345_678, 3_400_000, "")
+    assert "journal of 12 MB, 3.4 MB to be written" in shown(status(durable=True, journal=late))
+
+
+def test_queues_show_what_their_jobs_outlive():
+    queues = [wire.QueueStatus("metrics", 1, 1, "memory"), wire.QueueStatus("orders", 1, 1, "disk")]
+    lines = shown(status(queues=queues)).splitlines()
+    assert any("metrics" in line and "memory" in line for line in lines)
+    assert any("orders" in line and "disk" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [(0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1_000, "1.0 kB"), (12_345, "12 kB"), (999_600, "1.0 MB")],
+)
+def test_amounts_are_said_as_people_do(size, told):
+    assert amount(size) == told
 
 
 def test_people_see_everything_in_80_columns():
@@ -115,9 +145,10 @@ def test_json_is_stable_and_sorted():
         "submitters",
         "counters",
         "warnings",
+        "journal",
     ]
     assert [w["name"] for w in told["workers"]] == ["w1@host", "w2"]
-    assert told["queues"][0] == {"name": "lonely", "ready": 5, "workers": 0}
+    assert told["queues"][0] == {"name": "lonely", "ready": 5, "workers": 0, "durability": ""}
     assert list(told["workers"][0]) == [
         "name",
         "host",

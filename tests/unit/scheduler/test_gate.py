@@ -33,6 +33,15 @@ def test_work_overtakes_acknowledgements():
     assert gate.pass_([], 9) == [ack]
 
 
+def test_that_the_disk_is_full_overtakes_what_waits_for_it():
+    gate = Gate()
+    accepted = Send(A, wire.Accepted(b"p" * 12, [(0, 1)]), 9)
+    told = [Send(A, wire.Notice("full")), Send(A, wire.Rejected(b"p" * 12, 1, 1, "JournalUnavailable", "full"))]
+    conflict = Send(A, wire.Rejected(b"p" * 12, 2, 1, "JobConflict", "another"), 9)
+    assert gate.pass_([accepted, *told, conflict], 3) == told
+    assert gate.pass_([], 9) == [accepted, conflict]
+
+
 def test_nothing_overtakes_anything_else():
     gate = Gate()
     sends = [Send(A, wire.Accepted(b"p" * 12, [(0, 1)]), 9), Send(A, PING), Send(A, ACK, 9)]

@@ -279,7 +279,7 @@ def test_status(h):
     assert status == wire.Status(
         h.core.identity.epoch, RELEASE, 4711, 0.5, False,
         [wire.WorkerStatus("w", "host", 7, "up", 2, 2, 1, 1, ["default", "high"], ["add"], 0.5, "3.11")],
-        [wire.QueueStatus("default", 1, 1), wire.QueueStatus("high", 0, 1)],
+        [wire.QueueStatus("default", 1, 1, "memory"), wire.QueueStatus("high", 0, 1, "memory")],
         {"waiting": 0, "delayed": 0, "ready": 1, "assigned": 1, "running": 1, "succeeded": 1, "failed": 0,
          "cancelled": 0, "aborted": 0},
         1, {"submitted": 4, "succeeded": 1}, [],

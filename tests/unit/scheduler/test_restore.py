@@ -227,12 +227,19 @@ def test_no_job_is_taken_while_the_disk_is_full(h):
     s = h.submitter()
     s.submit(1)
     h.core.on_journal(0, 0, "no space left on device")
+    h.turn()
+    assert s.expect(wire.Notice).text == "no space left on device"
     s.send(s.message(1))
     rejected = s.expect(wire.Rejected)
     assert (rejected.code, "no space left" in rejected.reason) == ("JournalUnavailable", True)
     s.send(s.message(1, durability="memory"))
     s.expect(wire.Accepted)
+    late = h.submitter("late")
+    assert late.expect(wire.Notice).text == "no space left on device"
     h.core.on_journal(0, 0, "")
+    h.turn()
+    for submitter in (s, late):
+        assert submitter.expect(wire.Notice).text == "the journal can be written again"
     s.submit(1)
 
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from zmqtasks import wire
@@ -27,6 +26,7 @@ from zmqtasks.scheduler.core import (
 from zmqtasks.scheduler.core.deadlines import Timers
 from zmqtasks.scheduler.core.dispatch import dispatch
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
+from zmqtasks.scheduler.core.identity import Identity
 from zmqtasks.scheduler.core.model import DISK, Bulk, Job, Submitter, Worker
 from zmqtasks.scheduler.core.records import Began, Record
 from zmqtasks.scheduler.core.state import State
@@ -63,25 +63,6 @@ def _check_names(hello: wire.Hello) -> None:
         texts += hello.queues + hello.tasks
     if max(map(len, texts)) > MAX_NAME:
         raise PeerError(f"names have at most {MAX_NAME:,} characters")
-
-
-@dataclass(slots=True, frozen=True)
-class Identity:
-    """Who this scheduler is.
-
-    Attributes:
-        epoch: max(last epoch + 1, Unix milliseconds) at its start.
-        release: of zmqtasks.
-        pid: of the daemon.
-        durable: accepted jobs outlive the process.
-        started: monotonic time of its start.
-    """
-
-    epoch: int
-    release: str
-    pid: int = 0
-    durable: bool = False
-    started: float = 0.0
 
 
 class Core:
@@ -183,8 +164,7 @@ class Core:
         if isinstance(message, wire.OperatorHello):
             operators.on_hello(self.state, route, message, fx, self.identity.release)
         elif isinstance(message, wire.AskStatus):
-            me = self.identity
-            fx.sends.append(Send(route, operators.status(self.state, now, me.started, me.pid, me.release)))
+            fx.sends.append(Send(route, operators.status(self.state, now, self.identity)))
         else:
             _FROM_OPERATOR[type(message)](self.state, route, message, now, fx)
 
@@ -252,6 +232,7 @@ class Core:
         if trouble != journal.trouble:
             self.state.warnings.pop(journal.trouble, None)
             journal.trouble = trouble
+            journal.news = True
             if trouble:
                 self.state.warnings[trouble] = None
 
@@ -291,6 +272,8 @@ class Core:
         workers.flush_acks(state, now, fx)
         if state.told:
             progress.flush(state, fx)
+        if state.journal.news:
+            submitters.tell_of_journal(state, fx)
         delivery.expire(state, now, fx)
         self._forget_functions(fx)
         if state.durable:

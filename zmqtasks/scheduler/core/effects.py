@@ -15,7 +15,7 @@ class Send(NamedTuple):
 
     `bulk`: it goes over the bulk connection that belongs to that one, which the driver asks for if there is none yet.
     `after`: the number of the record that must be durable first; 0 waits for nothing. Order per connection is kept,
-    except that a message that waits for nothing may overtake a DoneAck that does.
+    except that a message that waits for nothing may overtake a DoneAck that does, and a Notice or Rejected anything.
     """
 
     route: bytes

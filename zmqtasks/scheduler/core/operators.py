@@ -4,12 +4,14 @@ from zmqtasks import states
 from zmqtasks.clock import Now
 from zmqtasks.scheduler.core import explain, rows
 from zmqtasks.scheduler.core.effects import Effects, Send
+from zmqtasks.scheduler.core.identity import Identity
 from zmqtasks.scheduler.core.model import Operator, Worker
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.wire import (
     AskJob,
     AskJobs,
     JobReport,
+    JournalStatus,
     OperatorHello,
     OperatorWelcome,
     QueueStatus,
@@ -44,7 +46,7 @@ def on_ask_job(state: State, route: bytes, message: AskJob, now: Now, fx: Effect
     fx.sends.append(Send(route, report, state.seq))
 
 
-def status(state: State, now: Now, started: float, pid: int, release: str) -> Status:
+def status(state: State, now: Now, me: Identity) -> Status:
     """The state of things. O(workers + lines)."""
     ready: dict[str, int] = {}
     for line in state.lines.all():
@@ -53,18 +55,28 @@ def status(state: State, now: Now, started: float, pid: int, release: str) -> St
     for worker in state.workers.values():
         for queue in worker.queues:
             serving[queue] = serving.get(queue, 0) + 1
+    usage = state.journal
     return Status(
         state.epoch,
-        release,
-        pid,
-        now.mono - started,
+        me.release,
+        me.pid,
+        now.mono - me.started,
         state.durable,
         [_worker(worker, now) for worker in state.workers.values()],
-        [QueueStatus(q, ready.get(q, 0), serving.get(q, 0)) for q in sorted(ready.keys() | serving.keys())],
+        [
+            QueueStatus(
+                queue,
+                ready.get(queue, 0),
+                serving.get(queue, 0),
+                state.durability(queue) if state.durable else "memory",
+            )
+            for queue in sorted(ready.keys() | serving.keys())
+        ],
         {states.name(s): n for s, n in enumerate(state.moves.counts)},
         sum(1 for s in state.submitters.values() if s.route is not None),
         dict(state.counters),
         list(state.warnings),
+        JournalStatus(me.journal, usage.size, usage.pending, usage.trouble) if state.durable else None,
     )
 
 

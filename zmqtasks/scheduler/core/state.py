@@ -59,6 +59,7 @@ class Usage:
         size: bytes of its records.
         pending: bytes that it has taken and not yet written.
         trouble: why it cannot be written now; empty: it can.
+        news: that has changed, and nobody was told yet.
         limit: bytes at which it is compacted; it will have doubled then.
         upto: records up to this number are being written down anew; 0: none are.
         trim_at: monotonic time of the next trim at the earliest.
@@ -67,6 +68,7 @@ class Usage:
     size: int = 0
     pending: int = 0
     trouble: str = ""
+    news: bool = False
     limit: int = 0
     upto: int = 0
     trim_at: float = 0.0

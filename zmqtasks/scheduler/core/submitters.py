@@ -35,6 +35,7 @@ from zmqtasks.wire import (
     Cancel,
     HelloAgain,
     Kill,
+    Notice,
     Rejected,
     ResultAck,
     Retract,
@@ -70,7 +71,18 @@ def on_hello(state: State, route: bytes, hello: SubmitterHello, now: Now, fx: Ef
     submitter.connection = hello.connection
     state.peers[route] = submitter
     fx.sends.append(Send(route, SubmitterWelcome(state.epoch, release, state.durable, state.settings.max_payload)))
+    if state.journal.trouble:
+        fx.sends.append(Send(route, Notice(state.journal.trouble)))
     _let_go(submitter)
+
+
+def tell_of_journal(state: State, fx: Effects) -> None:
+    """Submitters whose acceptances wait for a disk that cannot be written learn why, and that it is over."""
+    state.journal.news = False
+    text = state.journal.trouble or "the journal can be written again"
+    for submitter in state.submitters.values():
+        if submitter.route is not None:
+            fx.sends.append(Send(submitter.route, Notice(text)))
 
 
 def _let_go(submitter: Submitter) -> None:
@@ -302,9 +314,9 @@ def _note_accepted(state: State, submitter: Submitter, submission: Submission, s
 def _reject(state: State, submitter: Submitter, message: Submit, code: str, reason: str, fx: Effects) -> None:
     state.count("rejected_submits")
     if submitter.route is not None:
-        fx.sends.append(
-            Send(submitter.route, Rejected(message.prefix, message.first, len(message.args), code, reason), state.seq)
-        )
+        after = state.seq if code == "JobConflict" else 0  # the others tell of nothing that was written
+        rejected = Rejected(message.prefix, message.first, len(message.args), code, reason)
+        fx.sends.append(Send(submitter.route, rejected, after))
 
 
 def _checked(state: State, counters: list[Span]) -> list[Span]:

@@ -22,8 +22,9 @@ import msgspec
 from zmqtasks import clock
 from zmqtasks.config import SchedulerSettings
 from zmqtasks.errors import JournalError, JournalTooNew
-from zmqtasks.scheduler.core.core import Core, Identity
+from zmqtasks.scheduler.core.core import Core
 from zmqtasks.scheduler.core.effects import Effects
+from zmqtasks.scheduler.core.identity import Identity
 from zmqtasks.scheduler.core.records import Record, decode
 from zmqtasks.scheduler.core.restore import RestoreError
 from zmqtasks.scheduler.journal.blocks import ORIGIN, Block, split
