@@ -17,6 +17,7 @@ import zmqtasks
 HERE = Path(__file__).resolve().parent
 START = 20.0  # seconds for the scheduler's endpoint to appear
 STOP = 10.0  # seconds for a daemon to end after SIGTERM
+DISK = Path("/var/tmp")  # noqa: S108 - on a disk, where /tmp often is memory
 
 
 def importable() -> None:
@@ -32,6 +33,16 @@ def local_client(slots: int) -> Iterator[zmqtasks.Client]:
 
 
 @contextlib.contextmanager
+def folder(where: Path = DISK) -> Iterator[Path]:
+    """Yield a folder on a disk, gone afterwards."""
+    path = Path(tempfile.mkdtemp(prefix="zmqtasks-bench-", dir=where))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def daemons(slots: int) -> Iterator[str]:
     """Start `zmqtasks scheduler` and `zmqtasks worker -A _tasks`, yield the broker's URL, stop both."""
     with scheduler() as (_, broker), worker(broker, slots):
@@ -39,14 +50,15 @@ def daemons(slots: int) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def scheduler() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Start `zmqtasks scheduler`, yield its process and URL, stop it."""
+def scheduler(data: Path | None = None) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Start `zmqtasks scheduler`, yield its process and URL, stop it. `data`: of its journal; None: it has none."""
     with contextlib.ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="bench-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         broker = f"ipc://{folder}/scheduler"
         log = folder / "log"
-        process = _start(stack, log, "scheduler", "--bind", broker, "--in-memory")
+        kept = ("--in-memory",) if data is None else ("--data", str(data))
+        process = _start(stack, log, "scheduler", "--bind", broker, *kept)
         deadline = time.monotonic() + START
         while not (folder / "scheduler").exists():
             if time.monotonic() > deadline:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 
 from zmqtasks import clock, descriptors, wire
@@ -43,6 +44,8 @@ PROBE_SHARE = 0.1  # of the time may be spent on probes, however many connection
 FEW_FILES = 4_096  # a limit of open files below this is worth a line in the log
 PATIENCE = 3.0  # seconds for zmq to close its connections at the end
 SWITCH = 0.0005  # seconds for which the loop may keep the writer's thread from going on after a commit
+LAZY = 0.02  # seconds that facts which nobody waits for may stay in memory
+LAZY_BYTES = 256 * 1024  # as much is a commit of its own
 FAREWELL = 0.5  # seconds for messages that are still on their way at the end
 
 
@@ -98,6 +101,7 @@ class Daemon:
         self._probes: list[float] = []
         self._probe_again = False
         self._stop = False
+        self._flush_at = inf  # what the journal has taken goes to the disk then, even if nobody waits for it
         self._room = 0  # connections that may be open at once
         self._turned_away = 0  # so many of them were told
         self._crowded = ""  # the warning that they are too many
@@ -177,6 +181,8 @@ class Daemon:
                 return
             if self.wakeup.fileno() in ready:
                 self.wakeup.clear()
+                if self.gate:  # what became durable goes out before anything else is done
+                    self._send(self.gate.pass_((), self.journal.durable))
             if monitor in ready and self.router.disconnects():
                 self._want_probes(now)
             if door in ready:  # after the monitor, which knows of the connections that are asked about here
@@ -269,12 +275,28 @@ class Daemon:
             self.lanes.bind(control, bulk)
         if self.router.parked:
             self.router.flush()
-        self._send(self.gate.pass_(fx.sends, journal.durable))
+        free = self.gate.pass_(fx.sends, journal.durable)
+        self._hand_over(now)
+        self._send(free)
         for level, action, text, source in fx.logs:
             self.reporter.tell(level, action, text, now.mono, source)
         self.reporter.tick(now.mono)
         if fx.loads and self.options.data is None:  # they have come at once
             self.wakeup.set()
+
+    def _hand_over(self, now: Now) -> None:
+        """What somebody waits for goes to the disk at once; the rest with it, or a little later.
+
+        A lone job's acceptance and its outcome are one commit so: the first need not be over for the second to begin.
+        """
+        journal = self.journal
+        if not journal.waiting:
+            self._flush_at = inf
+        elif self.gate or journal.waiting > LAZY_BYTES or now.mono >= self._flush_at:
+            journal.flush()
+            self._flush_at = inf
+        elif self._flush_at == inf:
+            self._flush_at = now.mono + LAZY
 
     def _send(self, sends: list[Send]) -> None:
         for send in sends:
@@ -344,7 +366,7 @@ class Daemon:
 
     def _timeout(self, now: Now) -> float:
         """Seconds until the next turn at the latest."""
-        times = [now.mono + IDLE, *self._probes[:1]]
+        times = [now.mono + IDLE, self._flush_at, *self._probes[:1]]
         deadline = self.core.next_deadline(now)
         if deadline is not None:
             times.append(deadline)

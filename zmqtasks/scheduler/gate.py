@@ -25,6 +25,9 @@ class Gate:
     def __len__(self) -> int:
         return sum(map(len, (*self._control.values(), *self._bulk.values())))
 
+    def __bool__(self) -> bool:
+        return bool(self._control or self._bulk)
+
     def pass_(self, sends: Iterable[Send], durable: int) -> list[Send]:
         """What may go out now of these and of what was held back, in order."""
         free: list[Send] = []

@@ -16,6 +16,7 @@ class Journal(Protocol):
         durable: number of the last record that is as durable as was asked for.
         size: bytes of the records that it keeps.
         pending: bytes of what it has taken and not yet written.
+        waiting: bytes of these that wait for `flush`.
         trouble: why it cannot write just now, for people, when it will go on by itself once that is mended; else "".
         fatal: why it will never write again: the scheduler must end; else "".
     """
@@ -27,12 +28,20 @@ class Journal(Protocol):
     @property
     def pending(self) -> int: ...
     @property
+    def waiting(self) -> int: ...
+    @property
     def trouble(self) -> str: ...
     @property
     def fatal(self) -> str: ...
 
     def append(self, records: Sequence[Record], *, sync: bool) -> None:
-        """Take these facts; `durable` will reach them. `sync`: they must outlive the machine, not only the process."""
+        """Take these facts; `durable` reaches them some time after `flush`.
+
+        `sync`: they must outlive the machine, not only the process.
+        """
+
+    def flush(self) -> None:
+        """Begin to write all that was taken."""
 
     def store(self, number: int, data: bytes) -> None:
         """Keep a large payload under a new number."""
@@ -58,7 +67,7 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self.durable = 0
-        self.size = self.pending = 0
+        self.size = self.pending = self.waiting = 0
         self.trouble = self.fatal = ""
         self._payloads: dict[int, bytes] = {}
         self._loaded: list[tuple[int, bytes | None]] = []
@@ -66,6 +75,9 @@ class MemoryJournal:
     def append(self, records: Sequence[Record], *, sync: bool) -> None:
         """Every fact is durable at once, as far as memory is."""
         self.durable += len(records)
+
+    def flush(self) -> None:
+        """Nothing waits."""
 
     def store(self, number: int, data: bytes) -> None:
         """Keep it in memory."""

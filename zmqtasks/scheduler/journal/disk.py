@@ -21,7 +21,7 @@ from zmqtasks.scheduler.journal.head import Head, Mark, read
 from zmqtasks.scheduler.journal.large import Large
 from zmqtasks.scheduler.journal.lock import Lock
 from zmqtasks.scheduler.journal.store import Row, Store
-from zmqtasks.scheduler.journal.writer import Drop, Put, Trim, Turn, Writer
+from zmqtasks.scheduler.journal.writer import Drop, Put, Task, Trim, Turn, Writer
 
 logger = logging.getLogger("zmqtasks.scheduler.journal")
 
@@ -35,6 +35,7 @@ class DiskJournal:
     Attributes:
         path: its directory.
         last: number of the last record that was read.
+        waiting: see Journal.
     """
 
     def __init__(self, path: Path, lock: Lock, store: Store, files: Files, wake: Callable[[], None]) -> None:
@@ -46,6 +47,8 @@ class DiskJournal:
         self._large = Large(path / "payloads", files)
         self._writer: Writer | None = None
         self._taken = 0
+        self._collected: list[Task] = []  # until `flush`, in order
+        self.waiting = 0
         self._wanted: SimpleQueue[int | None] = SimpleQueue()
         self._loaded: deque[tuple[int, bytes | None]] = deque()
         self._reader: threading.Thread | None = None
@@ -170,12 +173,13 @@ class DiskJournal:
         clock, pause = (time.monotonic, None) if by_hand is None else (by_hand, lambda _: None)
         self._writer = Writer(self._store, head, self._large, self._blocks, self._link, self._wake, clock, pause)
         for number in sizes.keys() - live.keys():
-            self._writer.put(Drop(number))
+            self._collect(Drop(number))
         if by_hand is None:
             self._writer.start()
 
     def step(self) -> None:
         """Write what waits, of a journal that was started by hand."""
+        self.flush()
         self._running.step()
 
     # ------------------------------------------------------------------------------------------ Journal
@@ -213,14 +217,23 @@ class DiskJournal:
     def append(self, records: Sequence[Record], *, sync: bool) -> None:
         """See Journal."""
         data = encode(records)
-        self._taken += len(data)
-        self._running.put(Turn(len(records), data, sync))
+        self._collect(Turn(len(records), data, sync), len(data))
+
+    def _collect(self, task: Task, size: int = 0) -> None:
+        self._collected.append(task)
+        self._taken += size
+        self.waiting += size
+
+    def flush(self) -> None:
+        """See Journal."""
+        if self._collected:
+            self._running.put(self._collected)
+            self._collected, self.waiting = [], 0
 
     def store(self, number: int, data: bytes) -> None:
         """See Journal."""
-        self._taken += len(data)
         self._running.unwritten[number] = data
-        self._running.put(Put(number, data))
+        self._collect(Put(number, data), len(data))
 
     def load(self, number: int) -> None:
         """See Journal."""
@@ -256,11 +269,11 @@ class DiskJournal:
 
     def drop(self, number: int) -> None:
         """See Journal."""
-        self._running.put(Drop(number))
+        self._collect(Drop(number))
 
     def trim(self, upto: int) -> None:
         """See Journal."""
-        self._running.put(Trim(upto))
+        self._collect(Trim(upto))
 
     def close(self) -> None:
         """See Journal."""
@@ -270,6 +283,7 @@ class DiskJournal:
         if self._writer is None:
             self._store.abandon()
         else:
+            self.flush()
             self._writer.close(PATIENCE)
         self._lock.release()
 

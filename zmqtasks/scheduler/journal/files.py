@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Callable
+from mmap import mmap
 from pathlib import Path
+from typing import Final
 
 from zmqtasks.scheduler.journal.lock import Lock
 
@@ -74,21 +76,32 @@ class Files:
 
 
 class Slots:
-    """An open file that is written in place."""
+    """A small open file that is written in place, in memory that it shares with the page cache.
+
+    A `pwrite` would change the file's times, which every fsync of another file on that disk then has to write, too:
+    90 of 480 µs of a lone commit on ext4.
+    """
+
+    BYTES: Final = 4096
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        missing = self.BYTES - os.fstat(self._file).st_size
+        if missing > 0:  # written, not only sized: there must be room for it on the disk
+            os.pwrite(self._file, bytes(missing), self.BYTES - missing)
+        self._map = mmap(self._file, self.BYTES)
 
     def write(self, offset: int, data: bytes) -> None:
         """Write in place; it is durable after `sync`."""
-        os.pwrite(self._file, data, offset)
+        self._map[offset : offset + len(data)] = data
 
     def sync(self) -> None:
         """Have it on the disk."""
-        _sync(os.fdatasync, self._file)
+        _sync(os.fsync, self._file)
 
     def close(self) -> None:
         """Let go of it."""
+        self._map.close()
         os.close(self._file)
 
 

@@ -104,7 +104,7 @@ class Writer:
         self._head_due, self._head_at = False, 0.0
         self._drops: list[int] = []  # wait for a synced commit
         self._trims = 0  # up to this record; waits for one, too
-        self._queue: SimpleQueue[Task] = SimpleQueue()
+        self._queue: SimpleQueue[list[Task]] = SimpleQueue()
         self._closing = threading.Event()
         self._clock, self._pause = clock, pause or self._closing.wait
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
@@ -113,19 +113,19 @@ class Writer:
         """Begin to write."""
         self._thread.start()
 
-    def put(self, task: Task) -> None:
-        """Hand something over."""
-        self._queue.put(task)
+    def put(self, tasks: list[Task]) -> None:
+        """Hand something over, in order."""
+        self._queue.put(tasks)
 
     def close(self, patience: float) -> None:
         """Write what waits, as far as that is possible in so many seconds, and end."""
         if self._thread.is_alive():
-            self._queue.put(Stop())
+            self._queue.put([Stop()])
             self._thread.join(patience)
             self._closing.set()  # no more tries
             self._thread.join(patience)
         elif not self.fatal:
-            self._queue.put(Stop())
+            self._queue.put([Stop()])
             while self._safely():
                 pass
 
@@ -196,14 +196,14 @@ class Writer:
             patience = max(0.0, self._unsynced_since + LATE - self._clock())
         tasks: list[Task] = []
         with suppress(Empty):
-            tasks.append(self._queue.get(timeout=patience))
+            some = self._queue.get(timeout=patience)
             size = 0
-            while size < BLOCK:
-                last = tasks[-1]
-                size += len(last.data) if isinstance(last, Turn | Put) else 0
-                if isinstance(last, Stop):
+            while True:
+                tasks += some
+                size += sum(len(task.data) for task in some if isinstance(task, Turn | Put))
+                if size >= BLOCK or isinstance(some[-1], Stop):
                     break
-                tasks.append(self._queue.get_nowait())
+                some = self._queue.get_nowait()
         return tasks
 
     def _store_all(self, puts: list[Put]) -> None:
