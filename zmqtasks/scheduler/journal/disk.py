@@ -49,6 +49,7 @@ class DiskJournal:
         self._taken = 0
         self._collected: list[Task] = []  # until `flush`, in order
         self.waiting = 0
+        self._closed = False
         self._wanted: SimpleQueue[int | None] = SimpleQueue()
         self._loaded: deque[tuple[int, bytes | None]] = deque()
         self._reader: threading.Thread | None = None
@@ -277,6 +278,9 @@ class DiskJournal:
 
     def close(self) -> None:
         """See Journal."""
+        if self._closed:
+            return
+        self._closed = True
         self._wanted.put(None)
         if self._reader is not None:
             self._reader.join(PATIENCE)
@@ -288,9 +292,11 @@ class DiskJournal:
         self._lock.release()
 
     def abandon(self) -> None:
-        """Let go of everything as it is, as if this process had died here."""
-        self._store.abandon()
-        self._lock.release()
+        """Let go of everything as it is, as if this process had died here; of a journal without a thread."""
+        if not self._closed:
+            self._closed = True
+            self._store.abandon()
+            self._lock.release()
 
 
 def _find_database(path: Path, files: Files) -> bool:

@@ -58,6 +58,7 @@ class Store:
         self.path = path
         self._release = release
         self._synced = True
+        self._smaller = False  # the file has pages at its end that are to go
         try:
             self._connection = apsw.Connection(str(path), vfs=vfs)
             self._prepare(used=used)
@@ -166,10 +167,13 @@ class Store:
 
     def give_back(self) -> bool:
         """Make the file smaller by some pages, if many are free; whether there may be more."""
-        if self._get("PRAGMA freelist_count") <= FREE:
-            return False
-        self._connection.execute(f"PRAGMA incremental_vacuum({VACUUM})").fetchall()
-        return True
+        if self._get("PRAGMA freelist_count") > FREE:
+            self._connection.execute(f"PRAGMA incremental_vacuum({VACUUM})").fetchall()
+            self._smaller = True
+        elif self._smaller:  # only a checkpoint cuts the file
+            self._connection.wal_checkpoint()
+            self._smaller = False
+        return self._smaller
 
     def close(self) -> None:
         """Let go of it; what is in the WAL goes into the main file."""
