@@ -2,6 +2,7 @@
 VENV    ?= .venv
 PYTHON  ?= $(firstword $(shell sh tools/pythons 3 3.13 3.12 3.11))
 SEEDS   ?= 200
+POINTS  ?= 1000
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 VERSIONS := 3.11 3.12 3.13
@@ -11,7 +12,7 @@ DEMO_ARGS   ?=
 BENCH_ARGS  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all check docs-check format sim nightly bench clean
+.PHONY: help venv demo test test-all check docs-check format sim crash nightly bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,9 +56,13 @@ format: $(STAMP)  ## let ruff mend what it can
 sim: $(STAMP)  ## simulate SEEDS=200 seeds
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
 
+crash: $(STAMP)  ## lose power at POINTS=1000 points of the journal's life, and damage its files
+	$(BIN)/python -m tests.crash --points $(POINTS)
+
 nightly: check test-all  ## what takes longer: every Python, long tests and many seeds
 	$(BIN)/python -m pytest -n 2 -m nightly --timeout 1200
 	$(MAKE) --no-print-directory sim SEEDS=20000
+	$(MAKE) --no-print-directory crash POINTS=20000
 
 bench: $(STAMP)  ## measure (ceiling, throughput, latency, payload)
 	$(BIN)/python bench/ceiling.py $(BENCH_ARGS)

@@ -34,9 +34,9 @@ _msgpack_decoder = msgspec.msgpack.Decoder()
 
 
 def _cloudpickle(value: object) -> bytes:
-    import cloudpickle  # 40 ms of start-up that most processes never need
+    from zmqtasks import byvalue  # 40 ms of start-up that most processes never need
 
-    return cloudpickle.dumps(value, protocol=5)  # type: ignore[no-any-return]  # cloudpickle has no types
+    return byvalue.dumps(value)
 
 
 _by_value: set[bytes] = set()  # names of modules that `Client(ship=[...])` sends with whatever refers to them

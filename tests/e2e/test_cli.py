@@ -380,7 +380,7 @@ def test_status_in_a_terminal(folder, url):
     shown, code = in_terminal(folder, ["status", "-b", url])
     assert code == 0
     assert max(len(line) for line in shown.splitlines()) <= 80
-    for word in (url, "w1@", "default", "journaled"):
+    for word in (url, "w1@", "default", "journal of", "disk"):
         assert word in shown
 
 

@@ -233,6 +233,7 @@ def test_a_submitter_that_stands_still_loses_nothing(site: Site) -> None:
         "with zmqtasks.Client(sys.argv[1]) as client:\n"
         "    jobs = client.submit_many(pow, [((n, 2), {}) for n in range(2000)])\n"
         "    slow = client.submit_many(time.sleep, [((0.002,), {}) for n in range(300)])\n"
+        "    client.flush(30)\n"
         "    print('going', flush=True)\n"
         "    assert client.gather(jobs, 60) == [n * n for n in range(2000)]\n"
         "    client.gather(slow, 60)\n"

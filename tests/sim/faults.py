@@ -18,7 +18,8 @@ class Faults:
         theme: of the history: "lonely": partitions only, which last until a worker is given up; "paused": the
             scheduler stands still now and then; "frozen": a worker does, for longer than a lease; "clock": the wall
             clock is set; "watched": the scripts' connections break; "flapping": slow connections
-            break; otherwise everything.
+            break; "forgetful": scripts hear nothing for a while, and the scheduler, which keeps everything in memory,
+            is restarted; otherwise everything.
         restarts: the scheduler may be killed and begin anew, knowing nothing.
     """
 
@@ -40,6 +41,7 @@ class Faults:
             "clock": [self.step_clock],
             "watched": [self.break_script],
             "flapping": [self.break_link],
+            "forgetful": [self.deafen_script, self.deafen_script, self.forget_everything, self.kill_child],
         }
         self.kinds = only.get(theme, always)
 
@@ -61,11 +63,20 @@ class Faults:
         if links:
             self.network.cut(*self.world.random.choice(links))
 
+    def _scripts(self) -> list[tuple[Any, Any]]:
+        return [(link, node) for link, node in self._some_links() if node in self.history.submitters]
+
     def break_script(self) -> None:
         """A script's connection breaks."""
-        scripts = [(link, node) for link, node in self._some_links() if node in self.history.submitters]
+        scripts = self._scripts()
         if scripts:
             self.network.cut(*self.world.random.choice(scripts))
+
+    def deafen_script(self) -> None:
+        """What a script says arrives, and it hears nothing."""
+        scripts = self._scripts()
+        if scripts:
+            self._clog(*self.world.random.choice(scripts), self.world.random.uniform(0.5, 4.0), up=False)
 
     def partition(self) -> None:
         """Nothing passes, one way or both."""
@@ -165,6 +176,13 @@ class Faults:
             scheduler.end(power=random.random() < 0.3)
             self.network.cut_all()
             self.world.after(random.choice((0.1, 1.0, 8.0)), scheduler.begin)
+
+    def forget_everything(self) -> None:
+        """The scheduler is restarted, and some workers come back late: their jobs may have moved on by then."""
+        self.restart_scheduler()
+        for worker in self.history.workers:
+            if self.world.random.random() < 0.5:
+                worker.held_back = self.world.time + self.world.random.uniform(0.0, 6.0)
 
     def fill_disk(self) -> None:
         """The disk is full for a while."""

@@ -22,7 +22,7 @@ MAX_STEPS = 80_000  # of one history; beyond it something spins
 LIVENESS = 400.0  # seconds of virtual time in which everything must end after the healing
 SPILL = 64
 FLAPS = {"lonely": 0.3, "watched": 0.3, "mixed": 0.3, "flapping": 0.6}  # connections that break at once
-THEMES = ("lonely", "calm restart", "paused", "frozen", "clock", "watched", "flapping")
+THEMES = ("lonely", "calm restart", "paused", "frozen", "clock", "watched", "flapping", "forgetful")
 
 
 @dataclass(slots=True, frozen=True)
@@ -45,7 +45,7 @@ class History:
         random = self.world.random
         self.laws = Laws()
         # Of some histories all faults are of one kind, so that it can be told exactly what must come of them.
-        self.theme = random.choice((*THEMES, *["mixed"] * 9))
+        self.theme = random.choice((*THEMES, "forgetful", "flapping", *["mixed"] * 9))
         self.settings = SchedulerSettings(
             spill=random.choice((SPILL, 1_000_000)),
             ack_delay=random.choice((0.0, 0.02)),
@@ -61,7 +61,8 @@ class History:
             max_result_bytes=random.choice((100, 256_000_000)),
         )
         self.laws.few_kept = self.settings.max_results < 100 or self.settings.max_result_bytes < 1_000
-        self.scheduler = Scheduler(self.world, self.laws, self.settings, Disk() if random.random() < 0.6 else None)
+        disk = Disk() if self.theme != "forgetful" and random.random() < 0.6 else None
+        self.scheduler = Scheduler(self.world, self.laws, self.settings, disk)
         self.network = Network(self.world, self.scheduler, random.choice((0.0, 0.02, 0.3)))
         self.workers: list[WorkerNode] = []
         for _ in range(1 if self.theme == "lonely" else random.randint(1, 4)):
@@ -77,7 +78,7 @@ class History:
         self.habits = Habits(
             ("ok",) if self.theme == "calm restart" else random.choice((KINDS, KINDS, MILD)),
             UNEVEN if self.theme == "frozen" else BRISK if brisk else MIXED,
-            (20, 60) if brisk else (1, 2, 5, 20),
+            (20, 60) if brisk or self.theme == "forgetful" else (1, 2, 5, 20),
             SPILL,
             random.choice((0.0, 0.0, 0.1)),
         )
@@ -89,10 +90,12 @@ class History:
             "clock": 1.0,
             "watched": 4.0,
             "flapping": 2.0,
+            "forgetful": 1.0,
         }
         self.rate = rates.get(self.theme, random.choice((0.0, 0.5, 2.0)))  # of faults, per second
         durable = self.scheduler.disk is not None
-        self.restarts = self.theme == "mixed" and random.random() < (0.7 if durable else 0.3)
+        often = {"mixed": 0.7 if durable else 0.3, "forgetful": 1.0}
+        self.restarts = random.random() < often.get(self.theme, 0.0)
         self.faults = Faults(self, theme=self.theme, restarts=self.restarts)
         self.calm_at = random.uniform(2.0, 15.0)
         self.network.flaps = FLAPS.get(self.theme, 0.0) if self.rate else 0.0
@@ -188,6 +191,7 @@ class History:
                 random,
                 self.world.now().wall,
                 brief=self.theme in ("flapping", "lonely"),
+                once=0.5 if self.theme == "forgetful" else 0.15,
                 durable=self.scheduler.disk is not None,
             )
         )
@@ -249,6 +253,8 @@ class History:
             running = {number for number in worker.core.work.held_numbers() if ledger.state(number) == PUSHED}
             self.laws.once |= self.laws.begun_on(worker.nonce, running)
         self.faults.restart_scheduler()
+        if self.scheduler.disk is not None:  # an Assign may be lost with its record: a second run, as is promised
+            self.laws.once = {key for key in self.laws.once if self.laws.lives[key].held}
         for submitter in self.submitters:
             submitter.held_back = self.world.time + 15.0
 

@@ -81,13 +81,14 @@ def draw(random: Random, habits: Habits, serial: int, spec: Spec) -> Plan:
     return Plan(serial, kind, times, seconds, size, spec.retries, spec.crash_budget)
 
 
-def draw_spec(random: Random, wall: float, *, brief: bool, durable: bool) -> Spec:
+def draw_spec(random: Random, wall: float, *, brief: bool, once: float, durable: bool) -> Spec:
     """What the jobs of a batch have in common.
 
     Args:
         random: source of chance.
         wall: Unix time.
         brief: most outcomes are kept for a moment only.
+        once: how often a job is to run at most once.
         durable: the scheduler has a disk.
     """
     return Spec(
@@ -98,7 +99,7 @@ def draw_spec(random: Random, wall: float, *, brief: bool, durable: bool) -> Spe
         result_ttl=random.choice((0.3, 0.3, -1.0) if brief else (-1.0, -1.0, -1.0, 0.3, 2.0, 50.0)),
         not_before=wall + random.uniform(0, 5) if random.random() < 0.15 else 0.0,
         durability=random.choice(("", "", "", "disk", "os", "memory") if durable else ("", "", "memory")),
-        acks_late=random.random() < 0.85,
+        acks_late=random.random() >= once,
     )
 
 

@@ -139,10 +139,12 @@ class Targets:
             return function
         import cloudpickle
 
+        from zmqtasks import byvalue
+
         for mine in own:
             cloudpickle.register_pickle_by_value(mine)
         try:
-            blob = cloudpickle.dumps(function, protocol=5)
+            blob = byvalue.dumps(function)
         except Exception as error:
             raise PayloadError(f"{text} cannot be pickled: {error}") from error
         finally:

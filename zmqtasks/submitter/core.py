@@ -207,6 +207,8 @@ class SubmitterCore:
             for late in waiting:
                 if late.stage == SENT:
                     self._send(late, fx)
+                elif late.left:  # an outcome told that it is accepted; others may have come before this connection
+                    self._ask_for(late.prefix, late.open_spans(), fx)
         while (parcel := self._book.next_to_send()) is not None:
             self._send(parcel, fx)
         self._cancels.follow_up(fx)
@@ -248,9 +250,13 @@ class SubmitterCore:
             self._send(parcel, fx)
         for prefix, line in self._book.lines.items():
             wanted = _join(span for parcel in line if parcel.stage == ACCEPTED for span in parcel.open_spans())
-            for part in parts(wanted, _SPANS_PER_MESSAGE, MAX_ASKED):
-                fx.sends.append(wire.Ask(prefix, part))
+            self._ask_for(prefix, wanted, fx)
         fx.sends.extend(self._cancels.again())
+
+    @staticmethod
+    def _ask_for(prefix: bytes, wanted: list[Span], fx: Effects) -> None:
+        for part in parts(wanted, _SPANS_PER_MESSAGE, MAX_ASKED):
+            fx.sends.append(wire.Ask(prefix, part))
 
     def _give_up_once(self, fx: Effects) -> None:
         """Jobs that must not run twice, and that a scheduler which has forgotten all may have given to a worker."""

@@ -55,6 +55,15 @@ def test_a_new_connection_tells_them_all_anew(h: Harness):
     assert firsts(h.sent()) == [(1, 0)]
 
 
+def test_what_waits_behind_a_function_and_was_accepted_over_an_earlier_connection_is_asked_for(h: Harness):
+    """One outcome tells that the scheduler knows these jobs; the others may have ended while nobody was there."""
+    h.submit(1, LARGE_FUNCTION)
+    h.submit(3, LARGE_FUNCTION)
+    h.sent()
+    h.hear(wire.Results(1, PREFIX, "cloudpickle", [2], [b"v"], []))
+    assert h.sent() == [wire.Ask(PREFIX, [(1, 1), (3, 1)]), wire.ResultAck(1)]
+
+
 def test_only_results_without_a_gap_before_them_are_acknowledged(h: Harness):
     h.submit(3)
     h.hear(wire.Accepted(PREFIX, [(0, 3)]))

@@ -21,6 +21,7 @@ from zmqtasks.scheduler.journal.head import Head, Mark, read
 from zmqtasks.scheduler.journal.large import Large
 from zmqtasks.scheduler.journal.lock import Lock
 from zmqtasks.scheduler.journal.store import Row, Store
+from zmqtasks.scheduler.journal.troubles import meaning
 from zmqtasks.scheduler.journal.writer import Drop, Put, Task, Trim, Turn, Writer
 
 logger = logging.getLogger("zmqtasks.scheduler.journal")
@@ -148,8 +149,8 @@ class DiskJournal:
             )
 
     def _damage(self, first: int, last: int, what: str) -> JournalDamaged:
-        those = f"records {first} to {last}" if last else f"records from {first} on"
-        return JournalDamaged(f"the journal in {self.path} is damaged: {those}: {what}; {_ADVICE.format(self.path)}")
+        those = f"records {first} to {last}: " if last else f"records from {first} on: " if first else ""
+        return JournalDamaged(f"the journal in {self.path} is damaged: {those}{what}; {_ADVICE.format(self.path)}")
 
     def start(self, live: Mapping[int, int], *, by_hand: Callable[[], float] | None = None) -> None:
         """Begin to write.
@@ -159,7 +160,8 @@ class DiskJournal:
             by_hand: there is to be no thread: `step` writes what waits, at the time that this tells.
 
         Raises:
-            JournalDamaged: one of them is missing.
+            JournalDamaged: one of them is missing, or the database cannot be written because it is not sound.
+            JournalError: it cannot be written: the disk is full, for one.
         """
         sizes = self._large.sizes()
         for number, size in live.items():
@@ -168,9 +170,15 @@ class DiskJournal:
                     f"the journal in {self.path} is damaged: payload {number} of {size:,} bytes is missing or short; "
                     f"{_ADVICE.format(self.path)}"
                 )
-        self._store.begin()
-        head = Head(self.path / "head", self._files, Mark(self.last, self._link))
-        self._files.sync_folder(self.path)
+        try:
+            self._store.begin()
+            head = Head(self.path / "head", self._files, Mark(self.last, self._link))
+            self._files.sync_folder(self.path)
+        except (apsw.CorruptError, apsw.NotADBError) as error:
+            raise self._damage(0, 0, f"its database is not sound: {error}") from None
+        except (apsw.Error, OSError) as error:
+            message = f"the journal cannot be written: {meaning(error, self._store.errno, self.path)}"
+            raise JournalError(message) from None
         clock, pause = (time.monotonic, None) if by_hand is None else (by_hand, lambda _: None)
         self._writer = Writer(self._store, head, self._large, self._blocks, self._link, self._wake, clock, pause)
         for number in sizes.keys() - live.keys():

@@ -22,16 +22,27 @@ class Fatal(Exception):
     """What is on the disk is not known any more: nothing may be tried again, and nobody may be told anything."""
 
 
-def of_file(error: OSError, path: Path) -> Exception:
-    """What an error of the operating system means."""
+def meaning(error: apsw.Error | OSError, number: int, folder: Path) -> Exception:
+    """What an error is: Passing or Fatal.
+
+    Args:
+        error: what was raised.
+        number: errno of the operating system, as SQLite tells it; 0: none.
+        folder: of the journal.
+    """
+    if isinstance(error, OSError):
+        return _of_file(error, folder)
+    return _of_database(error, number, folder / "journal.db")
+
+
+def _of_file(error: OSError, path: Path) -> Exception:
     text = f"{path}: {error.strerror or error}"
     if error.errno in _PASSING and not isinstance(error, SyncError):
         return Passing(text)
     return Fatal(text)
 
 
-def of_database(error: apsw.Error, number: int, path: Path) -> Exception:
-    """What an error of SQLite means. `number`: errno of the operating system, if there was one."""
+def _of_database(error: apsw.Error, number: int, path: Path) -> Exception:
     said = os.strerror(number) if number else str(error)
     text = f"{path}: {said}"
     extended = getattr(error, "extendedresult", 0)

@@ -19,7 +19,7 @@ from zmqtasks.scheduler.journal.blocks import Block, join
 from zmqtasks.scheduler.journal.head import EVERY, Head, Mark
 from zmqtasks.scheduler.journal.large import Large
 from zmqtasks.scheduler.journal.store import SLICE, Store
-from zmqtasks.scheduler.journal.troubles import Fatal, Passing, of_database, of_file
+from zmqtasks.scheduler.journal.troubles import Fatal, Passing, meaning
 
 logger = logging.getLogger("zmqtasks.scheduler.journal")
 
@@ -282,7 +282,7 @@ class Writer:
             try:
                 done = action(*arguments)
             except (apsw.Error, OSError) as error:
-                trouble = self._meaning(error)
+                trouble = meaning(error, self._store.errno, self._large.path.parent)
                 if not isinstance(trouble, Passing) or self._closing.is_set():
                     raise trouble from error
                 self._say(str(trouble))
@@ -291,11 +291,6 @@ class Writer:
                 self._say("")
                 return bool(done)
         return False
-
-    def _meaning(self, error: apsw.Error | OSError) -> Exception:
-        if isinstance(error, OSError):
-            return of_file(error, self._large.path.parent)
-        return of_database(error, self._store.errno, self._store.path)
 
     def _say(self, text: str) -> None:
         if text:
