@@ -68,12 +68,11 @@ def scheduler(data: Path | None = None) -> Iterator[tuple[subprocess.Popen[bytes
 
 
 @contextlib.contextmanager
-def worker(broker: str, slots: int = 2) -> Iterator[None]:
-    """Start `zmqtasks worker -A _tasks` beside a scheduler of `scheduler()`, stop it."""
+def worker(broker: str, slots: int = 2) -> Iterator[subprocess.Popen[bytes]]:
+    """Start `zmqtasks worker -A _tasks` beside a scheduler of `scheduler()`, yield its process, stop it."""
     with contextlib.ExitStack() as stack:
         log = Path(broker.removeprefix("ipc://")).with_name("log")
-        _start(stack, log, "worker", "-A", "_tasks", "--broker", broker, "-c", str(slots))
-        yield
+        yield _start(stack, log, "worker", "-A", "_tasks", "--broker", broker, "-c", str(slots))
 
 
 def _start(stack: contextlib.ExitStack, log: Path, *arguments: str) -> subprocess.Popen[bytes]:

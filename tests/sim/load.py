@@ -66,6 +66,7 @@ class Habits:
 
 
 MIXED = (1e-5, 1e-5, 1e-3, 0.05, 1.0, 4.0)
+SHORT = (1e-5, 1e-3, 0.05, 0.3)  # many of them, and all have to end
 UNEVEN = (1e-5,) * 9 + (0.5,)  # a long one now and then, behind which the others wait
 BRISK = (1e-5, 1e-4, 2e-4)  # short enough to be held in advance
 

@@ -1,0 +1,140 @@
+"""What does a job cost each stage of its way, in µs of processor time, beside the bare ceiling in the same run?
+
+Submitter (the caller's thread, the client's I/O thread, zmq's), scheduler (loop, zmq, journal), agent and children: what
+Linux has accounted to each of their threads while no-op jobs went through, as a batch, one by one, and one at a time.
+Processor time drifts much less than jobs/s do. `--check FILE` compares with a recorded run: each stage's share of what
+the ceiling costs in the same run may be 10 % larger, and no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import _cluster
+import _cpu
+import _report
+import ceiling
+import throughput
+from _jobs import add
+
+import zmqtasks
+
+SLOTS = 2
+WARM_UP = 5_000
+TRIPS = 10  # jobs of a repeat for one that goes alone
+WORSE = 1.10  # times what was recorded
+LEAST = 0.15  # µs a job: what is less is noise
+BASE = "ceiling: all"
+BATCH, LOOP, LONE = "submit_many", "submit in a loop", "one at a time"
+PARTS = ("caller", "I/O thread", "loop", "children", "journal")  # zmq's threads are compared in the sum alone
+
+
+class Bench:
+    """A cluster, and what its threads have used so far."""
+
+    def __init__(self, stack: contextlib.ExitStack, data: Path | None) -> None:
+        scheduler, url = stack.enter_context(_cluster.scheduler(data))
+        agent = stack.enter_context(_cluster.worker(url, SLOTS))
+        self.pids = scheduler.pid, agent.pid
+        self.client = stack.enter_context(zmqtasks.Client(url))
+
+    def look(self) -> _cpu.Usage:
+        """All stages."""
+        scheduler, agent = self.pids
+        daemons = {**_cpu.of_daemon("scheduler", scheduler), **_cpu.of_daemon("agent", agent)}
+        return {**_cpu.of_this(), **daemons, **_cpu.of_children(agent)}
+
+    def lone(self, jobs: int) -> list[int]:
+        """Each job waits for the one before."""
+        return [self.client.submit(add, i, 1).result() for i in range(jobs)]
+
+
+def stages(bench: Bench, jobs: int) -> dict[str, Callable[[], dict[str, float]]]:
+    """For each way of submitting: a run, which gives µs of processor time a job by stage."""
+    rows = throughput.client_rows(bench.client)
+    ways: dict[str, tuple[Callable[[int], Any], int]] = {
+        BATCH: (rows["submit_many"], jobs),
+        LOOP: (rows["client.submit in a loop"], jobs),
+        LONE: (bench.lone, max(1, jobs // TRIPS)),
+    }
+
+    def run(way: Callable[[int], Any], count: int) -> dict[str, float]:
+        used = _cpu.spent(lambda: throughput.checked(way, count), bench.look)
+        return {stage: seconds * 1e6 / count for stage, seconds in used.items()}
+
+    for way, count in ways.values():
+        throughput.checked(way, min(WARM_UP, count))
+    return {name: partial(run, *way) for name, way in ways.items()}
+
+
+def bare(top: ceiling.Submitter, pids: list[int], jobs: int) -> dict[str, float]:
+    """What the ceiling costs, all its processes together, this one's part included."""
+
+    def look() -> _cpu.Usage:
+        ours = sum(_cpu.of_this().values())
+        return {"all": ours + sum(sum(_cpu.of_daemon("x", pid).values()) for pid in pids)}
+
+    used = _cpu.spent(lambda: top.run(jobs, 100), look)
+    return {"all": used["all"] * 1e6 / jobs}
+
+
+def measured(jobs: int, repeat: int, data: Path | None) -> dict[str, list[float]]:
+    """µs a job of every stage of every way, in each repeat; "way: all" is their sum."""
+    found: dict[str, list[float]] = {}
+    with contextlib.ExitStack() as stack:
+        top = stack.enter_context(ceiling.hops(slots=SLOTS))
+        bench = Bench(stack, data)
+        pids = _cpu.descendants(but=bench.pids)
+        runs = {"ceiling": partial(bare, top, pids, jobs), **stages(bench, jobs)}
+        for _ in range(repeat):
+            for way, run in runs.items():
+                for stage, cost in run().items():
+                    found.setdefault(f"{way}: {stage}", []).append(cost)
+    for way in (BATCH, LOOP, LONE):
+        parts = [each for name, each in found.items() if name.startswith(f"{way}: ")]
+        found[f"{way}: all"] = [sum(costs) for costs in zip(*parts, strict=True)]
+    return found
+
+
+def worse(rows: list[_report.Row], recorded: Path) -> list[str]:
+    """What costs more than it did, as lines for people."""
+    before = {row["name"]: row["extra"]["× ceiling"] for row in json.loads(recorded.read_text("utf-8"))["rows"]}
+    told = []
+    for row in rows:
+        was, now = before.get(row.name), float(row.extra["× ceiling"])
+        compared = row.name.endswith(": all") or row.name.rpartition(": ")[2] in PARTS
+        if compared and was is not None and row.median > LEAST and now > was * WORSE:
+            told.append(f"{row.name}: {now:.3f} × the ceiling, was {was:.3f} ({now / was - 1:+.0%})")
+    return told
+
+
+def main() -> int:
+    """Measure; returns 1 if something is worse than what was recorded."""
+    parser = _report.arguments(__doc__, jobs=30_000, repeat=5)
+    parser.add_argument("--journal", action="store_true", help="the scheduler keeps a journal")
+    parser.add_argument("--check", type=Path, metavar="FILE", help="a recorded run; worse by 10 %% is a failure")
+    given = parser.parse_args()
+    before = _report.facts()
+    _cluster.importable()
+    with _cluster.folder() as folder:
+        values = measured(given.jobs, given.repeat, folder / "journal" if given.journal else None)
+    base = values[BASE]
+    rows = [_report.Row(name, "µs/job", each, {"× ceiling": _report.ratio(each, base)}) for name, each in values.items()]
+    kept = "journaled" if given.journal else "in memory"
+    _report.show(f"stages ({given.jobs:,} jobs, {SLOTS} slots, {kept})", rows, before, given.json)
+    told = worse(rows, given.check) if given.check else []
+    for line in told:
+        print(f"worse: {line}", file=sys.stderr)
+    if given.check and not told:
+        print(f"no stage costs more than 10 % more than in {given.check} (median of {given.repeat})")
+    return 1 if told else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
