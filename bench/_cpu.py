@@ -22,9 +22,9 @@ def _seconds(pid: int, tid: str) -> float:
 
 def _threads(pid: int) -> Iterator[tuple[str, str]]:
     """Yield (thread id, name) of a process."""
-    for tid in os.listdir(f"/proc/{pid}/task"):
+    for thread in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(OSError):
-            yield tid, Path(f"/proc/{pid}/task/{tid}/comm").read_text(encoding="ascii").strip()
+            yield thread.name, (thread / "comm").read_text(encoding="ascii").strip()
 
 
 def of_daemon(name: str, pid: int) -> Usage:

@@ -1,7 +1,8 @@
 """What does a job cost each stage of its way, in µs of processor time, beside the bare ceiling in the same run?
 
-Submitter (the caller's thread, the client's I/O thread, zmq's), scheduler (loop, zmq, journal), agent and children: what
-Linux has accounted to each of their threads while no-op jobs went through, as a batch, one by one, and one at a time.
+Submitter (the caller's thread, the client's I/O thread, zmq's), scheduler (loop, zmq, journal), agent and children:
+what Linux has accounted to each of their threads while no-op jobs went through, as a batch, one by one, and each after
+the other.
 Processor time drifts much less than jobs/s do. `--check FILE` compares with a recorded run: each stage's share of what
 the ceiling costs in the same run may be 10 % larger, and no more.
 """
@@ -124,8 +125,8 @@ def main() -> int:
     _cluster.importable()
     with _cluster.folder() as folder:
         values = measured(given.jobs, given.repeat, folder / "journal" if given.journal else None)
-    base = values[BASE]
-    rows = [_report.Row(name, "µs/job", each, {"× ceiling": _report.ratio(each, base)}) for name, each in values.items()]
+    shares = {name: _report.ratio(each, values[BASE]) for name, each in values.items()}
+    rows = [_report.Row(name, "µs/job", each, {"× ceiling": shares[name]}) for name, each in values.items()]
     kept = "journaled" if given.journal else "in memory"
     _report.show(f"stages ({given.jobs:,} jobs, {SLOTS} slots, {kept})", rows, before, given.json)
     told = worse(rows, given.check) if given.check else []
