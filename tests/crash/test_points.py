@@ -8,7 +8,7 @@ from tests.crash import damage, history
 from zmqtasks.scheduler.journal.store import PAGE
 
 SEEDS = 12
-LAST = 3  # records that are cut at every byte
+LAST = 1  # records that are cut at every byte; nightly more
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -60,10 +60,11 @@ def test_a_flipped_bit_in_every_frame_of_the_wal_is_seen() -> None:
     assert ends["refused"] > ends["whole"]
 
 
-def test_a_wal_that_is_cut_at_any_byte_of_its_last_records_is_seen() -> None:
+@pytest.mark.parametrize("last", [LAST, pytest.param(3 * LAST, marks=pytest.mark.nightly)])
+def test_a_wal_that_is_cut_at_any_byte_of_its_last_records_is_seen(last: int) -> None:
     disk, ledger, least = damage.plain(closed=False, turns=20)
     size = len(disk.files[damage.WAL].data)
     ends: Counter[str] = Counter()
-    for left in range(size - damage.frames(LAST), size):
+    for left in range(size - damage.frames(last), size):
         ends[damage.examine(damage.cut(disk, damage.WAL, left), ledger, least, f"WAL cut at {left}")] += 1
     assert ends["refused"] > 0

@@ -83,13 +83,14 @@ class DiskJournal:
             used = _find_database(path, files)
             files.touch(path / "journal.db")
             store = Store(path / "journal.db", version("zmqtasks"), vfs, used=used)
-        except apsw.Error as error:
+            return cls(path, lock, store, files, wake)
+        except (apsw.Error, OSError) as error:
             lock.release()
-            raise JournalError(f"the journal in {path} cannot be opened: {error}") from None
+            said = error.strerror if isinstance(error, OSError) else error
+            raise JournalError(f"the journal in {path} cannot be opened: {said}") from None
         except BaseException:
             lock.release()
             raise
-        return cls(path, lock, store, files, wake)
 
     @property
     def started(self) -> bool:
@@ -121,6 +122,8 @@ class DiskJournal:
                 number, link = block.last, block.link
                 if mark is not None and mark.number == number and mark.link != link:
                     raise self._damage(block.first, number, "they are others than those that the head names")
+        except apsw.CorruptError as error:  # SQLite says so of a read that fails, too
+            raise self._damage(number + 1, 0, f"{error}, or cannot be read from the disk") from None
         except (apsw.Error, ValueError, msgspec.DecodeError) as error:
             raise self._damage(number + 1, 0, str(error)) from None
         self.last, self._link = number, link
@@ -163,7 +166,10 @@ class DiskJournal:
             JournalDamaged: one of them is missing, or the database cannot be written because it is not sound.
             JournalError: it cannot be written: the disk is full, for one.
         """
-        sizes = self._large.sizes()
+        try:
+            sizes = self._large.sizes()
+        except OSError as error:
+            raise JournalError(f"{self._large.path} cannot be read: {error.strerror}; nothing was changed") from None
         for number, size in live.items():
             if sizes.get(number, -1) < size:
                 raise JournalDamaged(

@@ -31,6 +31,7 @@ from zmqtasks.scheduler.journal.blocks import ORIGIN, Block, split
 from zmqtasks.scheduler.journal.files import Files
 from zmqtasks.scheduler.journal.head import Head, Mark, read
 from zmqtasks.scheduler.journal.large import HEADER_BYTES, Large
+from zmqtasks.scheduler.journal.lock import Lock
 from zmqtasks.scheduler.journal.migrations import VERSION
 from zmqtasks.scheduler.journal.store import Row, Store, is_row
 from zmqtasks.scheduler.journal.wal import resealed
@@ -130,7 +131,7 @@ def examine(path: Path) -> Examination:
     files = Files()
     if not (path / "head").exists() and not (path / "journal.db").exists():
         raise JournalError(f"there is no journal in {path}; name its directory with --data DIR")
-    lock = files.lock(path / "lock")
+    lock = _locked(path, files)
     try:
         head = read(path / "head", files)
         found = _looked(Examination(path, head=head), path / "journal.db")
@@ -141,6 +142,13 @@ def examine(path: Path) -> Examination:
         raise JournalError(f"the journal in {path} cannot be read: {error.strerror}") from None
     finally:
         lock.release()
+
+
+def _locked(path: Path, files: Files) -> Lock:
+    try:
+        return files.lock(path / "lock")
+    except OSError as error:
+        raise JournalError(f"the journal in {path} cannot be locked: {error.strerror}") from None
 
 
 def _looked_into_wal(found: Examination) -> Examination:
@@ -310,7 +318,7 @@ def mend(found: Examination, how: str) -> Path:
     left = found.left(how)
     if left.error:
         raise JournalError(f"what would be left contradicts itself: {left.error}; try --{CUT if how == SKIP else SKIP}")
-    lock = files.lock(path / "lock")
+    lock = _locked(path, files)
     try:
         before = _keep_copy(path, files)
         mark = _write(found, found.chosen(how), files)
@@ -358,6 +366,7 @@ def _write(found: Examination, blocks: Sequence[Block], files: Files) -> Mark:
     for old in blocks:
         block = Block(number + 1, number + old.last - old.first + 1, link, old.data)
         store.insert(block, sync=False)
+        store.checkpoint()
         number, link = block.last, block.link
     store.sync(number)
     store.close()

@@ -40,6 +40,18 @@ class Row(NamedTuple):
     crc: int
 
 
+class _Wal:
+    """How many pages the WAL holds. Not a part of the store: the connection that tells it must not hold its owner."""
+
+    def __init__(self) -> None:
+        self.pages = 0
+
+    def grown(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        """After each commit."""
+        self.pages = pages
+        return apsw.SQLITE_OK
+
+
 class Store:
     """The database. Not to be used by two threads at once.
 
@@ -59,6 +71,7 @@ class Store:
         self._release = release
         self._synced = True
         self._smaller = False  # the file has pages at its end that are to go
+        self._wal = _Wal()
         try:
             self._connection = apsw.Connection(str(path), vfs=vfs)
             self._prepare(used=used)
@@ -80,7 +93,7 @@ class Store:
                 run(_SCHEMA)
                 self._put(version=VERSION, release=self._release, number=0, link=ORIGIN, created=time.time())
         run("PRAGMA synchronous=FULL")
-        run(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
+        self._connection.set_wal_hook(self._wal.grown)  # instead of checkpoints by SQLite: see `checkpoint`
         run(f"PRAGMA journal_size_limit={WAL_LEFT}")
         found, written = self._meta("version"), self._meta("release")
         if not isinstance(found, int):
@@ -146,6 +159,15 @@ class Store:
             "INSERT INTO block (last, first, crc, prev, data) VALUES (?, ?, ?, ?, ?)",
             (block.last, block.first, block.crc, block.prev, block.data),
         )
+
+    def checkpoint(self) -> None:
+        """Take the WAL into the main file if it has grown long.
+
+        SQLite would do so by itself after a commit, and keep to itself that an fsync has failed.
+        """
+        if self._wal.pages >= WAL_PAGES:
+            self._connection.wal_checkpoint()
+            self._wal.pages = 0  # the next commit begins it anew
 
     def sync(self, number: int) -> None:
         """Have all that was written on the disk."""

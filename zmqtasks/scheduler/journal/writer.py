@@ -173,6 +173,7 @@ class Writer:
             self._sync()
         if self._synced == self.durable:
             self._clear_away()
+        self._checkpoint()
         if self._head_due and not tasks:
             self._sync_head()
         if ending and not self._closing.is_set():
@@ -276,13 +277,25 @@ class Writer:
         if not self._try(self._store.give_back):
             self._trims = 0
 
+    def _checkpoint(self) -> None:
+        """That there is no room now does not matter: the WAL holds all, and the next commit brings another try."""
+        try:
+            self._store.checkpoint()
+        except apsw.Error as error:
+            trouble = self._meaning(error)
+            if not isinstance(trouble, Passing):
+                raise trouble from error
+
+    def _meaning(self, error: apsw.Error | OSError) -> Exception:
+        return meaning(error, self._store.errno, self._large.path.parent)
+
     def _try(self, action: Callable[..., object], *arguments: object) -> bool:
         """Do something to the disk; again and again while there is no room for it. Whether it said so (True)."""
         for tries in range(1_000_000):
             try:
                 done = action(*arguments)
             except (apsw.Error, OSError) as error:
-                trouble = meaning(error, self._store.errno, self._large.path.parent)
+                trouble = self._meaning(error)
                 if not isinstance(trouble, Passing) or self._closing.is_set():
                     raise trouble from error
                 self._say(str(trouble))
