@@ -358,7 +358,7 @@ def test_wakeup_ends_a_wait():
 def test_a_context_is_not_closed_by_a_forked_child(monkeypatch):
     context = Context()
     sock = context.zmq.socket(zmq.DEALER)
-    monkeypatch.setattr(transport.os, "getpid", lambda: -1)
+    monkeypatch.setattr(transport.sockets.os, "getpid", lambda: -1)
     context.close()
     assert not sock.closed
     monkeypatch.undo()

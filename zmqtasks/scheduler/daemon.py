@@ -28,7 +28,7 @@ from zmqtasks.scheduler.journal.places import warn_of_networks
 from zmqtasks.scheduler.lanes import Lanes
 from zmqtasks.scheduler.reporter import STRANGERS, Reporter
 from zmqtasks.security import AddressRule, Doorkeeper, check_bind
-from zmqtasks.transport import Context, Router, Waitable, Wakeup, wait
+from zmqtasks.transport import Context, Router, Sleeper, Waitable, Wakeup
 
 logger = logging.getLogger("zmqtasks.scheduler")
 
@@ -160,6 +160,7 @@ class Daemon:
         readers: list[Waitable] = [router, monitor, door, self.wakeup.fileno()]
         if lifeline is not None:
             readers.append(lifeline)
+        wait = Sleeper(door).wait
         next_sweep = time.monotonic() + SWEEP
         now = clock.now()
         caught_up = True
@@ -189,20 +190,20 @@ class Daemon:
                 self.doorkeeper.service()
             if monitor in ready or door in ready:
                 self._watch_door(now)
-            caught_up = self._turn(now)
+            caught_up = self._turn(now, heard=router in ready or not caught_up)
             if self.journal.fatal:
                 raise JournalError(self.journal.fatal)
             if now.mono > next_sweep and sum(self.core.state.moves.counts) < SWEPT:
                 gc.collect()
                 next_sweep = now.mono + SWEEP
 
-    def _turn(self, now: Now) -> bool:
-        """Drain, decide, carry out; whether all that waited was handled."""
+    def _turn(self, now: Now, *, heard: bool) -> bool:
+        """Drain, decide, carry out; whether all that waited was handled. `heard`: something may wait."""
         core, lanes, fx = self.core, self.lanes, Effects()
         bulk_routes = lanes.by_bulk
-        caught_up = False
+        caught_up = not heard
         end = now.mono + TURN_SECONDS
-        for count in range(TURN_MESSAGES):
+        for count in range(TURN_MESSAGES if heard else 0):
             message = self.router.receive()
             if message is None:
                 caught_up = True
@@ -366,16 +367,18 @@ class Daemon:
 
     def _timeout(self, now: Now) -> float:
         """Seconds until the next turn at the latest."""
-        times = [now.mono + IDLE, self._flush_at, *self._probes[:1]]
+        soonest = min(now.mono + IDLE, self._flush_at)
         deadline = self.core.next_deadline(now)
-        if deadline is not None:
-            times.append(deadline)
+        if deadline is not None and deadline < soonest:
+            soonest = deadline
+        if self._probes:
+            soonest = min(soonest, self._probes[0])
         if self.router.parked:
-            times.append(now.mono + PARKED)
+            soonest = min(soonest, now.mono + PARKED)
         summary = self.reporter.next_deadline()
         if summary is not None:
-            times.append(summary)
-        return max(0.0, min(times) - time.monotonic())
+            soonest = min(soonest, summary)
+        return max(0.0, soonest - time.monotonic())
 
     def close(self) -> None:
         """Let go of everything, giving what is on its way a moment."""

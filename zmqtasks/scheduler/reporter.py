@@ -73,6 +73,8 @@ class Reporter:
 
     def next_deadline(self) -> float | None:
         """When `tick` is due."""
+        if not self._kinds:
+            return None
         return min((kind.until for kind in self._kinds.values() if kind.silent), default=None)
 
 

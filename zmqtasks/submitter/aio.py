@@ -14,11 +14,12 @@ from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, overload
 from zmqtasks import payload
 from zmqtasks.errors import ClientClosed, JobTimeout
 from zmqtasks.submitter import loops, mapping
+from zmqtasks.submitter.chunks import Plan, Send, Wait
 from zmqtasks.submitter.client import Client
 from zmqtasks.submitter.info import ClientInfo
 from zmqtasks.submitter.results import Job, not_over, unwatch, usable_owners, watch_all
 from zmqtasks.submitter.room import room_of
-from zmqtasks.submitter.submitting import Item, MapSender, Prepared, Submitting
+from zmqtasks.submitter.submitting import ChunkSenders, Item, MapSender, Prepared, Submitting
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -121,10 +122,9 @@ class AsyncSubmitting:
     ) -> AsyncGenerator[Any, None]:
         how.check()
         submitting = self._sync
-        if how.size == 1:
+        if how.alone:
             return _run(MapSender(submitting, submitting.prepare(fn)), arguments, how)
-        sender = MapSender(submitting, submitting.prepare(mapping.chunked(fn)))
-        return _items_of(_run(sender, mapping.chunks(arguments, how.size), how.of_chunks()))
+        return _run_chunks(ChunkSenders(submitting, fn), submitting.plan(arguments, how), ordered=how.ordered)
 
     async def _breathe(self) -> None:
         """A coroutine that submits on and on does not keep all others from running."""
@@ -368,16 +368,57 @@ async def _value(sender: MapSender, job: Job[Any]) -> Any:
         raise
 
 
-async def _items_of(lists: AsyncGenerator[list[mapping.Told], None]) -> AsyncGenerator[Any, None]:
-    """`mapping.items_of` for asyncio."""
+async def _run_chunks(senders: ChunkSenders, plan: Plan, *, ordered: bool) -> AsyncGenerator[Any, None]:
+    """`mapping.run_chunks` for asyncio."""
+    completed = None if ordered else loops.Completed()
+    steps = plan.steps()
+    reply: Any = None
     try:
-        async for told in lists:
-            for good, value in told:
-                if not good:
-                    raise payload.decode_exception(value)
-                yield value
+        while True:
+            try:
+                step = steps.send(reply)
+            except StopIteration:
+                return
+            reply = None
+            if isinstance(step, list):
+                for value in step:
+                    yield value
+            elif isinstance(step, Send):
+                sender = senders.of(step.how)
+                reply = await _put(sender, [(call, {}) for call in step.calls], completed)
+                mapping.note_bytes(plan, step, sender.size)
+                await asyncio.sleep(0)  # others get a turn between two parts
+            elif completed is not None and step.job is None:
+                await completed.until_ready()
+                reply = completed.ready.popleft()
+            else:
+                reply = await _over(step)
     finally:
-        await lists.aclose()
+        steps.close()
+        senders.drop(plan.rest())
+
+
+async def _over(step: Wait) -> Job[Any] | None:
+    """The job, when it is over; None: it is not, in this time."""
+    job = step.job
+    assert job is not None  # noqa: S101  (a plan with an order knows for which it waits)
+    try:
+        async with asyncio.timeout(step.timeout):
+            await _until_over(job)
+    except TimeoutError:
+        return None
+    return job
+
+
+async def _until_over(job: Job[Any]) -> None:
+    """Whatever came of it."""
+    try:
+        await job
+    except asyncio.CancelledError:
+        if not job.done():  # it is this coroutine that was cancelled
+            raise
+    except Exception:  # noqa: BLE001, S110  (the plan looks at it)
+        pass
 
 
 def _refuse_async(iterables: Iterable[Any]) -> None:

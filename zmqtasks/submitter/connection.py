@@ -24,7 +24,7 @@ from zmqtasks.submitter.intake import Intake, Tail, submission
 from zmqtasks.submitter.results import Job, Pair, Source
 from zmqtasks.submitter.waiters import CancelWaiter, Event, Waiter
 from zmqtasks.submitter.whoami import identity
-from zmqtasks.transport import Change, Context, Ready, Wakeup, wait
+from zmqtasks.transport import Change, Context, Ready, Sleeper, Wakeup
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Connection:
         self._context = Context()
         self._core = SubmitterCore(SubmitterSettings(), identity(self.prefix))
         self._link = Channel(self._context, url, random.random(), self._core.bulk_hello)
-        self._wakeup = Wakeup()
+        self._wakeup, self._sleeper = Wakeup(), Sleeper()
         self.intake = Intake(url, self.prefix, max_pending, self._wakeup.set, self._why)
         self._waiters: list[Waiter] = []
         self._restarted = -_RESTART_PAUSE
@@ -381,7 +381,8 @@ class Connection:
         if timeout is not None and timeout <= 0:
             return
         if self.intake.may_sleep():
-            self._ready = wait([*self._link.readers(), self._wakeup.fileno()], timeout, self._link.writers())
+            readers = [*self._link.readers(), self._wakeup.fileno()]
+            self._ready = self._sleeper.wait(readers, timeout, self._link.writers())
             self.intake.awake()
             if self._wakeup.fileno() in self._ready:
                 self._wakeup.clear()

@@ -2,15 +2,14 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Protocol
 
-from zmqtasks import payload
 from zmqtasks.config import MAX_JOBS_PER_MESSAGE
-from zmqtasks.errors import BadOption
+from zmqtasks.errors import BadOption, JobCancelled, JobTimeout
+from zmqtasks.submitter.chunks import Plan, Send, Sizer, Wait
 from zmqtasks.submitter.results import Job, Stream
 
 _SLOW: Final = 0.001  # seconds; an input that takes longer for its next items is slow
@@ -22,6 +21,8 @@ _NO_KWARGS: Final[dict[str, Any]] = {}
 class Sender(Protocol):
     """What `run` needs: how some jobs are submitted, and how what is not wanted any more is cancelled."""
 
+    size: int  # bytes of the arguments that were sent last
+
     def send(self, calls: Calls, stream: Stream | None) -> Sequence[Job[Any]]: ...
 
     def drop(self, jobs: Iterable[Job[Any]]) -> None: ...
@@ -32,7 +33,7 @@ class How:
     """How a map runs.
 
     Attributes:
-        chunksize: items per job, or "auto": one.
+        chunksize: items per job; "auto": as many as take about 50 ms, of a lively input one.
         ordered: yield in the order of the arguments, else in the order in which the jobs end.
         window: items submitted and not yet yielded, at most.
         lively: the input is no finished collection and may make us wait: each item is submitted before the next one is
@@ -53,13 +54,14 @@ class How:
             raise BadOption(f"window= is a number of items, 1 or more, not {self.window!r}")
 
     @property
-    def size(self) -> int:
-        """Items per job."""
-        return 1 if self.chunksize == "auto" else int(self.chunksize)
+    def alone(self) -> bool:
+        """Whether each item is a job of its own, without more ado."""
+        return self.chunksize == 1 or (self.chunksize == "auto" and self.lively)
 
-    def of_chunks(self) -> "How":
-        """The same, counted in chunks."""
-        return replace(self, window=max(1, self.window // self.size))
+    def plan(self, arguments: Iterator[tuple[Any, ...]], retries: int, *, once: bool) -> Plan:
+        """How it is done in chunks; `retries`, `once`: see Plan."""
+        sizer = Sizer(0 if self.chunksize == "auto" else int(self.chunksize), self.window)
+        return Plan(arguments, sizer, self.window, retries=retries, ordered=self.ordered, once=once)
 
 
 def run(sender: Sender, arguments: Iterator[tuple[Any, ...]], how: How) -> Generator[Any, None, None]:
@@ -182,41 +184,62 @@ class AsTheyEnd:
         return self._jobs
 
 
-# ------------------------------------------------------------------------------------------------ chunks
-
-Told = tuple[bool, Any]  # (True, value) or (False, encoded exception)
+# ------------------------------------------------------------------------------------------------ in chunks
 
 
-def run_chunk(fn: Callable[..., Any], items: Sequence[tuple[Any, ...]]) -> list[Told]:
-    """Runs in the worker: one call per item, in one job. An exception ends its own item only."""
-    told: list[Told] = []
-    for args in items:
-        try:
-            told.append((True, fn(*args)))
-        except BaseException as error:  # noqa: BLE001  (it is raised again where the item's value is asked for)
-            told.append((False, payload.encode_exception(error)))
-    return told
+class Senders(Protocol):
+    """What `run_chunks` needs: somebody for each way of `chunks.Send`."""
+
+    def of(self, how: str) -> Sender: ...
+
+    def drop(self, jobs: Iterable[Job[Any]]) -> None: ...
 
 
-def chunked(fn: Callable[..., Any]) -> Callable[..., list[Told]]:
-    """The function that runs chunks of `fn`. Raises NotAvailable if that is an async function."""
-    payload.refuse_async(fn)
-    return partial(run_chunk, fn)
+def run_chunks(senders: Senders, plan: Plan, *, ordered: bool) -> Generator[Any, None, None]:
+    """Carry out a plan, blocking, and yield the values.
 
-
-def chunks(arguments: Iterator[tuple[Any, ...]], size: int) -> Iterator[tuple[list[tuple[Any, ...]]]]:
-    """The arguments of the jobs that run `size` items each."""
-    while piece := list(islice(arguments, size)):
-        yield (piece,)
-
-
-def items_of(lists: Generator[list[Told], None, None]) -> Generator[Any, None, None]:
-    """The values of the items, each exception at its place."""
+    Raises:
+        Exception: what an item raised, at its place. The generator then ends and cancels what has not started.
+    """
+    stream = None if ordered else Stream()
+    steps = plan.steps()
+    reply: Any = None
     try:
-        for told in lists:
-            for good, value in told:
-                if not good:
-                    raise payload.decode_exception(value)
-                yield value
+        while True:
+            try:
+                step = steps.send(reply)
+            except StopIteration:
+                return
+            if type(step) is list:
+                yield from step
+                reply = None
+            elif type(step) is Send:
+                sender = senders.of(step.how)
+                reply = sender.send([(call, _NO_KWARGS) for call in step.calls], stream)
+                note_bytes(plan, step, sender.size)
+            else:
+                reply = _waited(step, stream)  # type: ignore[arg-type]  # mypy does not narrow by type() in a union
     finally:
-        lists.close()
+        steps.close()
+        senders.drop(plan.rest())
+
+
+def note_bytes(plan: Plan, step: Send, size: int) -> None:
+    """Tell a plan how large the chunks were that it had sent."""
+    if step.how == "chunk":
+        plan.sizer.carried(sum(len(items) for (items,) in step.calls), size)
+
+
+def _waited(step: Wait, stream: Stream | None) -> Job[Any] | None:
+    if step.job is None:
+        assert stream is not None  # noqa: S101  (only a plan without an order waits for any)
+        stream.wait(None)
+        job: Job[Any] = stream.ready.popleft()
+        return job
+    try:
+        step.job.exception(step.timeout)
+    except JobTimeout:
+        return None
+    except JobCancelled:
+        pass
+    return step.job

@@ -10,6 +10,7 @@ from zmqtasks.config import MAX_JOBS_PER_MESSAGE
 from zmqtasks.errors import BadOption, PayloadTooLarge, ZmqTasksError
 from zmqtasks.ids import given_id
 from zmqtasks.submitter import mapping, options
+from zmqtasks.submitter.chunks import Plan, chunked
 from zmqtasks.submitter.connection import Connection
 from zmqtasks.submitter.functions import Shipped
 from zmqtasks.submitter.ledger import Call
@@ -136,8 +137,9 @@ class Submitting:
         Args:
             fn: the function.
             iterables: read in parallel; the shortest ends it.
-            chunksize: items per job. "auto" is one job per item, which zmqtasks sends hundreds at a time; with more,
-                the items of a chunk share one job: one attempt, one retry, one result.
+            chunksize: items per job. "auto": as many as take about 50 ms, or one where the input is no collection but
+                comes bit by bit. The items of a chunk share a job, its id and its attempt; each succeeds, fails and is
+                tried again by itself.
             ordered: values in the order of the input, else as they come.
             progress: draw a progress bar on stderr.
             window: items submitted and not yet yielded, at most.
@@ -171,10 +173,26 @@ class Submitting:
         self, fn: Callable[..., Any], arguments: Iterator[tuple[Any, ...]], how: mapping.How
     ) -> Generator[Any, None, None]:
         how.check()
-        if how.size == 1:
+        if how.alone:
             return mapping.run(MapSender(self, self.prepare(fn)), arguments, how)
-        sender = MapSender(self, self.prepare(mapping.chunked(fn)))
-        return mapping.items_of(mapping.run(sender, mapping.chunks(arguments, how.size), how.of_chunks()))
+        return mapping.run_chunks(ChunkSenders(self, fn), self.plan(arguments, how), ordered=how.ordered)
+
+    def plan(self, arguments: Iterator[tuple[Any, ...]], how: mapping.How) -> Plan:
+        """What a map in chunks does with these options."""
+        return how.plan(arguments, self._given.get("retries", 0), once=not self._given.get("acks_late", True))
+
+    def again(self) -> "Submitting":
+        """The same for items of which one attempt has failed: a retry less, after the pause for it."""
+        given = self._given
+        pause = min(given.get("backoff", 0.0), given.get("backoff_max", 600.0))
+        more = {"backoff": 2 * pause, "countdown": pause} if pause else {}
+        return Submitting(
+            self.connection, {**given, "retries": given.get("retries", 1) - 1, **more}, self.submit_timeout
+        )
+
+    def of_chunks(self) -> "Submitting":
+        """The same for chunks: what goes wrong is set right item by item, so they are given up at the first death."""
+        return Submitting(self.connection, {**self._given, "retries": 0, "crash_budget": 0}, self.submit_timeout)
 
     def send_task(
         self, name: str, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None, *, serializer: str = "msgpack"
@@ -299,14 +317,41 @@ class Submitting:
         return prepared
 
 
+class ChunkSenders:
+    """Submits what a map in chunks asks for: chunks, single items, items once more."""
+
+    def __init__(self, submitting: Submitting, fn: Callable[..., Any]) -> None:
+        self._submitting = submitting
+        self._fn = fn
+        chunks = submitting.of_chunks()
+        self._senders = {"chunk": MapSender(chunks, chunks.prepare(chunked(fn)))}
+
+    def of(self, how: str) -> "MapSender":
+        """Whoever submits in this way."""
+        sender = self._senders.get(how)
+        if sender is None or how == "again":  # its pause begins anew
+            submitting = self._submitting.again() if how == "again" else self._submitting
+            sender = self._senders[how] = MapSender(submitting, submitting.prepare(self._fn))
+        return sender
+
+    def drop(self, jobs: Iterable[Job[Any]]) -> None:
+        """Nobody wants these any more."""
+        self._submitting.take_back(jobs)
+
+
 class MapSender:
-    """Submits the items of one `map`: pieces of a collection as one batch, those of a lively input one by one."""
+    """Submits the items of one `map`: pieces of a collection as one batch, those of a lively input one by one.
+
+    Attributes:
+        size: bytes of the arguments that were sent last.
+    """
 
     def __init__(self, submitting: Submitting, prepared: Prepared) -> None:
         self.submitting = submitting
         self._prepared = prepared
         self._batch: int | None = None
         self._sent = 0
+        self.size = 0
 
     def send(self, calls: mapping.Calls, stream: Stream | None) -> Sequence[Job[Any]]:
         """Some calls that follow those before."""
@@ -316,6 +361,7 @@ class MapSender:
         """The same, encoded and ready to be submitted with timeout=."""
         data = self.submitting.encode_part(self._prepared, calls, self._sent)
         self._sent += len(calls)
+        self.size = sum(map(len, data))
         return partial(self._put, data, stream)
 
     def _put(self, data: list[bytes], stream: Stream | None, timeout: float) -> Sequence[Job[Any]]:

@@ -18,7 +18,7 @@ from zmqtasks.clock import Now
 from zmqtasks.config import BROKER_VARIABLE, DEFAULT_BROKER, WorkerSettings
 from zmqtasks.errors import PeerError
 from zmqtasks.payload import python_version
-from zmqtasks.transport import Change, Context, Ready, Waitable, Wakeup, parse_url, wait
+from zmqtasks.transport import Change, Context, Ready, Sleeper, Waitable, Wakeup, parse_url
 from zmqtasks.words import plural
 from zmqtasks.worker import hostinfo
 from zmqtasks.worker.claims import Report
@@ -101,6 +101,7 @@ class Agent:
         self._options = options
         self._name = options.name or f"worker@{hostinfo.host()}"
         self._wakeup = wakeup
+        self._sleeper = Sleeper()
         self._context: Context | None = None
         self._link: Channel | None = None
         self._url = ""
@@ -187,9 +188,9 @@ class Agent:
             if not self._core.welcomed:
                 deadlines.append(self._say_silent_at)
         if self._more:
-            return wait(readers, 0.0, writers)
+            return self._sleeper.wait(readers, 0.0, writers)
         due = min((at for at in deadlines if at is not None), default=None)
-        return wait(readers, None if due is None else max(0.0, due - time.monotonic()), writers)
+        return self._sleeper.wait(readers, None if due is None else max(0.0, due - time.monotonic()), writers)
 
     def _serve_link(self, core: WorkerCore, ready: Ready, now: Now, fx: Effects) -> bool:
         """Take in what the scheduler sent; whether something may be left."""

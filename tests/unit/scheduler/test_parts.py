@@ -1,6 +1,7 @@
 """The small parts of the core: timers, lines, the table of moves, the story, the laws."""
 
 import itertools
+from math import inf
 import random
 
 import pytest
@@ -41,12 +42,12 @@ def test_timers_come_up_in_order_and_equal_ones_in_the_order_they_were_added():
     timers = Timers(lambda _: True)
     for when, thing in ((3.0, "c"), (1.0, "a"), (1.0, "b"), (9.0, "d")):
         timers.add(when, thing)
-    assert timers.next() == 1.0
+    assert timers.at == 1.0
     assert list(timers.due(0.9)) == []
     assert list(timers.due(3.0)) == [(1.0, "a"), (1.0, "b"), (3.0, "c")]
-    assert (len(timers), timers.next()) == (1, 9.0)
+    assert (len(timers), timers.at) == (1, 9.0)
     assert list(timers.due(10.0)) == [(9.0, "d")]
-    assert timers.next() is None
+    assert timers.at == inf
 
 
 def test_timers_sweep_out_what_does_not_matter():

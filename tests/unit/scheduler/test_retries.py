@@ -54,7 +54,7 @@ def test_backoff_doubles_up_to_its_limit(h):
         due = pytest.approx(h.wall + delay)
         assert fx.records == [Requeued(s.prefix, 0, 0, number, due, solo=False, attempt=0, evidence="")]
         assert h.job().state == DELAYED
-        assert h.core.state.backoffs.next() == pytest.approx(h.mono + delay)
+        assert h.core.state.backoffs.at == pytest.approx(h.mono + delay)
         h.pass_time(delay - 0.1)
         assert w.inbox == []
         h.pass_time(0.1)

@@ -41,11 +41,6 @@ def step(state: State, now: Now, fx: Effects) -> None:
         _trim(state, now, fx)
 
 
-def next_step(state: State, now: Now) -> float | None:
-    """Monotonic time of the next one, if one is due."""
-    return now.mono + PAUSE if state.journal.upto else None
-
-
 def write_totals(state: State, fx: Effects) -> None:
     """Write down what is true of the whole scheduler."""
     totality = state.totality

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any, Final
 
 from zmqtasks import wire
@@ -251,34 +252,41 @@ class Core:
             caught_up: all input that waited at the turn's start was handled; otherwise no lease expires in this turn.
         """
         state = self.state
-        if caught_up:
-            workers.expire_leases(state, now, fx)
-        strays.expire(state, now, fx)
-        for timers, clock in ((state.backoffs, now.mono), (state.delays, now.wall)):
-            soonest = timers.next()
-            if soonest is not None and soonest <= clock:
-                self._wake(timers, clock, now)
-        unserved.watch(state, now, fx)
+        self._come_due(now, fx, caught_up=caught_up)
         dispatch(state, now, fx)
-        for submitter, since in state.accepting.items():
-            if now.mono < since + state.settings.accept_delay:
-                break  # the others have not waited longer
-            state.dirty[submitter] = None
+        if state.accepting:
+            submitters.hurry_accepted(state, now)
         while state.dirty:
             dirty, state.dirty = state.dirty, {}
             for submitter in dirty:
                 submitters.flush_accepted(state, submitter, now, fx)
                 delivery.flush_results(state, submitter, fx)
-        workers.flush_acks(state, now, fx)
+        if state.acks:
+            workers.flush_acks(state, now, fx)
         if state.told:
             progress.flush(state, fx)
         if state.journal.news:
             submitters.tell_of_journal(state, fx)
         delivery.expire(state, now, fx)
-        self._forget_functions(fx)
+        if state.function_bytes or state.idle_targets:
+            self._forget_functions(fx)
         if state.durable:
             paging.page(state, fx)
             compaction.step(state, now, fx)
+
+    def _come_due(self, now: Now, fx: Effects, *, caught_up: bool) -> None:
+        """What waited for a certain time. A turn in which nothing has come makes no call here."""
+        state, mono = self.state, now.mono
+        if state.leases.at <= mono and caught_up:
+            workers.expire_leases(state, now, fx)
+        if state.adoptions.at <= mono:
+            strays.expire(state, now, fx)
+        if state.backoffs.at <= mono:
+            self._wake(state.backoffs, mono, now)
+        if state.delays.at <= now.wall:
+            self._wake(state.delays, now.wall, now)
+        if state.lines.lately or state.warned or state.patience.at <= mono:
+            unserved.watch(state, now, fx)
 
     def _wake(self, timers: Timers[Job], clock: float, now: Now) -> None:
         """Delayed jobs whose time has come."""
@@ -295,20 +303,20 @@ class Core:
 
     def next_deadline(self, now: Now) -> float | None:
         """Monotonic time at which `tick` should be called even if nothing comes in."""
-        state = self.state
-        times = [state.leases.next(), state.backoffs.next(), state.patience.next(), state.balance_at]
-        times += [state.adoptions.next(), delivery.next_expiry(state)]
-        if state.durable:
-            times.append(compaction.next_step(state, now))
+        state, mono = self.state, now.mono
+        soonest = min(
+            state.leases.at, state.backoffs.at, state.patience.at, state.adoptions.at, state.expiries.at,
+            state.balance_at, delivery.next_expiry(state),
+        )  # fmt: skip
+        if state.durable and state.journal.upto:
+            soonest = min(soonest, mono + compaction.PAUSE)
         if state.accepting:
-            times.append(next(iter(state.accepting.values())) + state.settings.accept_delay)
-        first_ack = workers.next_ack(state)
-        if first_ack is not None:
-            times.append(first_ack + state.settings.ack_delay)
-        eta = state.delays.next()
-        if eta is not None:
-            times.append(now.mono + max(0.0, eta - now.wall))
-        return min((t for t in times if t is not None), default=None)
+            soonest = min(soonest, next(iter(state.accepting.values())) + state.settings.accept_delay)
+        if state.acks:
+            soonest = min(soonest, workers.next_ack(state) + state.settings.ack_delay)
+        if state.delays.at < inf:
+            soonest = min(soonest, mono + max(0.0, state.delays.at - now.wall))
+        return soonest if soonest < inf else None
 
     def check(self) -> None:
         """Raise AssertionError if an invariant is broken. O(everything): for tests and simulations."""

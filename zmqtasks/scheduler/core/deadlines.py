@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Callable, Iterator
 from itertools import count, islice
+from math import inf
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -15,15 +16,19 @@ class Timers(Generic[T]):
 
     Args:
         alive: whether a thing still matters; those that do not are swept out when they become many.
+
+    Attributes:
+        at: when the next one comes up; inf: there is none.
     """
 
-    __slots__ = ("_alive", "_heap", "_serial", "_sweep_at")
+    __slots__ = ("_alive", "_heap", "_serial", "_sweep_at", "at")
 
     def __init__(self, alive: Callable[[T], bool]) -> None:
         self._alive = alive
         self._sweep_at = _SWEEP
         self._heap: list[tuple[float, int, T]] = []
         self._serial = count()
+        self.at = inf
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -35,16 +40,14 @@ class Timers(Generic[T]):
             heapq.heapify(self._heap)
             self._sweep_at = max(_SWEEP, 2 * len(self._heap))
         heapq.heappush(self._heap, (when, next(self._serial), thing))
+        self.at = self._heap[0][0]
 
     def due(self, now: float) -> Iterator[tuple[float, T]]:
         """Take out what is due, in order."""
         while self._heap and self._heap[0][0] <= now:
             when, _, thing = heapq.heappop(self._heap)
+            self.at = self._heap[0][0] if self._heap else inf
             yield when, thing
-
-    def next(self) -> float | None:
-        """When the next one comes up."""
-        return self._heap[0][0] if self._heap else None
 
     def soonest(self) -> Iterator[tuple[float, T]]:
         """What still matters, in order, and nothing is taken out. Each step is O(log of the steps so far)."""

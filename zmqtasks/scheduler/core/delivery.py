@@ -119,7 +119,7 @@ def expire(state: State, now: Now, fx: Effects) -> None:
     finished, settings = state.finished, state.settings
     while finished and finished[0][0] <= now.mono:
         lifecycle.forget_job(state, finished.popleft()[1], now, fx)
-    for _, job in list(state.expiries.due(now.mono)):
+    for _, job in list(state.expiries.due(now.mono)) if state.expiries.at <= now.mono else ():
         owner = job.submission.source.owner
         if job.out and owner is not None and owner.route is not None:
             state.expiries.add(now.mono + 1.0, job)  # its submitter is there: it gets it first
@@ -170,10 +170,7 @@ def _bury(state: State, submission: Submission) -> None:
         state.submitters.pop(owner.prefix, None)
 
 
-def next_expiry(state: State) -> float | None:
-    """Monotonic time at which something here is due."""
-    times = [queue[0][0] for queue in (state.finished, state.tombstones) if queue]
-    soonest = state.expiries.next()
-    if soonest is not None:
-        times.append(soonest)
-    return min(times, default=None)
+def next_expiry(state: State) -> float:
+    """Monotonic time at which a result or a tombstone of the usual time to live is due; inf: none is."""
+    finished, tombstones = state.finished, state.tombstones
+    return min(finished[0][0] if finished else inf, tombstones[0][0] if tombstones else inf)

@@ -7,7 +7,7 @@ hoarded. Each call is O(what it assigns + queues with work and room), never O(jo
 
 from collections import deque
 from itertools import chain, islice
-from math import ceil
+from math import ceil, inf
 
 from zmqtasks.clock import Now
 from zmqtasks.config import MAX_BYTES_PER_MESSAGE, MAX_JOBS_PER_MESSAGE
@@ -29,10 +29,10 @@ _Plan = dict[Worker, list[Job]]
 
 def dispatch(state: State, now: Now, fx: Effects) -> None:
     """Give ready jobs to workers with credit. Called once at the end of a turn."""
-    state.balance_at = None
+    state.balance_at = inf
     if state.journal.pending > state.settings.max_pending:
         return  # what comes of more jobs would have to wait for the disk, too: in memory
-    for worker in list(state.quarantined):
+    for worker in list(state.quarantined) if state.quarantined else ():
         _end_quarantine(state, worker)
     plan: _Plan = {}
     if state.lines.ready:
@@ -43,7 +43,8 @@ def dispatch(state: State, now: Now, fx: Effects) -> None:
         if len(worker.held) == len(jobs):  # it was idle: its time without an outcome begins now
             worker.moved = now.mono
         _assign(state, worker, jobs, now, fx)
-    _balance(state, now, fx)
+    if state.lines.uneven:
+        _balance(state, now, fx)
 
 
 def _feed_hungry(state: State, plan: _Plan, fx: Effects) -> None:
@@ -328,5 +329,4 @@ def _retract_half(state: State, profile: Profile, victim: Worker, fx: Effects) -
 
 
 def _wake(state: State, mono: float) -> None:
-    if state.balance_at is None or mono < state.balance_at:
-        state.balance_at = mono
+    state.balance_at = min(state.balance_at, mono)

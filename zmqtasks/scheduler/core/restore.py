@@ -6,6 +6,7 @@ silent for a lease.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from sys import intern
 from typing import Any, Final
 
 from zmqtasks.clock import Now
@@ -145,7 +146,8 @@ class Restorer:
         while source.covers(record.first, count):
             self._forget(source, source.nearest(record.first + count - 1))
         target = self._target(record.task, record.function, None)
-        submission = Submission(source, record.first, count, record.digest, target, record.codec, record.spec)
+        spec = state.shared(record.spec)
+        submission = Submission(source, record.first, count, record.digest, target, intern(record.codec), spec)
         submission.order = record.order
         submission.level = _level(state, record.spec)
         source.submissions[record.first] = submission

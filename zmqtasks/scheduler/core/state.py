@@ -28,7 +28,7 @@ from zmqtasks.scheduler.core.records import Record
 from zmqtasks.scheduler.core.story import Story
 from zmqtasks.scheduler.core.transitions import Moves
 from zmqtasks.states import DELAYED
-from zmqtasks.wire import ToPeer
+from zmqtasks.wire import Spec, ToPeer
 
 
 def _delayed(job: Job) -> bool:
@@ -39,6 +39,7 @@ def _kept(job: Job) -> bool:
     return job.outcome is not None
 
 
+MAX_SPECS = 1_000  # different ones that are remembered, to be shared
 JOB_BYTES = 300  # of memory that a job costs besides its payloads, roughly
 
 
@@ -125,6 +126,7 @@ class State:
         self.arg_bytes = 0  # of jobs that are not over
         self.watchers: dict[Job, list[Submitter]] = {}  # who else wants the outcome of a job
         self.evidence: dict[Job, list[str]] = {}
+        self._specs: dict[Spec, Spec] = {}
         self.cancels: dict[Job, list[CancelRequest]] = {}
         self.dirty: dict[Submitter, None] = {}  # have something to send at the end of the turn
         self.accepting: dict[Submitter, float] = {}  # since when an Accepted waits for company, in that order
@@ -139,7 +141,7 @@ class State:
         self.blocked: dict[Submitter, None] = {}  # whose next outcome is being loaded
         self.waiting: dict[int, Job] = {}  # by the reference that is being loaded
         self.quarantined: dict[Worker, None] = {}
-        self.balance_at: float | None = None
+        self.balance_at = inf
         self.counters: dict[str, int] = {}
         self.warnings: dict[str, None] = {}
         self.warned: dict[Line, str] = {}  # lines that nobody serves, and which warning tells of them
@@ -157,6 +159,14 @@ class State:
         """
         self.epoch = epoch
         self.first_attempt = self.attempts = (epoch << 32) // 1000
+
+    def shared(self, spec: Spec) -> Spec:
+        """An equal one that others have, too: a session's Submits are mostly alike, and are remembered for long."""
+        if spec.not_before:
+            return spec
+        if len(self._specs) >= MAX_SPECS:
+            self._specs.clear()
+        return self._specs.setdefault(spec, spec)
 
     def durability(self, queue: str) -> str:
         """What accepted jobs of a queue outlive, if they do not say so themselves."""

@@ -70,9 +70,6 @@ def disown(state: State, unwanted: list[Stray], fx: Effects) -> None:
 
 def expire(state: State, now: Now, fx: Effects) -> None:
     """Strays whose submitter has not come back in time."""
-    soonest = state.adoptions.next()
-    if soonest is None or soonest > now.mono:
-        return
     late = [stray for _, stray in state.adoptions.due(now.mono) if state.strays.get(stray.key) is stray]
     if late:
         state.count("disowned", len(late))

@@ -2,6 +2,7 @@
 
 from hashlib import sha256
 from math import isfinite
+from sys import intern
 
 from zmqtasks import wire
 from zmqtasks.clock import Now
@@ -122,7 +123,8 @@ def on_submit(state: State, submitter: Submitter, message: Submit, now: Now, fx:
         return
     if source is None:
         source = state.sources[message.prefix] = Source(message.prefix, submitter)
-    submission = Submission(source, message.first, count, digest, target, message.codec, message.spec)
+    spec = state.shared(message.spec)
+    submission = Submission(source, message.first, count, digest, target, intern(message.codec), spec)
     submission.level = _level(state, message.spec)
     _accept(state, source, submission, message, now, fx)
     _note_accepted(state, submitter, submission, (message.first, count))
@@ -433,6 +435,14 @@ def on_gone(state: State, submitter: Submitter, now: Now, fx: Effects) -> None:
     _let_go(submitter)
     if submitter.prefix not in state.sources:
         state.submitters.pop(submitter.prefix, None)
+
+
+def hurry_accepted(state: State, now: Now) -> None:
+    """Those whose Accepted has waited long enough for company get it in this turn."""
+    for submitter, since in state.accepting.items():
+        if now.mono < since + state.settings.accept_delay:
+            return  # the others have not waited longer
+        state.dirty[submitter] = None
 
 
 def flush_accepted(state: State, submitter: Submitter, now: Now, fx: Effects) -> None:

@@ -213,9 +213,9 @@ def flush_acks(state: State, now: Now, fx: Effects) -> None:
             fx.sends.append(Send(worker.route, DoneAck(spans(sorted(set(numbers)))), state.seq))
 
 
-def next_ack(state: State) -> float | None:
-    """Monotonic time when the first of these is late."""
-    return next(iter(state.acks.values()))[1] if state.acks else None
+def next_ack(state: State) -> float:
+    """Monotonic time since when the first of these waits; there must be one."""
+    return next(iter(state.acks.values()))[1]
 
 
 def expire_leases(state: State, now: Now, fx: Effects) -> None:

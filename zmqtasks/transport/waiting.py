@@ -1,0 +1,140 @@
+"""Sleeping until there is something to do."""
+
+import os
+import select
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import zmq
+
+from zmqtasks.transport.sockets import Socket
+
+Waitable = Socket | int
+Ready = Mapping[Waitable, int]
+
+_EVENTS: Final = int(zmq.EVENTS)
+_IN: Final = int(zmq.POLLIN)
+_OUT: Final = int(zmq.POLLOUT)
+
+
+class Wakeup:
+    """Lets another thread (or a signal handler) end a `wait`."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        self._closed = False
+
+    def fileno(self) -> int:
+        """For `wait`."""
+        return self._read
+
+    @property
+    def write_fd(self) -> int:
+        """For `signal.set_wakeup_fd`."""
+        return self._write
+
+    def set(self) -> None:
+        """End the wait that runs, or the next one. Safe from any thread."""
+        if self._closed:
+            return
+        try:
+            os.write(self._write, b"\0")
+        except BlockingIOError:
+            pass  # it is full of wake-ups already
+
+    def clear(self) -> bytes:
+        """Forget all wake-ups so far; returns what was written, for signal numbers."""
+        try:
+            return os.read(self._read, 4096)
+        except BlockingIOError:
+            return b""
+
+    def close(self) -> None:
+        """Close both ends."""
+        if not self._closed:
+            self._closed = True
+            os.close(self._read)
+            os.close(self._write)
+
+
+class Sleeper:
+    """Sleeps until one of some sockets or descriptors is ready, with two or three system calls; zmq_poll makes eight.
+
+    zmq tells by a descriptor that a socket has commands to take in, among them that messages are there; any call to the
+    socket takes them in, and then the descriptor says nothing of the messages. So each socket is asked (EVENTS) before
+    the sleep. Not so a monitor: it is always read to its end.
+
+    Args:
+        quiet: other sockets that are always read to their end, and after whatever is sent by them.
+    """
+
+    def __init__(self, *quiet: Socket) -> None:
+        self._quiet = quiet
+        self._watched: tuple[list[Waitable], list[Waitable]] | None = None
+        self._poll = select.poll()
+        self._wanted: dict[Waitable, int] = {}  # events of each
+        self._asked: list[tuple[Socket, int]] = []
+        self._fresh = False
+        self._known: dict[int, Waitable] = {}  # by descriptor
+
+    def wait(
+        self, readers: Iterable[Waitable], timeout: float | None, writers: Sequence[Waitable] = ()
+    ) -> dict[Waitable, int]:
+        """Sleep until one of these is ready.
+
+        Args:
+            readers: to read from.
+            timeout: seconds; None is for ever.
+            writers: to write to.
+
+        Returns:
+            The ready ones. A zmq socket must then be read until it is empty; that it was so already may be found out.
+        """
+        watched = (list(readers), list(writers))
+        if watched != self._watched:
+            self._watch(*watched)
+        ready: dict[Waitable, int] = {}
+        for sock, wanted in self._asked:
+            if events := _events(sock) & wanted:
+                ready[sock] = events
+        if self._fresh:
+            self._fresh = False
+            quiet = self._quiet
+            self._asked = [one for one in self._asked if one[0] not in quiet and one[0].type != zmq.PAIR]
+        milliseconds = 0 if ready else None if timeout is None else max(0, int(timeout * 1000 + 0.999))
+        for fd, told in self._poll.poll(milliseconds):
+            ready.setdefault(self._known[fd], told)
+        return ready
+
+    def _watch(self, readers: list[Waitable], writers: list[Waitable]) -> None:
+        """Others than before: sockets come and go, and descriptors are used again."""
+        self._watched = (readers, writers)
+        self._wanted = dict.fromkeys(readers, _IN)
+        for writer in writers:
+            self._wanted[writer] = self._wanted.get(writer, 0) | _OUT
+        self._poll, self._known = select.poll(), {}
+        for one, wanted in self._wanted.items():
+            if isinstance(one, int):
+                fd, events = one, (select.POLLIN if wanted & _IN else 0) | (select.POLLOUT if wanted & _OUT else 0)
+            else:
+                fd, events = int(one.getsockopt(zmq.FD)), select.POLLIN
+            self._poll.register(fd, events)
+            self._known[fd] = one
+        self._asked = [(one, wanted) for one, wanted in self._wanted.items() if not isinstance(one, int)]
+        self._fresh = True  # a monitor may have been asked by somebody else before
+
+
+def has_input(sock: Socket) -> bool:
+    """Whether a message can be received at once."""
+    return bool(_events(sock) & _IN)
+
+
+def _events(sock: Socket) -> int:
+    return sock.getsockopt(_EVENTS)  # type: ignore[return-value]  # zmq's types know only that it may be bytes
+
+
+def wait(readers: Iterable[Waitable], timeout: float | None, writers: Sequence[Waitable] = ()) -> dict[Waitable, int]:
+    """The same, once."""
+    return Sleeper().wait(readers, timeout, writers)
