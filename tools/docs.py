@@ -32,6 +32,7 @@ from zmqtasks.scheduler.core.core import Core
 from zmqtasks.scheduler.core.effects import Effects
 from zmqtasks.scheduler.core.identity import Identity
 from zmqtasks.scheduler.core.transitions import TABLE
+from zmqtasks.transport import sockets
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -354,10 +355,10 @@ def limits_section() -> str:
         ["lease", f"{scheduler.lease:g} s", "default; WorkerWelcome tells the value"],
         [
             "ZMTP heartbeat and its time-out",
-            f"{transport.HEARTBEAT_MS / 1000:g} s, {transport.HEARTBEAT_TIMEOUT_MS / 1000:g} s",
-            f"of a peer's socket, below the messages; the scheduler's: {transport.ROUTER_HEARTBEAT_MS // 1000} s",
+            f"{sockets.HEARTBEAT_MS / 1000:g} s, {sockets.HEARTBEAT_TIMEOUT_MS / 1000:g} s",
+            f"of a peer's socket, below the messages; the scheduler's: {sockets.ROUTER_HEARTBEAT_MS // 1000} s",
         ],
-        ["ZMTP handshake", f"{transport.HANDSHAKE_MS / 1000:g} s", "then the connection is closed"],
+        ["ZMTP handshake", f"{sockets.HANDSHAKE_MS / 1000:g} s", "then the connection is closed"],
         [
             "first and longest wait before a new connection",
             f"{transport.RETRY_FIRST * 1000:g} ms, {transport.RETRY_MAX:g} s",

@@ -11,7 +11,6 @@ asks for what is to be done, and the two maps (blocking and asyncio) do it.
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from time import perf_counter
 from typing import Any, Final
@@ -64,10 +63,18 @@ def _leave_out(values: list[Any], name: str) -> Iterator[Failed]:
             yield place, payload.failure("PayloadError", str(error)), False
 
 
-def chunked(fn: Callable[..., Any]) -> Callable[..., Told]:
-    """The function that runs chunks of `fn`. Raises NotAvailable if that is an async function."""
-    payload.refuse_async(fn)
-    return partial(run_chunk, fn)
+class Chunked:
+    """The function that runs chunks of `fn`, under its name. Raises NotAvailable if that is an async function."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        payload.refuse_async(fn)
+        self.fn = fn
+        self.__module__ = ""
+        self.__qualname__ = f"{payload.function_name(fn)} (chunk)"
+
+    def __call__(self, items: Sequence[Arguments]) -> Told:
+        """Run one."""
+        return run_chunk(self.fn, items)
 
 
 # ------------------------------------------------------------------------------------------------ how large

@@ -10,7 +10,7 @@ from zmqtasks.config import MAX_JOBS_PER_MESSAGE
 from zmqtasks.errors import BadOption, PayloadTooLarge, ZmqTasksError
 from zmqtasks.ids import given_id
 from zmqtasks.submitter import mapping, options
-from zmqtasks.submitter.chunks import Plan, chunked
+from zmqtasks.submitter.chunks import Chunked, Plan
 from zmqtasks.submitter.connection import Connection
 from zmqtasks.submitter.functions import Shipped
 from zmqtasks.submitter.ledger import Call
@@ -324,7 +324,7 @@ class ChunkSenders:
         self._submitting = submitting
         self._fn = fn
         chunks = submitting.of_chunks()
-        self._senders = {"chunk": MapSender(chunks, chunks.prepare(chunked(fn)))}
+        self._senders = {"chunk": MapSender(chunks, chunks.prepare(Chunked(fn)))}
 
     def of(self, how: str) -> "MapSender":
         """Whoever submits in this way."""

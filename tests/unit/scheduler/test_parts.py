@@ -1,8 +1,8 @@
 """The small parts of the core: timers, lines, the table of moves, the story, the laws."""
 
 import itertools
-from math import inf
 import random
+from math import inf
 
 import pytest
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from zmqtasks import errors, payload
-from zmqtasks.submitter.chunks import BYTES, GROWTH, PARTS, PROBES, TARGET, Plan, Send, Sizer, Wait, chunked
+from zmqtasks.submitter.chunks import BYTES, GROWTH, PARTS, PROBES, TARGET, Chunked, Plan, Send, Sizer, Wait
 
 WINDOW = 10_000
 
@@ -56,7 +56,7 @@ class Bench:
         items = call[0] if how == "chunk" else [call]
         if any(args[0] in self.deadly for args in items):
             raise errors.WorkerLost("it died")
-        return chunked(self.fn)(items) if how == "chunk" else self.fn(*call)
+        return Chunked(self.fn)(items) if how == "chunk" else self.fn(*call)
 
     @property
     def sizes(self) -> list[int]:
@@ -128,7 +128,8 @@ def test_an_item_that_raises_is_tried_again_alone(ordered: bool) -> None:  # noq
     values = bench.run()
     assert (values if ordered else sorted(values)) == list(range(50))
     assert tries == {x: 2 if x % 7 == 0 else 1 for x in range(50)}
-    assert sorted(args[0] for send in bench.sends if send.how == "again" for args in send.calls) == list(range(0, 50, 7))
+    again = [args[0] for send in bench.sends if send.how == "again" for args in send.calls]
+    assert sorted(again) == list(range(0, 50, 7))
 
 
 def test_without_retries_the_exception_comes_at_its_place() -> None:
@@ -185,7 +186,7 @@ def test_no_more_is_read_than_the_window_holds() -> None:
 
 
 def test_the_decoded_failure_is_the_items_own() -> None:
-    _, data, failed = chunked(picky)([(1,), (13,)])
+    _, data, failed = Chunked(picky)([(1,), (13,)])
     assert payload.decoder("cloudpickle")(data) == [1, None]
     ((place, failure, may),) = failed
     assert (place, may) == (1, True)
