@@ -12,7 +12,7 @@ DEMO_ARGS   ?=
 BENCH_ARGS  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all check docs-check format sim crash nightly bench clean
+.PHONY: help venv demo test test-all check docs-check format sim crash nightly bench bench-check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,11 +64,18 @@ nightly: check test-all  ## what takes longer: every Python, long tests and many
 	$(MAKE) --no-print-directory sim SEEDS=20000
 	$(MAKE) --no-print-directory crash POINTS=20000
 
-bench: $(STAMP)  ## measure (ceiling, throughput, latency, payload)
+bench: $(STAMP)  ## measure (ceiling, throughput, latency, stages, payload, mix, start, journal)
 	$(BIN)/python bench/ceiling.py $(BENCH_ARGS)
 	$(BIN)/python bench/throughput.py $(BENCH_ARGS)
 	$(BIN)/python bench/latency.py $(BENCH_ARGS)
+	$(BIN)/python bench/stages.py $(BENCH_ARGS)
 	$(BIN)/python bench/payload.py $(BENCH_ARGS)
+	$(BIN)/python bench/mix.py $(BENCH_ARGS)
+	$(BIN)/python bench/start.py $(BENCH_ARGS)
+	$(BIN)/python bench/journal.py $(BENCH_ARGS)
+
+bench-check: $(STAMP)  ## compare what a job costs at each stage with the recorded run: 10 % more is a failure
+	$(BIN)/python bench/stages.py --check bench/results/stages.json $(BENCH_ARGS)
 
 clean:  ## remove the environments, caches and outputs
 	rm -rf $(VENV) $(VENV)-3.* build dist htmlcov .coverage .coverage.* .hypothesis

@@ -6,10 +6,13 @@ after repeat, since the machine drifts: the ratios to Pool and to the ceiling co
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import multiprocessing
 import multiprocessing.pool
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
@@ -23,8 +26,12 @@ import zmqtasks
 SLOTS = 2
 WARM_UP = 2_000  # jobs a row before the first repeat: claims grow as run times become known
 PATIENCE = 120.0  # seconds for one repeat of one row
+MANY = 20  # times as many calls where they share jobs: else the start is all that is seen
+PEERS = 4  # submitters at once
 POOL = "Pool, starmap, chunksize 1"
 CEILING = "ceiling, 100 a message"
+CHUNKS = "client.map, in chunks (calls/s)"
+POOL_CHUNKS = "Pool, imap, in chunks (calls/s)"
 
 Run = Callable[[int], Iterable[object]]  # submits so many jobs, gives their values in order
 
@@ -50,6 +57,7 @@ def pool_rows(pool: multiprocessing.pool.Pool) -> dict[str, Run]:
         POOL: lambda jobs: pool.starmap(add, pairs(jobs), chunksize=1),
         "Pool, imap, chunksize 1": lambda jobs: pool.imap(one_more, range(jobs), chunksize=1),
         "Pool, apply_async in a loop": lone,
+        POOL_CHUNKS: lambda jobs: pool.imap(one_more, range(jobs), chunksize=625),
     }
 
 
@@ -68,7 +76,48 @@ def client_rows(client: zmqtasks.Client) -> dict[str, Run]:
         "submit_many, function by value": partial(batch, shipped),
         "client.map, chunksize 1": lambda jobs: client.map(one_more, range(jobs), chunksize=1),
         "client.submit in a loop": lone,
+        CHUNKS: lambda jobs: client.map(one_more, range(jobs)),
     }
+
+
+@contextlib.contextmanager
+def peers(url: str) -> Iterator[Run]:
+    """Several submitters at once, each a process with its share of the jobs; they compare the values themselves."""
+    command = [sys.executable, str(_cluster.HERE / "_peer.py"), url]
+    with contextlib.ExitStack() as stack:
+        all_of_them = []
+        for _ in range(PEERS):
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+            stack.callback(process.communicate, timeout=PATIENCE)
+            all_of_them.append(process)
+        said = [process.stdout.readline() for process in all_of_them if process.stdout]
+        if said != ["ready\n"] * PEERS:
+            raise RuntimeError("a submitter did not start")
+
+        def run(jobs: int) -> Iterable[int]:
+            for process in all_of_them:
+                assert process.stdin is not None
+                process.stdin.write(f"{jobs // PEERS}\n")
+            for process in all_of_them:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "done\n"
+            return range(1, jobs + 1)
+
+        yield run
+
+
+@contextlib.contextmanager
+def asynchronous(url: str) -> Iterator[Run]:
+    """An asyncio submitter: one coroutine submits in a loop, then awaits every job."""
+    with asyncio.Runner() as runner:
+        client = runner.run(zmqtasks.AsyncClient(url).__aenter__())
+
+        async def lone(jobs: int) -> list[int]:
+            submitted = [await client.submit(add, *each) for each in pairs(jobs)]
+            return [await job for job in submitted]
+
+        yield lambda jobs: runner.run(lone(jobs))
+        runner.run(client.__aexit__(None, None, None))
 
 
 def task_rows() -> dict[str, Run]:
@@ -105,13 +154,19 @@ def main() -> None:
         # spawned, so that no pool process holds a copy of a socket or of a lifeline
         pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(SLOTS))
         rows = pool_rows(pool)
-        rows |= client_rows(stack.enter_context(_cluster.local_client(SLOTS)))
+        client = stack.enter_context(_cluster.local_client(SLOTS))
+        rows |= client_rows(client)
+        rows[f"{PEERS} submitters at once, submit_many"] = stack.enter_context(peers(client.url))
+        rows["AsyncClient.submit in a loop"] = stack.enter_context(asynchronous(client.url))
         os.environ["ZMQTASKS_BROKER"] = stack.enter_context(_cluster.daemons(SLOTS))
         rows |= task_rows()
         top = stack.enter_context(ceiling.hops(slots=SLOTS))
         for run in rows.values():
             checked(run, min(WARM_UP, given.jobs))
-        runs: dict[str, Callable[[], float]] = {name: partial(checked, run, given.jobs) for name, run in rows.items()}
+        runs: dict[str, Callable[[], float]] = {
+            name: partial(checked, run, given.jobs * MANY if name in {CHUNKS, POOL_CHUNKS} else given.jobs)
+            for name, run in rows.items()
+        }
         runs[CEILING] = lambda: given.jobs / top.run(given.jobs, 100)
         runs["ceiling, one by one"] = lambda: given.jobs / top.run(given.jobs, 1)
         values = _report.interleaved(runs, given.repeat)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,16 @@ import zmqtasks
 from tests.e2e.test_journal import kill, note, start, status, wait_for
 from tests.helpers.processes import BOUND, Site, executions, until
 from zmqtasks import Client
+from zmqtasks.scheduler.journal.repair import examine
 
+LARGE = "x" * 300_000  # a file of its own
 REQUIRED = "ZMQTASKS_TEST_HOSTS"  # "required": CI, where nothing is skipped
+
+
+def measure(ledger: str, number: int, what: str) -> int:
+    """One line in the ledger, then how much it was given."""
+    note(ledger, number)
+    return len(what)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,43 +65,109 @@ def _tracers(pid: int) -> set[str]:
     return found
 
 
+def _rules(calls: str, what: str, *files: Path) -> list[str]:
+    """Options of strace: these system calls fail so, if they are about one of these files."""
+    paths = [word for file in files for word in ("-P", str(file))]
+    return ["-f", "-q", *paths, "-e", f"trace={calls}", "-e", f"inject={calls}:{what}"]
+
+
 @contextmanager
-def fault(process: "subprocess.Popen[str]", calls: str, what: str) -> Iterator[None]:
-    """As long as this lasts, these system calls of a running process fail so."""
-    arguments = ["-f", "-q", "-o", os.devnull, "-e", f"trace={calls}", "-e", f"inject={calls}:{what}"]
-    tracer = subprocess.Popen(["strace", *arguments, "-p", str(process.pid)], stderr=subprocess.DEVNULL)
-    try:
-        until(lambda: _tracers(process.pid) == {str(tracer.pid)}, "strace is there")
-        yield
-    finally:
-        tracer.send_signal(signal.SIGINT)
-        tracer.wait(BOUND)
+def fault(process: "subprocess.Popen[str]", calls: str, what: str, *files: Path) -> Iterator[None]:
+    """As long as this lasts, these system calls of a running process fail so.
+
+    strace that goes in the middle of such a call leaves it with ENOSYS, so it goes right after one.
+    """
+    with tempfile.NamedTemporaryFile("r") as seen:
+        arguments = ["-o", seen.name, *_rules(calls, what, *files), "-p", str(process.pid)]
+        tracer = subprocess.Popen(["strace", *arguments], stderr=subprocess.DEVNULL)
+        try:
+            until(lambda: _tracers(process.pid) == {str(tracer.pid)}, "strace is there")
+            yield
+            if process.poll() is None and "error=" in what:
+                seen.read()
+                until(lambda: "(INJECTED)" in seen.read(), f"{calls} is tried again")
+        finally:
+            tracer.send_signal(signal.SIGINT)
+            tracer.wait(BOUND)
 
 
-def said_one_line(site: Site, scheduler: "subprocess.Popen[str]") -> str:
-    """What a scheduler that ended said at last: for people, not for us."""
-    said = site.said(scheduler)
-    assert "Traceback" not in said
-    return said.strip().splitlines()[-1]
-
-
-@pytest.mark.parametrize("calls", ["fsync,fdatasync", "pwrite64"], ids=["sync", "write"])
-def test_an_input_output_error_ends_the_scheduler_and_loses_nothing(site: Site, ledger: Path, calls: str) -> None:
-    scheduler = start(site)
+def accepted(site: Site, ledger: Path, count: int) -> list[str]:
+    """Jobs that nobody could submit again: ids of accepted ones, whose client is gone."""
     with Client(site.url) as client:
-        kept = client.submit_many(note, [((str(ledger), n), {}) for n in range(100)])
+        jobs = client.submit_many(note, [((str(ledger), n), {}) for n in range(count)])
         client.flush(BOUND)
+        return [job.id for job in jobs]
+
+
+def assert_all_there(site: Site, ledger: Path, ids: list[str]) -> None:
+    """The scheduler has all that was accepted: each job runs once."""
+    with Client(site.url) as client:
+        assert [client.job(job_id).result(timeout=BOUND) for job_id in ids] == [n * 7 + 1 for n in range(len(ids))]
+    ran = executions(ledger)
+    assert {n: ran[n] for n in range(len(ids))} == dict.fromkeys(range(len(ids)), 1)
+
+
+def assert_ended_by(site: Site, scheduler: "subprocess.Popen[str]", error: str) -> None:
+    """It ended at once, and its last line, for people, says why."""
+    assert scheduler.wait(BOUND) == 2
+    *before, last = site.said(scheduler).splitlines()
+    assert last.startswith("zmqtasks: the journal cannot be written any more")
+    assert error in last
+    assert not any(line.startswith(("Traceback", "Exception", " ", "zmqtasks:")) for line in before), before
+
+
+# ---------------------------------------------------------------------------------------------- what ends it
+
+
+@pytest.mark.parametrize(
+    ("calls", "more"),
+    [("fdatasync", ""), ("fsync,fdatasync", LARGE), ("pwrite64", "")],
+    ids=["sync", "sync of a large payload", "write"],
+)
+def test_an_input_output_error_ends_the_scheduler_and_loses_nothing(
+    site: Site, ledger: Path, calls: str, more: str
+) -> None:
+    scheduler = start(site)
+    ids = accepted(site, ledger, 100)
+    with Client(site.url) as client:
         with fault(scheduler, calls, "error=EIO"):
-            late = client.submit(note, str(ledger), 100)
-            assert scheduler.wait(BOUND) == 2
-        assert "Input/output error" in said_one_line(site, scheduler)
+            late = client.submit(measure, str(ledger), 100, more)
+            assert_ended_by(site, scheduler, "Input/output error")
         with pytest.raises(zmqtasks.JobTimeout):
             late.accepted(timeout=0.1)
         start(site)
-        assert status(site)["jobs"]["ready"] >= 100
         site.worker("-c", "2")
-        assert client.gather([*kept, late], timeout=BOUND) == [n * 7 + 1 for n in range(101)]
-    assert executions(ledger) == dict.fromkeys(range(101), 1)
+        assert_all_there(site, ledger, ids)
+        assert late.result(timeout=BOUND) == len(more)
+    assert executions(ledger)[100] == 1
+
+
+@pytest.mark.parametrize(
+    ("level", "call", "file", "what"),
+    [
+        ("disk", "fdatasync", "journal.db", "error=EIO"),
+        ("os", "fdatasync", "journal.db-wal", "error=EIO:when=1"),  # the next one says that all is well
+        ("disk", "pread64", "journal.db-wal", "error=EIO"),
+    ],
+    ids=["sync of the database", "one sync of the WAL", "read of the WAL"],
+)
+def test_what_fails_in_a_checkpoint_ends_the_scheduler_too(
+    site: Site, ledger: Path, level: str, call: str, file: str, what: str
+) -> None:
+    """SQLite would keep it to itself, and try again."""
+    scheduler = start(site, "--durability", level)
+    ids = accepted(site, ledger, 10)
+    with Client(site.url) as client:
+        with fault(scheduler, call, what, site.folder / "data" / file):
+            late = client.submit_many(measure, [((str(ledger), 10, "x" * 200_000), {})] * 40)
+            assert_ended_by(site, scheduler, "/data/journal.db: ")
+        start(site)
+        site.worker("-c", "2")
+        assert_all_there(site, ledger, ids)
+        assert client.gather(late, timeout=BOUND) == [200_000] * 40
+
+
+# ---------------------------------------------------------------------------------------------- what passes
 
 
 @pytest.mark.parametrize("error", ["EROFS", "ENOSPC", "EDQUOT"])
@@ -125,6 +200,26 @@ def test_a_disk_that_takes_nothing_for_a_while_stops_only_new_jobs(
     assert executions(ledger) == {1000: 1, **dict.fromkeys(range(51), 1)}
 
 
+@pytest.mark.parametrize("error", ["ENOSPC", "EROFS"])
+def test_a_large_payload_without_a_place_waits_for_one(site: Site, ledger: Path, error: str) -> None:
+    scheduler = start(site)
+    with Client(site.url) as client:
+        with fault(scheduler, "openat", f"error={error}"):
+            large = client.submit(measure, str(ledger), 0, LARGE)
+            until(lambda: any("cannot be written now" in text for text in status(site)["warnings"]), "it is told")
+            with pytest.raises(zmqtasks.JournalUnavailable, match=os.strerror(getattr(errno, error))):
+                client.submit(note, str(ledger), 1).accepted(timeout=BOUND)
+        assert large.accepted(timeout=BOUND)
+        kill(scheduler)
+        start(site)
+        site.worker("-c", "1")
+        assert large.result(timeout=BOUND) == len(LARGE)
+    assert executions(ledger) == {0: 1}
+
+
+# ---------------------------------------------------------------------------------------------- what is slow
+
+
 def test_a_disk_that_stands_still_stops_only_what_has_to_wait_for_it(site: Site, ledger: Path, tmp_path: Path) -> None:
     scheduler = start(site)
     site.worker("-c", "2")
@@ -147,23 +242,56 @@ def test_a_disk_that_stands_still_stops_only_what_has_to_wait_for_it(site: Site,
     assert executions(ledger) == {1000: 1, 500: 5, **dict.fromkeys(range(300), 1)}
 
 
-def test_a_journal_that_cannot_be_read_is_refused_and_left_as_it_is(site: Site, ledger: Path) -> None:
+def test_on_a_slow_disk_each_commit_takes_many_jobs(site: Site, ledger: Path) -> None:
     scheduler = start(site)
+    site.worker("-c", "2")
     with Client(site.url) as client:
-        jobs = client.submit_many(note, [((str(ledger), n), {}) for n in range(20)])
-        client.flush(BOUND)
-        scheduler.send_signal(signal.SIGTERM)
-        assert scheduler.wait(BOUND) == 0
-        data = site.folder / "data"
-        rules = ["-P", str(data / "journal.db"), "-e", "trace=pread64", "-e", "inject=pread64:error=EIO"]
-        refused = subprocess.run(
-            ["strace", "-f", "-q", "-o", os.devnull, *rules, sys.executable, "-m", "zmqtasks", "scheduler",
-             "--bind", site.url, "--data", str(data)],
-            capture_output=True, text=True, timeout=BOUND, check=False,
-        )  # fmt: skip
-        assert refused.returncode == 2, refused.stderr
-        assert "Traceback" not in refused.stderr
-        assert str(data) in refused.stderr
+        with fault(scheduler, "fdatasync", "delay_enter=1s"):
+            jobs = [client.submit(note, str(ledger), n) for n in range(300)]
+            assert client.gather(jobs, timeout=BOUND) == [n * 7 + 1 for n in range(300)]
+        kill(scheduler)
+        found = examine(site.folder / "data")
+        assert not found.damages
+        assert found.last > 300
+        assert len(found.blocks) < 20  # of 300 acceptances and as many outcomes
         start(site)
-        site.worker("-c", "2")
-        assert client.gather(jobs, timeout=BOUND) == [n * 7 + 1 for n in range(20)]
+        assert client.job(jobs[-1].id).result(timeout=BOUND) == 299 * 7 + 1
+    assert executions(ledger) == dict.fromkeys(range(300), 1)
+
+
+# ---------------------------------------------------------------------------------------------- at a start
+
+
+@pytest.mark.parametrize(
+    ("calls", "file", "what", "said"),
+    [
+        ("pread64", "journal.db", "error=EIO", "cannot be opened: disk I/O error"),
+        ("pread64", "journal.db", "error=EIO:when=3+", "or cannot be read from the disk"),
+        ("read", "head", "error=EIO", "the head is missing, or cannot be read"),
+        ("openat", "journal.db", "error=EACCES", "cannot be opened: Permission denied"),
+        ("getdents64", "payloads", "error=EIO", "payloads cannot be read: Input/output error"),
+        ("flock", "lock", "error=ENOLCK", "cannot be used: No locks available"),
+        ("pwrite64", "journal.db-wal", "error=EIO", "cannot be written: "),
+        ("fsync", "head", "error=EIO", "cannot be written: "),
+    ],
+)
+def test_a_start_is_refused_on_a_disk_that_fails_and_changes_nothing(
+    site: Site, ledger: Path, calls: str, file: str, what: str, said: str
+) -> None:
+    scheduler = start(site)
+    ids = accepted(site, ledger, 20)
+    scheduler.send_signal(signal.SIGTERM)
+    assert scheduler.wait(BOUND) == 0
+    data = site.folder / "data"
+    refused = subprocess.run(
+        ["strace", "-o", os.devnull, *_rules(calls, what, data / file), sys.executable, "-m", "zmqtasks", "scheduler",
+         "--bind", site.url, "--data", str(data)],
+        capture_output=True, text=True, timeout=BOUND, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 2, refused.stderr
+    (line,) = refused.stderr.splitlines()
+    assert str(data) in line
+    assert said in line
+    start(site)
+    site.worker("-c", "2")
+    assert_all_there(site, ledger, ids)
