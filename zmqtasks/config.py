@@ -51,7 +51,7 @@ class SchedulerSettings:
     results_window: int = 10_000  # outcomes sent to one submitter and not yet acknowledged
     results_window_bytes: int = 8 * MIB
     large_window_bytes: int = 32 * MIB  # the same over the bulk connection
-    accept_delay: float = 0.001  # the Accepted of few jobs waits so long for their Results, at most
+    accept_delay: float = 0.003  # the Accepted of few jobs waits so long for their Results, at most
     ack_delay: float = 0.02  # a DoneAck waits so long for company, at most; nobody waits for it
     horizon: float = 0.010  # measured work, in seconds, that one slot may hold in advance
     gap: float = 0.5  # a pause between two turns beyond this (SIGSTOP, a suspended VM) is added to every lease

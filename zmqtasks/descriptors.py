@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import signal
 import socket
 import threading
 from pathlib import Path
@@ -103,6 +104,7 @@ class Doorman:
 
 def _own_table(kept: set[int]) -> bool:
     """Give this thread a table of descriptors of its own with nothing but `kept`; whether the system lets us."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # what wakes the main thread is not in that table
     try:
         if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_FILES) != 0:
             return False  # some containers forbid it

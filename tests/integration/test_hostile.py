@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -16,6 +17,7 @@ from tests.helpers.fuzz import any_message, break_bytes
 from tests.helpers.scheduler_harness import RELEASE
 from tests.helpers.wire_examples import EXAMPLES
 from zmqtasks import wire
+from zmqtasks.descriptors import Doorman
 from zmqtasks.transport import MAX_FRAME, Context
 
 ANY = "tcp://127.0.0.1:0"
@@ -309,6 +311,22 @@ def test_connections_that_never_shake_hands_cannot_take_all_files(start, peers, 
     round_trip(w, s, 1)
     assert counters(operator_of(peers, daemon.url))["turned_away"] > 0
     assert daemon.end()[0] == 0
+
+
+def test_no_signal_goes_to_the_doorman():
+    """Python's handler writes to the descriptor that wakes the main thread: in the doorman's table it is not there."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        doorman = Doorman(listener.fileno())
+        try:
+            until(lambda: doorman.able is not None)
+            told = Path(f"/proc/self/task/{doorman._thread.native_id}/status").read_text() if doorman.able else ""
+        finally:
+            doorman.close()
+    if not doorman.able:
+        pytest.skip("this system lets no thread have a table of its own")
+    (blocked,) = [int(line.split()[1], 16) for line in told.splitlines() if line.startswith("SigBlk")]
+    assert all(blocked >> number - 1 & 1 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
 
 def cpu_share(pid, seconds=1.0):

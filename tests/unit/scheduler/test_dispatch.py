@@ -5,6 +5,7 @@ import pytest
 from tests.helpers.scheduler_harness import Harness, WorkerPeer
 from zmqtasks import wire
 from zmqtasks.config import KIB, MAX_BYTES_PER_MESSAGE, MAX_JOBS_PER_MESSAGE
+from zmqtasks.scheduler.core.dispatch import STUCK
 from zmqtasks.scheduler.core.effects import Send
 from zmqtasks.scheduler.core.records import Assigned
 from zmqtasks.scheduler.core.state import State
@@ -90,7 +91,7 @@ def test_a_long_task_is_never_given_in_advance(h):
     assert len(w.assigned()) == 2
 
 
-def test_a_task_whose_time_varies_is_taken_for_its_longest(h):
+def test_of_a_task_whose_time_varies_a_slot_has_one_in_advance(h):
     w, s = h.worker(credit=1000), h.submitter()
     s.submit(101)
     w.assigned()
@@ -100,7 +101,25 @@ def test_a_task_whose_time_varies_is_taken_for_its_longest(h):
     w.report(runs=[wire.Run(2, [b""] * 100, 0.1001, 0.1)])
     s.results()
     s.submit(10)
-    assert len(w.assigned()) == 1  # 1 ms on average, but it may be 100 ms
+    assert len(w.assigned()) == 2  # 1 ms on average, but it may be 100 ms
+
+
+def test_what_waits_behind_long_jobs_comes_back_and_is_the_next_to_go(h):
+    measured(h, took=0.001)
+    w, s = h.worker("a", slots=2, credit=1000), h.submitter()
+    s.submit(30)
+    assert w.assigned() == list(range(20))  # 2 slots × 10 ms / 1 ms
+    h.pass_time(STUCK * 0.9)
+    assert w.inbox == []
+    h.pass_time(STUCK * 0.2)
+    assert w.expect(wire.Retract).numbers == [(3, 18)]
+    w.retracted(*range(3, 21))
+    assert w.inbox == []  # nothing in advance while it is stuck
+    other = h.worker("b", slots=2, credit=1000)
+    assert other.assigned()[:18] == list(range(2, 20))  # before those that were never given out
+    w.done(1)
+    assert w.assigned() != []
+    s.results()
 
 
 def test_shipped_functions_share_a_line_but_not_their_measured_time(h):

@@ -306,7 +306,7 @@ class Core:
         state, mono = self.state, now.mono
         soonest = min(
             state.leases.at, state.backoffs.at, state.patience.at, state.adoptions.at, state.expiries.at,
-            state.balance_at, delivery.next_expiry(state),
+            state.balance_at, state.stalls.at, delivery.next_expiry(state),
         )  # fmt: skip
         if state.durable and state.journal.upto:
             soonest = min(soonest, mono + compaction.PAUSE)

@@ -20,7 +20,9 @@ from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import ASSIGNED, WAITING
 from zmqtasks.wire import Argument, Assign, Code, Function, Retract, Work
 
-STALL = 0.005  # seconds without an outcome after which a crowded worker's waiting jobs may be taken back
+STALL = 0.005  # seconds without an outcome after which a free slot may get the waiting jobs of a crowded worker
+STUCK = 0.05  # seconds after which they are taken back anyway: they wait behind long ones, and others overtake them
+FAR = 5  # times the horizon: longer jobs are given to free slots only
 _LOOK_AHEAD = 8  # lines tried for one that may be given in advance, workers tried for one to take back from
 _SPREAD = 8  # workers that share a line's jobs in advance: with one job for each of thousands, messages cost the most
 
@@ -34,6 +36,8 @@ def dispatch(state: State, now: Now, fx: Effects) -> None:
         return  # what comes of more jobs would have to wait for the disk, too: in memory
     for worker in list(state.quarantined) if state.quarantined else ():
         _end_quarantine(state, worker)
+    if state.stalls.at <= now.mono:
+        _free_stuck(state, now, fx)
     plan: _Plan = {}
     if state.lines.ready:
         _serve_solos(state, plan, fx)
@@ -43,6 +47,9 @@ def dispatch(state: State, now: Now, fx: Effects) -> None:
         if len(worker.held) == len(jobs):  # it was idle: its time without an outcome begins now
             worker.moved = now.mono
         _assign(state, worker, jobs, now, fx)
+        if not worker.watched and len(worker.held) > worker.slots:
+            worker.watched = True
+            state.stalls.add(now.mono + STUCK, worker)
     if state.lines.uneven:
         _balance(state, now, fx)
 
@@ -91,7 +98,7 @@ def _share_out(state: State, profile: Profile, line: Line, plan: _Plan, fx: Effe
     """Some workers with room get their share of a line's first jobs of one target, one job each at least."""
     horizon = state.settings.horizon
     target = line.head().submission.target
-    cost = max(target.cost, CHEAPEST)
+    cost = _counted(target.cost, horizon)
     others = min(len(next(iter(profile.roomy)).roomy) * len(profile.roomy), _SPREAD)
     share = -(-len(line) // others)
     for _ in range(others):
@@ -109,11 +116,16 @@ def _share_out(state: State, profile: Profile, line: Line, plan: _Plan, fx: Effe
             return
 
 
+def _counted(cost: float, horizon: float) -> float:
+    """The load of one job: so small that a slot has one in advance, however long it runs, if it gets any."""
+    return min(max(cost, CHEAPEST), horizon / 2)
+
+
 def _pick_short(profile: Profile, horizon: float) -> Line | None:
     """The first line in turn whose jobs are known to be short enough to be held in advance."""
     for flow in islice(profile.flows.values(), _LOOK_AHEAD):
         line = flow.first()
-        if 0.0 <= line.head().submission.target.cost <= horizon:
+        if 0.0 <= line.head().submission.target.cost <= FAR * horizon:
             return line
     return None
 
@@ -166,7 +178,7 @@ def _give(state: State, worker: Worker, jobs: list[Job], plan: _Plan, fx: Effect
     for job in jobs:
         if job.submission is not submission:
             submission = job.submission
-            cost = min(max(submission.target.cost, CHEAPEST), state.settings.horizon)
+            cost = _counted(submission.target.cost, state.settings.horizon)
         job.worker = worker
         job.number = number
         job.cost = cost
@@ -288,6 +300,26 @@ def _announced(function: Function, large: list[Argument | Code]) -> Function:
 
 def _same_work(work: Work, prefix: bytes, digest: bytes, name: str, codec: str) -> bool:
     return work.prefix == prefix and work.function == digest and work.task == name and work.codec == codec
+
+
+def _free_stuck(state: State, now: Now, fx: Effects) -> None:
+    """What has waited on a worker without any outcome goes back to the front of its line."""
+    for _, worker in list(state.stalls.due(now.mono)):
+        worker.watched = False
+        more = len(worker.held) - worker.slots
+        if more <= 0 or worker.route is None or state.workers.get(worker.nonce) is not worker:
+            continue
+        if now.mono < worker.moved + STUCK:
+            worker.watched = True
+            state.stalls.add(worker.moved + STUCK, worker)
+            continue
+        wanted = [number for number in islice(reversed(worker.held), more) if number not in worker.asked]
+        if wanted:
+            worker.stuck = True
+            seat(state, worker)
+            worker.asked.update(wanted)
+            fx.sends.append(Send(worker.route, Retract(spans(reversed(wanted)))))
+            state.count("retracts")
 
 
 def _balance(state: State, now: Now, fx: Effects) -> None:

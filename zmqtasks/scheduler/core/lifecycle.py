@@ -62,7 +62,7 @@ def seat(state: State, worker: Worker) -> None:
             if worker.credit > 0:
                 if held < worker.slots:
                     groups |= HUNGRY
-                if worker.load + CHEAPEST < worker.slots * state.settings.horizon:
+                if not worker.stuck and worker.load + CHEAPEST < worker.slots * state.settings.horizon:
                     groups |= ROOMY
     if groups != worker.groups:
         state.lines.regroup(worker, groups)

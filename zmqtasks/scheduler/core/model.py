@@ -15,6 +15,7 @@ CHEAPEST: Final = 1e-6  # seconds; no job is taken for less
 _GAIN: Final = 0.2  # weight of the newest measurement in the running mean
 _FADE: Final = 0.98  # how slowly a long run is forgotten
 _FOREVER: Final = 1e9  # seconds; NaN and infinity of a broken worker do not pass this either
+_VARYING: Final = 0.005  # seconds that a job counts for at least where run times vary: a slot has one in advance
 _SHORT: Final = 0.001  # seconds below which runs do not count as varying
 
 
@@ -79,9 +80,9 @@ class Target:
 
     @property
     def cost(self) -> float:
-        """Seconds that one job will take, the careful way: the longest where run times vary; below 0: unknown."""
+        """Seconds that one job will take; below 0: unknown. Where run times vary it is taken for no short one."""
         if self.mean >= 0 and self.longest > _SHORT and self.longest > 8 * self.mean:
-            return self.longest
+            return min(self.longest, max(self.mean, _VARYING))
         return self.mean
 
 
@@ -315,6 +316,8 @@ class Worker:
         asked: numbers that a Retract is out for.
         busy: jobs that its last heartbeat said were running.
         void: its slots that run what it was told to drop.
+        stuck: it has had no outcome for so long that what waits there was asked back; it gets nothing in advance.
+        watched: somebody will look whether that is so.
         strays: attempts that it holds at jobs which are unknown here, by number (see `strays.py`); `astray`: how many
             of them are not over, and take its slots.
         quarantine: the line of solo jobs that it serves instead of all others.
@@ -325,7 +328,7 @@ class Worker:
     __slots__ = (
         "asked", "astray", "bulk", "busy", "connection", "credit", "done", "draining", "functions", "groups", "heard",
         "held", "host", "load", "moved", "name", "next", "nonce", "offered", "pid", "quarantine", "queues", "route",
-        "running", "slots", "strays", "tasks", "team", "void",
+        "running", "slots", "strays", "stuck", "tasks", "team", "void", "watched",
     )  # fmt: skip
 
     def __init__(self, nonce: bytes) -> None:
@@ -354,6 +357,7 @@ class Worker:
         self.strays: dict[int, Stray] = {}
         self.astray = 0
         self.void = 0
+        self.stuck = self.watched = False
         self.quarantine: Line | None = None
 
     def __str__(self) -> str:

@@ -31,6 +31,7 @@ def on_done(state: State, worker: Worker, message: Done, now: Now, fx: Effects) 
             worker.done += 1
             _ended(state, worker, job, end, now, fx)
     worker.moved = now.mono
+    worker.stuck = False
     lifecycle.seat(state, worker)
     if worker.strays:  # nobody has taken these yet: the worker keeps them
         numbers = [number for number in numbers if number not in worker.strays]

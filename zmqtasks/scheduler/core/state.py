@@ -142,6 +142,7 @@ class State:
         self.waiting: dict[int, Job] = {}  # by the reference that is being loaded
         self.quarantined: dict[Worker, None] = {}
         self.balance_at = inf
+        self.stalls: Timers[Worker] = Timers(lambda worker: self.workers.get(worker.nonce) is worker)
         self.counters: dict[str, int] = {}
         self.warnings: dict[str, None] = {}
         self.warned: dict[Line, str] = {}  # lines that nobody serves, and which warning tells of them

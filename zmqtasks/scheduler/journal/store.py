@@ -76,7 +76,7 @@ class Store:
             self._connection = apsw.Connection(str(path), vfs=vfs)
             self._prepare(used=used)
         except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
-            message = f"{path} is no journal, or is damaged: {error}; `zmqtasks repair` shows more"
+            message = f"{path} is no journal, is damaged or cannot be read: {error}; `zmqtasks repair` shows more"
             raise JournalDamaged(message) from None
 
     def _prepare(self, *, used: bool) -> None:
