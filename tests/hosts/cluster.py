@@ -153,11 +153,11 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def scheduler(self, host: Host, *, ipv6: bool = False) -> tuple[str, Program]:
-        """Start a scheduler; returns its URL, too."""
+    def scheduler(self, host: Host, *options: str, ipv6: bool = False) -> tuple[str, Program]:
+        """Start a scheduler; returns its URL, too. `options`: of the command line."""
         url = f"tcp://[{host.address6}]:{PORT}" if ipv6 else f"tcp://{host.address}:{PORT}"
         allowed = ["--plaintext", NETWORK, "--plaintext", NETWORK6]
-        program = Program(host, self.folder, [*ZMQTASKS, "scheduler", "--bind", url, *allowed])
+        program = Program(host, self.folder, [*ZMQTASKS, "scheduler", "--bind", url, *allowed, *options])
         program.line(r"^zmqtasks scheduler ready on ")
         return url, program
 

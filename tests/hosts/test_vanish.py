@@ -83,14 +83,15 @@ def test_a_workers_host_restarts_at_once_under_its_old_address(network: Network,
     assert max(batch.ran().values()) <= 2
 
 
-def test_the_schedulers_host_vanishes_and_comes_back_without_memory(network: Network, cluster: Cluster) -> None:
+@pytest.mark.parametrize("options", [["--in-memory"], []], ids=["in memory", "journaled"])
+def test_the_schedulers_host_vanishes_and_comes_back(network: Network, cluster: Cluster, options: list[str]) -> None:
     head, one, desk = (network.host(name) for name in ("head", "one", "desk"))
-    url, _ = cluster.scheduler(head)
+    url, _ = cluster.scheduler(head, *options)
     worker = cluster.worker(one, url)
     batch = cluster.batch(desk, url, 4, 4.0)
     batch.begun(2)
     head.vanish()
-    cluster.scheduler(network.host("head", number=1))
+    cluster.scheduler(network.host("head", number=1), *options)
     worker.line("lost the scheduler")
     worker.line("connected to the scheduler at .* again")
     batch.line("lost the connection")

@@ -1,5 +1,6 @@
 """The journal on real files: what is appended is there again, and what is not as it was written is refused."""
 
+import errno
 import json
 import os
 import re
@@ -483,3 +484,79 @@ def test_after_a_sync_that_failed_nothing_is_acknowledged_any_more(open_: Open) 
     journal.close()
     assert journal.durable == 1
     assert read_all(open_) == [(1, [record(1)])]
+
+
+# ---------------------------------------------------------------------------------------------- what reviews found
+
+
+class Unreadable(Files):
+    """Payloads cannot be read, for a while or for ever."""
+
+    def __init__(self, number: int, times: int) -> None:
+        self.number, self.times = number, times
+
+    def read(self, path: Path) -> bytes:
+        if path.parent.name == "payloads" and self.times:
+            self.times -= 1
+            raise OSError(self.number, os.strerror(self.number))
+        return super().read(path)
+
+
+def _kept(open_: Open, files: Files) -> DiskJournal:
+    """A journal with payload 5, opened again: nothing of it is at hand."""
+    journal = started(open_)
+    journal.store(5, b"payload")
+    write(journal, [record(1)])
+    journal.close()
+    return started(open_, {5: 7}, files=files)
+
+
+def test_a_payload_is_read_again_when_there_was_no_descriptor_left(open_: Open) -> None:
+    journal = _kept(open_, Unreadable(errno.EMFILE, 2))
+    journal.load(5)
+    loaded: list[tuple[int, bytes | None]] = []
+    until(lambda: loaded.extend(journal.loaded()) or loaded, "it is there")
+    assert (loaded, journal.fatal) == ([(5, b"payload")], "")
+
+
+def test_a_payload_that_the_disk_cannot_read_is_not_taken_for_lost(open_: Open) -> None:
+    journal = _kept(open_, Unreadable(errno.EIO, -1))
+    journal.load(5)
+    until(lambda: journal.fatal, "it is told")
+    assert "cannot be read any more" in journal.fatal
+    assert journal.loaded() == []
+
+
+def test_what_is_trimmed_goes_though_something_is_always_unsynced(open_: Open) -> None:
+    """Facts that need no sync come all the time: what was trimmed before the last one waits for none of them."""
+    now = [0.0]
+    journal = open_()
+    list(journal.records())
+    journal.start({}, by_hand=lambda: now[0])
+    for number in range(40):
+        journal.append([record(number, bytes(MIB))], sync=False)
+        journal.step()
+    journal.trim(39)
+    journal.append([record(99)], sync=False)
+    now[0] += 1.1  # the sync that is made once a second
+    journal.step()
+    sizes = []
+    for number in range(20):
+        journal.append([record(100 + number)], sync=False)
+        journal.step()
+        sizes.append(journal.size)
+    assert sizes[-1] < 2 * MIB
+
+
+def test_a_file_system_that_copies_on_write_is_not_written_to_in_memory(path: Path, monkeypatch: Any) -> None:
+    """There a full disk would be told by SIGBUS."""
+    path.mkdir()
+    for kind, mapped in (("btrfs", False), ("ext4", True)):
+        monkeypatch.setattr("zmqtasks.scheduler.journal.files.kind", lambda _, kind=kind: kind)
+        slots = Files().open_slots(path / "head")
+        slots.write(8, b"head")
+        slots.sync()
+        assert (slots._map is not None) == mapped
+        slots.close()
+        slots.close()
+        assert (path / "head").read_bytes()[8:12] == b"head"

@@ -159,6 +159,25 @@ def _with_payload() -> Disk:
         life.let_go()
 
 
+def test_a_mending_that_fails_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, ledger, _ = damage.plain(closed=False, turns=40)
+    path = written(damage.flipped(disk, damage.WAL, _amid(disk, ledger), 1), tmp_path)
+    found = repair.examine(path)
+    rename = repair.Files.rename
+
+    def failing(files: repair.Files, old: Path, new: Path) -> None:
+        if new.name == "journal.db":
+            raise OSError(5, "Input/output error")
+        rename(files, old, new)
+
+    monkeypatch.setattr(repair.Files, "rename", failing)
+    with pytest.raises(JournalError, match="cannot be mended"):
+        repair.mend(found, repair.CUT)
+    monkeypatch.undo()
+    again = repair.examine(path)
+    assert (again.damages, again.last) == (found.damages, found.last)
+
+
 def test_a_journal_in_use_is_left_alone(tmp_path: Path) -> None:
     journal = DiskJournal.open(tmp_path, lambda: None)
     try:

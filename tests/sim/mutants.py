@@ -78,8 +78,6 @@ MUTANTS = (
            "        if submission.source.owner is submitter:", "        if True:", "result", 21),
     Mutant("a job whose outcome expired before it was accepted again is waited for", "submitter.core",
            "if message.expired and parcel.stage == SENT:", "if False:", "liveness", 9),
-    Mutant("what waits behind a function and was accepted before is not asked for", "submitter.core",
-           "                elif late.left:", "                elif False:", "liveness", 622),
     Mutant("a job overtakes the function that it needs", "submitter.core",
            "elif carrier is not None and (carrier.late or large):", "elif False:", "hello", 80),
     Mutant("a small result acknowledges the large one that it overtook", "submitter.core",

@@ -201,8 +201,9 @@ def _stats(status: "wire.Status") -> "list[RenderableType]":
         told = [f"{number:,}" for number in numbers]
         workers.add_row(plain(worker.name), *told, f"{duration(worker.silent)} ago")
     counters = table("Counters")
-    counters.add_column("since the scheduler's start", overflow="fold")
-    counters.add_column(duration(status.uptime), justify="right", no_wrap=True)
+    since = "over all its lives" if status.durable else "since the scheduler's start"
+    counters.add_column(since, overflow="fold")
+    counters.add_column("" if status.durable else duration(status.uptime), justify="right", no_wrap=True)
     for name, count in sorted(status.counters.items()):
         counters.add_row(plain(name.replace("_", " ")), f"{count:,}")
     first: list[RenderableType] = [workers] if status.workers else _nobody()

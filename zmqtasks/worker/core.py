@@ -150,7 +150,7 @@ class WorkerCore:
         self._beat_at = now.mono + message.heartbeat
         work = self.work
         work.max_payload = message.max_payload
-        fx.reclaim |= work.drop(message.dropped)
+        fx.reclaim |= work.drop(message.dropped, outcomes=False)  # told again below: their record may not be durable
         self._tell_drain(fx)
         work.fresh_runs.clear()
         work.fresh_ends.clear()

@@ -204,10 +204,14 @@ class Workload:
                     self.outcomes.discard(start, n)
                     self.ledger.move(start, n, ENDED, GONE)
 
-    def drop(self, spans: list[Span]) -> bool:
-        """These are not ours any more. Whether some may stand unstarted in the shared queue."""
+    def drop(self, spans: list[Span], *, outcomes: bool = True) -> bool:
+        """These are not ours any more. Whether some may stand unstarted in the shared queue.
+
+        `outcomes`: what came of those that are over is safe, or of no use; otherwise it is kept until a DoneAck.
+        """
         pushed = False
-        self.release(spans)
+        if outcomes:
+            self.release(spans)
         if self.retracted:  # handed back after the hello that listed them: the scheduler has disowned them itself
             self.retracted = to_spans(sorted(set(expand(self.retracted)).difference(expand(spans))))
         waiting: list[Span] = []

@@ -1,11 +1,16 @@
 """After a restart the scheduler knows again what it has written down, and goes on from there."""
 
+import msgspec
 import pytest
 
 from zmqtasks import payload, wire
-from zmqtasks.scheduler.core.records import Kept, Submitted
+from zmqtasks.clock import Now
+from zmqtasks.payload import function_digest
+from zmqtasks.scheduler.core.core import Core
+from zmqtasks.scheduler.core.effects import Effects
+from zmqtasks.scheduler.core.records import Ended, Kept, Submitted
 from zmqtasks.scheduler.core.restore import RestoreError
-from zmqtasks.states import ASSIGNED, CANCELLED, DELAYED, FAILED, READY, SUCCEEDED
+from zmqtasks.states import ABORTED, ASSIGNED, CANCELLED, DELAYED, FAILED, READY, SUCCEEDED
 
 DAY = 86_400.0
 
@@ -336,6 +341,44 @@ def test_lost_bytes_end_the_job_and_are_said(make):
     h.turn()
     ((_, error, _),) = s.ends().values()
     assert error == "PayloadLost"
+
+
+def test_a_function_whose_record_is_lost_ends_its_own_jobs_only(h):
+    """So is a journal that was mended."""
+    s = h.submitter()
+    function = wire.Function(function_digest(b"blob"), "mod.fn", b"blob")
+    s.submit(2, task="mod.fn", function=function.digest, functions=[function], python="3.11")
+    s.submit(3)
+    records = [
+        msgspec.structs.replace(record, functions=[]) if isinstance(record, Submitted) else record
+        for record in h.journal.records
+    ]
+    core = Core(h.settings, h.core.identity)
+    core.restore(1, records)
+    fx = Effects()
+    core.begin(Now(h.mono, h.wall), fx)
+    core.check()
+    assert core.state.open == 3
+    assert [record.state for record in fx.records if isinstance(record, Ended)] == [ABORTED, ABORTED]
+
+
+def test_an_id_that_is_given_again_after_its_burial_belongs_to_the_new_session(h):
+    submitted = [record for record in _two_lives(h) if isinstance(record, Submitted)]
+    core = Core(h.settings, h.core.identity)
+    core.restore(1, submitted)
+    core.begin(Now(h.mono, h.wall), Effects())
+    source = core.state.sources[submitted[1].prefix]
+    assert source.owner is not None
+    assert source.owner.prefix == b"second------"
+
+
+def _two_lives(h):
+    """The same given id, submitted by one session, and long after it was forgotten by another."""
+    spec, prefix = wire.Spec(), b"given-------"
+    return [
+        Submitted(prefix, 0, "add", b"", "msgpack", spec, [b"a"], [], 0, owner, owner, order, h.wall)
+        for order, owner in enumerate((b"first-------", b"second------"), 1)
+    ]
 
 
 def test_records_that_skip_numbers_are_no_journal(h):

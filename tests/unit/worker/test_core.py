@@ -27,6 +27,7 @@ from zmqtasks.wire import (
     Retracted,
     Work,
 )
+from zmqtasks.worker.ledger import GONE
 
 # ------------------------------------------------------------------------------------------------ the connection
 
@@ -102,7 +103,8 @@ def test_what_ends_without_a_connection_is_told_after_the_next_welcome(worker):
     assert worker.sent_one(Done) == Done([], [End(1, FAILED, b"boom", 0.1)])
 
 
-def test_dropped_numbers_are_void_wherever_they_are(worker):
+def test_dropped_numbers_are_void_wherever_they_are_and_outcomes_are_told_again(worker):
+    """That of 1 may have reached the scheduler and not its disk: a DoneAck says when it is safe."""
     worker.up()
     worker.assign(6)
     assert worker.numbers() == [[1], [2]]
@@ -112,6 +114,9 @@ def test_dropped_numbers_are_void_wherever_they_are(worker):
     worker.disconnect()
     worker.connect()
     worker.welcome(dropped=[(1, 4)])  # 1 has ended, 2 runs, 3 is in the queue, 4 waits
+    assert [run.first for run in worker.sent_one(Done).runs] == [1]
+    worker.handle(DoneAck([(1, 1)]))
+    assert worker.core.work.ledger.state(1) == GONE
     worker.reclaimed(3)
     assert worker.numbers() == [[5]]  # 3 and 4 are gone; 2 runs out
     worker.report(2, [run(2, 1)])

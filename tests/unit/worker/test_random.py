@@ -7,6 +7,7 @@ import pytest
 from tests.unit.worker.harness import BASE, Worker, work
 from zmqtasks.ids import expand, spans
 from zmqtasks.wire import Assign, Done, DoneAck, End, Heartbeat, HelloAgain, Kill, Retract, Retracted, Run, WorkerHello
+from zmqtasks.worker.ledger import ENDED
 
 SLOTS, CREDIT = 3, 60
 
@@ -64,7 +65,10 @@ class World:
                 some = set(self.random.sample(sorted(self.mine & held), k=min(3, len(self.mine & held))))
                 dropped |= some
                 self.mine -= some
-                self.voided |= dropped
+                over = {n for n in dropped if self.worker.core.work.ledger.state(n) == ENDED}
+                self.voided |= (
+                    dropped - over
+                )  # what came of the others is told again, and kept until it is acknowledged
                 self.unacked.clear()
                 self.worker.welcome(spans(sorted(dropped)))
                 return self.listen()

@@ -29,7 +29,7 @@ def on_hello(state: State, route: bytes, hello: OperatorHello, fx: Effects, rele
 
 def on_ask_jobs(state: State, route: bytes, message: AskJobs, now: Now, fx: Effects) -> None:
     """Some of the jobs in some states."""
-    fx.sends.append(Send(route, rows.jobs(state, message, now), state.seq))
+    fx.sends.append(Send(route, rows.jobs(state, message, now), _told_after(state)))
 
 
 def on_ask_job(state: State, route: bytes, message: AskJob, now: Now, fx: Effects) -> None:
@@ -43,7 +43,15 @@ def on_ask_job(state: State, route: bytes, message: AskJob, now: Now, fx: Effect
         since = next((line.wall for line in reversed(story) if line.state == "assigned"), 0.0)
         told = rows.row(job, rows.due(state, job, now), since)
         report = JobReport(told, explain.reasons(state, job, now), story, state.progress.get(job, b""))
-    fx.sends.append(Send(route, report, state.seq))
+    fx.sends.append(Send(route, report, _told_after(state)))
+
+
+def _told_after(state: State) -> int:
+    """The record that must be durable before a question is answered; none while nothing can be written.
+
+    Whoever asks why nothing goes on must not wait for that himself. `status` never waits.
+    """
+    return 0 if state.journal.trouble else state.seq
 
 
 def status(state: State, now: Now, me: Identity) -> Status:

@@ -10,6 +10,7 @@ from sys import intern
 from typing import Any, Final
 
 from zmqtasks.clock import Now
+from zmqtasks.scheduler.core import lifecycle
 from zmqtasks.scheduler.core.effects import Effects
 from zmqtasks.scheduler.core.model import (
     DISK,
@@ -67,6 +68,7 @@ class Restorer:
         self._fresh: dict[Submission, list[Job]] = {}  # nothing has happened to their jobs yet
         self._due: dict[Job, float] = {}  # Unix time at which a delayed job is tried again
         self._ended: list[tuple[float, Job]] = []
+        self._missing: set[Target] = set()
         self._tombs: dict[Submission, float] = {}  # when the last outcome was forgotten
         self._verbs: dict[type, Callable[[Any], None]] = {
             Began: self._began,
@@ -141,10 +143,10 @@ class Restorer:
         """A submission without jobs, in the place of what was known of it."""
         state = self.state
         source = state.sources.get(record.prefix)
-        if source is None:
-            source = state.sources[record.prefix] = Source(record.prefix, self._owner(record.owner))
-        while source.covers(record.first, count):
+        while source is not None and source.covers(record.first, count):
             self._forget(source, source.nearest(record.first + count - 1))
+        if source is None or not source.submissions:  # an id that was given once more may be another session's
+            source = state.sources[record.prefix] = Source(record.prefix, self._owner(record.owner))
         target = self._target(record.task, record.function, None)
         spec = state.shared(record.spec)
         submission = Submission(source, record.first, count, record.digest, target, intern(record.codec), spec)
@@ -343,7 +345,17 @@ class Restorer:
         self._outcomes(now)
         for owner in self._owners.values():
             state.submitters[owner.prefix] = owner
+        if self._missing:
+            self._give_up_missing(now, fx)
         return live
+
+    def _give_up_missing(self, now: Now, fx: Effects) -> None:
+        """Jobs whose shipped function is gone with the record that held it: only a mended journal has such."""
+        for source in self.state.sources.values():
+            for job in list(source.jobs.values()):
+                if job.submission.target in self._missing and job.state in (READY, DELAYED):
+                    text = f"the function of job {job.id} stood in a record that is lost"
+                    lifecycle.abort(self.state, job, "PayloadLost", text, now, fx)
 
     def _payloads(self) -> dict[int, int]:
         """Count the references."""
@@ -366,8 +378,7 @@ class Restorer:
             if target.blob is not None:
                 state.function_bytes += len(target.blob.blob)
             elif target.uses and target.digest:
-                message = f"the shipped function {target.name or target.digest.hex()} is missing"
-                raise RestoreError(message)
+                self._missing.add(target)
             elif not target.uses:  # a name alone; or a function that only jobs needed that are gone
                 del state.targets[key]
                 continue

@@ -21,11 +21,12 @@ from zmqtasks.scheduler.journal.head import Head, Mark, read
 from zmqtasks.scheduler.journal.large import Large
 from zmqtasks.scheduler.journal.lock import Lock
 from zmqtasks.scheduler.journal.store import Row, Store
-from zmqtasks.scheduler.journal.troubles import meaning
+from zmqtasks.scheduler.journal.troubles import SHORT_OF, meaning
 from zmqtasks.scheduler.journal.writer import Drop, Put, Task, Trim, Turn, Writer
 
 logger = logging.getLogger("zmqtasks.scheduler.journal")
 
+AGAIN: Final = 0.1  # seconds until a payload is read again that could not be for want of memory or descriptors
 PATIENCE: Final = 5.0  # seconds for the last writes at the end
 _ADVICE: Final = "nothing was changed; `zmqtasks repair --data {}` shows what can be done"
 
@@ -51,6 +52,7 @@ class DiskJournal:
         self._collected: list[Task] = []  # until `flush`, in order
         self.waiting = 0
         self._closed = False
+        self._unreadable = ""
         self._wanted: SimpleQueue[int | None] = SimpleQueue()
         self._loaded: deque[tuple[int, bytes | None]] = deque()
         self._reader: threading.Thread | None = None
@@ -227,7 +229,7 @@ class DiskJournal:
     @property
     def fatal(self) -> str:
         """See Journal."""
-        return self._running.fatal
+        return self._running.fatal or self._unreadable
 
     def append(self, records: Sequence[Record], *, sync: bool) -> None:
         """See Journal."""
@@ -264,12 +266,27 @@ class DiskJournal:
 
     def _read(self) -> None:
         """A thread of its own: a slow read holds up no commit."""
-        while (number := self._wanted.get()) is not None:
-            self._loaded.append((number, self.fetch(number)))
+        try:
+            while (number := self._wanted.get()) is not None:
+                self._loaded.append((number, self._fetch_patiently(number)))
+                self._wake()
+        except Exception as error:
+            logger.exception("the journal's reader failed", extra={"action": "journal-failed"})
+            self._unreadable = f"the journal cannot be read any more: {error}"
             self._wake()
 
+    def _fetch_patiently(self, number: int) -> bytes | None:
+        """As `fetch`; where this process has no memory or no descriptors left it is tried again."""
+        while True:
+            try:
+                return self.fetch(number)
+            except (OSError, MemoryError) as error:
+                if self._closed or (isinstance(error, OSError) and error.errno not in SHORT_OF):
+                    raise
+            time.sleep(AGAIN)
+
     def fetch(self, number: int) -> bytes | None:
-        """The bytes of a large payload; None: they are damaged or gone."""
+        """The bytes of a large payload; None: they are damaged or gone. Raises OSError: nobody knows."""
         data = self._large.read(number)
         if data is None:
             path = self._large.path / str(number)

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from zmqtasks.scheduler.journal.lock import Lock
+from zmqtasks.scheduler.journal.places import kind
+
+_IN_PLACE: Final = frozenset({"ext3", "ext4", "tmpfs"})  # file systems that never copy on write
 
 
 class SyncError(OSError):
@@ -72,37 +75,50 @@ class Files:
 
     def open_slots(self, path: Path) -> "Slots":
         """A small file that is written again and again."""
-        return Slots(path)
+        return Slots(path, mapped=kind(path) in _IN_PLACE)
 
 
 class Slots:
-    """A small open file that is written in place, in memory that it shares with the page cache.
+    """A small open file that is written again and again.
 
-    A `pwrite` would change the file's times, which every fsync of another file on that disk then has to write, too:
-    90 of 480 µs of a lone commit on ext4.
+    Where the file system writes in place it is written in memory that it shares with the page cache: a `pwrite` would
+    change the file's times, which every fsync of another file on that disk then has to write, too (90 of 480 µs of a
+    lone commit on ext4). Elsewhere, with copy on write, that memory cannot be had when the disk is full, and the kernel
+    says so by SIGBUS: seen on btrfs.
+
+    Args:
+        path: made if it is not there.
+        mapped: write in memory.
     """
 
     BYTES: Final = 4096
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, mapped: bool) -> None:
+        self._closed = False
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         missing = self.BYTES - os.fstat(self._file).st_size
         if missing > 0:  # written, not only sized: there must be room for it on the disk
             os.pwrite(self._file, bytes(missing), self.BYTES - missing)
-        self._map = mmap(self._file, self.BYTES)
+        self._map = mmap(self._file, self.BYTES) if mapped else None
 
     def write(self, offset: int, data: bytes) -> None:
         """Write in place; it is durable after `sync`."""
-        self._map[offset : offset + len(data)] = data
+        if self._map is None:
+            os.pwrite(self._file, data, offset)
+        else:
+            self._map[offset : offset + len(data)] = data
 
     def sync(self) -> None:
         """Have it on the disk."""
         _sync(os.fsync, self._file)
 
     def close(self) -> None:
-        """Let go of it."""
-        self._map.close()
-        os.close(self._file)
+        """Let go of it; once more does nothing."""
+        if not self._closed:
+            self._closed = True
+            if self._map is not None:
+                self._map.close()
+            os.close(self._file)
 
 
 def _sync(call: Callable[[int], None], file: int) -> None:

@@ -36,10 +36,10 @@ class Large:
         self._files.sync_folder(self.path)
 
     def read(self, number: int) -> bytes | None:
-        """One payload; None: it is damaged or gone."""
+        """One payload; None: it is damaged or gone. Raises OSError: nobody knows."""
         try:
             whole = self._files.read(self._at(number))
-        except OSError:
+        except FileNotFoundError:
             return None
         if len(whole) < _HEADER.size:
             return None

@@ -322,9 +322,7 @@ def mend(found: Examination, how: str) -> Path:
     try:
         before = _keep_copy(path, files)
         mark = _write(found, found.chosen(how), files)
-        with contextlib.suppress(FileNotFoundError):
-            (path / "journal.db-wal").unlink()
-        files.rename(path / "journal.db.new", path / "journal.db")
+        _exchange(path, files)
         (path / "head").unlink(missing_ok=True)
         Head(path / "head", files, mark).close()
         for number, size in left.lost:
@@ -336,6 +334,23 @@ def mend(found: Examination, how: str) -> Path:
         raise JournalError(f"the journal in {path} cannot be mended: {error}") from None
     finally:
         lock.release()
+
+
+def _exchange(path: Path, files: Files) -> None:
+    """The new database takes the place of the old one and its WAL; where that fails all is as it was."""
+    wal, aside = path / "journal.db-wal", path / "journal.db-wal.old"
+    had = wal.exists()
+    if had:
+        files.rename(wal, aside)
+        files.sync_folder(path)
+    try:
+        files.rename(path / "journal.db.new", path / "journal.db")
+    except OSError:
+        if had:
+            files.rename(aside, wal)
+        raise
+    files.sync_folder(path)
+    files.remove(aside)
 
 
 def _keep_copy(path: Path, files: Files) -> Path:

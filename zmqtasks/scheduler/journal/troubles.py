@@ -9,8 +9,9 @@ import apsw
 
 from zmqtasks.scheduler.journal.files import SyncError
 
-# A write that fails so changed nothing, and works again once somebody has made room.
-_PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+# What fails so changed nothing, and works again once somebody has made room.
+SHORT_OF: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, *SHORT_OF})
 _CORRUPT: Final = (apsw.CorruptError, apsw.NotADBError)
 
 

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Final, NamedTuple
 
@@ -102,8 +103,9 @@ class Writer:
         self._synced = self.durable
         self._unsynced_since: float | None = None
         self._head_due, self._head_at = False, 0.0
-        self._drops: list[int] = []  # wait for a synced commit
-        self._trims = 0  # up to this record; waits for one, too
+        self._drops: deque[tuple[int, int]] = deque()  # (record that must be synced first, number)
+        self._trims: deque[tuple[int, int]] = deque()  # (record that must be synced first, upto)
+        self._trim_to = 0  # up to this record all may go now
         self._queue: SimpleQueue[list[Task]] = SimpleQueue()
         self._closing = threading.Event()
         self._clock, self._pause = clock, pause or self._closing.wait
@@ -154,8 +156,9 @@ class Writer:
     def _end(self, text: str) -> None:
         """Nothing is written any more, not even a sync."""
         self.fatal = f"the journal cannot be written any more: {text}"
-        self._head.abandon()
-        self._store.abandon()
+        for let_go in (self._head.abandon, self._store.abandon):
+            with suppress(OSError, apsw.Error):
+                let_go()
         self._wake()
 
     def _go_on(self, *, wait: bool) -> bool:
@@ -166,13 +169,12 @@ class Writer:
             self._try(self._store_all, puts)
         if turns:
             self._write(turns)
-        self._drops += [task.number for task in tasks if isinstance(task, Drop)]
-        self._trims = max([self._trims, *(task.upto for task in tasks if isinstance(task, Trim))])
+        self._drops.extend((self.durable, task.number) for task in tasks if isinstance(task, Drop))
+        self._trims.extend((self.durable, task.upto) for task in tasks if isinstance(task, Trim))
         ending = any(isinstance(task, Stop) for task in tasks)
         if self._unsynced_since is not None and (ending or self._clock() >= self._unsynced_since + LATE):
             self._sync()
-        if self._synced == self.durable:
-            self._clear_away()
+        self._clear_away()
         self._checkpoint()
         if self._head_due and not tasks:
             self._sync_head()
@@ -189,7 +191,7 @@ class Writer:
         patience: float | None = None
         if not wait:
             patience = 0.0
-        elif self._trims and self._synced == self.durable:
+        elif self._trim_to:
             patience = 0.0  # a slice of it between two blocks
         elif self._head_due:
             patience = EVERY
@@ -254,19 +256,21 @@ class Writer:
 
     def _clear_away(self) -> None:
         """What is not needed goes; a little at a time."""
-        drops, self._drops = self._drops, []
-        for number in drops:
+        while self._drops and self._drops[0][0] <= self._synced:
+            _, number = self._drops.popleft()
             self.unwritten.pop(number, None)
             with suppress(OSError):  # it is looked for again at the next start
                 self._large.remove(number)
-        if self._trims:
+        while self._trims and self._trims[0][0] <= self._synced:
+            self._trim_to = max(self._trim_to, self._trims.popleft()[1])
+        if self._trim_to:
             self._trim()
 
     def _trim(self) -> None:
         """Delete a slice of what is needed no more; then give space back."""
         blocks = self._blocks
         last = size = 0
-        while len(blocks) > 1 and blocks[0][1] <= self._trims and size < SLICE:
+        while len(blocks) > 1 and blocks[0][1] <= self._trim_to and size < SLICE:
             _, last, length = blocks.popleft()
             size += length
         if last:
@@ -275,7 +279,7 @@ class Writer:
             self.size -= size
             return
         if not self._try(self._store.give_back):
-            self._trims = 0
+            self._trim_to = 0
 
     def _checkpoint(self) -> None:
         """That there is no room now does not matter: the WAL holds all, and the next commit brings another try."""
@@ -291,7 +295,7 @@ class Writer:
 
     def _try(self, action: Callable[..., object], *arguments: object) -> bool:
         """Do something to the disk; again and again while there is no room for it. Whether it said so (True)."""
-        for tries in range(1_000_000):
+        for tries in count():
             try:
                 done = action(*arguments)
             except (apsw.Error, OSError) as error:
@@ -303,7 +307,7 @@ class Writer:
             else:
                 self._say("")
                 return bool(done)
-        return False
+        raise AssertionError("unreachable")
 
     def _say(self, text: str) -> None:
         if text:
