@@ -248,6 +248,17 @@ def test_no_job_is_taken_while_the_disk_is_full(h):
     s.submit(1)
 
 
+def test_who_asks_while_the_disk_is_full_need_not_wait_for_it(h):
+    """Otherwise nobody could ask why nothing goes on."""
+    s, o = h.submitter(), h.operator()
+    s.submit(1)
+    h.core.on_journal(0, 0, "no space left on device")
+    fx = o.send(wire.AskJob(s.prefix, 0), wire.AskJobs(["ready"], "", 10))
+    assert [send.after for send in fx.sends if send.route == o.route] == [0, 0]
+    o.expect(wire.JobReport, wire.Jobs)
+    s.take(wire.Notice)
+
+
 def test_a_slow_disk_stops_what_would_only_wait_for_it(make):
     h = make(durable=True, max_pending=100)
     s = h.submitter()
