@@ -25,13 +25,6 @@ def client(cluster: zmqtasks.LocalCluster) -> Iterator[Client]:
         yield made
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Path:
-    path = tmp_path / "ledger"
-    path.touch()
-    return path
-
-
 def tried(path: Path, number: int) -> int:
     """Note that a number is tried; returns how often it was so far."""
     file = os.open(path, os.O_RDWR | os.O_APPEND)

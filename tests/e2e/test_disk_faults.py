@@ -44,20 +44,6 @@ def strace() -> None:
     pytest.skip(why)
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Path:
-    path = tmp_path / "ledger"
-    path.touch()
-    return path
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    made = Site()
-    yield made
-    made.close()
-
-
 def _tracers(pid: int) -> set[str]:
     """Who traces the threads of a process."""
     found = set()

@@ -16,13 +16,6 @@ from tests.helpers.processes import Site
 from zmqtasks import Client, WorkerLost
 
 
-@pytest.fixture
-def site() -> Iterator[Site]:
-    made = Site()
-    yield made
-    made.close()
-
-
 class Line:
     """A TCP line to a scheduler on an ipc endpoint, that counts. `there`, `back`: bytes to and from the scheduler."""
 

@@ -57,20 +57,6 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Path:
-    path = tmp_path / "ledger"
-    path.touch()
-    return path
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    made = Site()
-    yield made
-    made.close()
-
-
 def start(site: Site, *options: str, data: Path | None = None) -> subprocess.Popen[str]:
     """A scheduler with a journal."""
     where = str(data or site.folder / "data")

@@ -66,23 +66,9 @@ def raze(ledger: str, number: int) -> None:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Path:
-    path = tmp_path / "ledger"
-    path.touch()
-    return path
-
-
-@pytest.fixture
 def cluster() -> Iterator[LocalCluster]:
     with LocalCluster(workers=4, agents=2) as cluster:
         yield cluster
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    made = Site()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -13,13 +12,6 @@ import zmqtasks
 from tests.helpers.processes import Site, family, until, until_gone
 
 PROLIFIC = 2  # processes that each job of `brood` starts
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    made = Site()
-    yield made
-    made.close()
 
 
 def brood(sign: str) -> None:

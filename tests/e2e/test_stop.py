@@ -20,13 +20,6 @@ LEASE = {"heartbeat": 0.2, "lease": 1.0}
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    made = Site()
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def client(site: Site) -> Iterator[zmqtasks.Client]:
     site.first = site.scheduler(**LEASE)  # type: ignore[attr-defined]
     with zmqtasks.Client(site.url) as made:

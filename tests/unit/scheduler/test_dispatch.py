@@ -4,6 +4,7 @@ import pytest
 
 from tests.helpers.scheduler_harness import Harness, WorkerPeer
 from zmqtasks import wire
+from zmqtasks.clock import Now
 from zmqtasks.config import KIB, MAX_BYTES_PER_MESSAGE, MAX_JOBS_PER_MESSAGE
 from zmqtasks.scheduler.core.dispatch import STUCK
 from zmqtasks.scheduler.core.effects import Send
@@ -120,6 +121,18 @@ def test_what_waits_behind_long_jobs_comes_back_and_is_the_next_to_go(h):
     w.done(1)
     assert w.assigned() != []
     s.results()
+
+
+def test_a_slow_disk_does_not_keep_the_loop_awake_for_what_is_stuck(h):
+    measured(h, took=0.001)
+    w, s = h.worker(slots=2, credit=1000), h.submitter()
+    s.submit(30)
+    w.assigned()
+    h.core.on_journal(0, h.settings.max_pending + 1, "")
+    h.pass_time(STUCK * 1.1)
+    w.expect(wire.Retract)
+    deadline = h.core.next_deadline(Now(h.mono, h.wall))
+    assert deadline is None or deadline > h.mono
 
 
 def test_shipped_functions_share_a_line_but_not_their_measured_time(h):

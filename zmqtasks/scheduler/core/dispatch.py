@@ -32,12 +32,12 @@ _Plan = dict[Worker, list[Job]]
 def dispatch(state: State, now: Now, fx: Effects) -> None:
     """Give ready jobs to workers with credit. Called once at the end of a turn."""
     state.balance_at = inf
+    if state.stalls.at <= now.mono:
+        _free_stuck(state, now, fx)
     if state.journal.pending > state.settings.max_pending:
         return  # what comes of more jobs would have to wait for the disk, too: in memory
     for worker in list(state.quarantined) if state.quarantined else ():
         _end_quarantine(state, worker)
-    if state.stalls.at <= now.mono:
-        _free_stuck(state, now, fx)
     plan: _Plan = {}
     if state.lines.ready:
         _serve_solos(state, plan, fx)
