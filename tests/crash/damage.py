@@ -162,6 +162,11 @@ def plain(*, closed: bool, turns: int) -> tuple[Disk, Ledger, int]:
         life.let_go()
 
 
+def used(disk: Disk) -> int:
+    """Bytes of the WAL that hold frames; what is behind them was only made ready for others."""
+    return -(-(len(bytes(disk.files[WAL].data).rstrip(b"\0")) - 32) // (PAGE + 24)) * (PAGE + 24) + 32
+
+
 def frames(records: int) -> int:
     """Bytes of so many lone commits at the end of a WAL, at least."""
     return records * 2 * (PAGE + 24)

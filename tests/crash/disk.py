@@ -22,6 +22,7 @@ import apsw
 
 from zmqtasks.scheduler.journal.files import Files, SyncError
 
+LENGTH: Final = 32 + 20 * (4096 + 24)  # bytes that a WAL has from the start, so that it is soon longer
 SECTOR: Final = 512
 _OURS: Final = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL
 
@@ -252,6 +253,16 @@ class SimFiles(Files):
     def rename(self, path: Path, new: Path) -> None:
         self.disk.step("rename", str(path))
         self.disk.files[str(new)] = self.disk.files.pop(str(path))
+
+    def lengthen(self, path: Path, size: int) -> None:
+        """As far as some commits reach: others change the file's size."""
+        file = self.disk.files[str(path)]
+        missing = min(size, LENGTH) - len(file.data)
+        if missing > 0:
+            self.disk.step("write", str(path))
+            file.write(len(file.data), bytes(missing))
+            _sync(self.disk, str(path))
+            file.sync()
 
     def make_folder(self, path: Path) -> None:
         """Directories are always there."""

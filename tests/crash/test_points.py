@@ -53,7 +53,7 @@ def test_a_flipped_bit_in_every_kind_of_page_is_seen() -> None:
 def test_a_flipped_bit_in_every_frame_of_the_wal_is_seen() -> None:
     disk, ledger, least = damage.plain(closed=False, turns=40)
     ends: Counter[str] = Counter()
-    for frame in range(32, len(disk.files[damage.WAL].data), PAGE + 24):
+    for frame in range(32, damage.used(disk), PAGE + 24):
         for place in (0, 10, 20, 24, 1_000):
             damaged = damage.flipped(disk, damage.WAL, frame + place, place % 8)
             ends[damage.examine(damaged, ledger, least, f"frame at {frame}, byte {place}")] += 1
@@ -63,7 +63,7 @@ def test_a_flipped_bit_in_every_frame_of_the_wal_is_seen() -> None:
 @pytest.mark.parametrize("last", [LAST, pytest.param(3 * LAST, marks=pytest.mark.nightly)])
 def test_a_wal_that_is_cut_at_any_byte_of_its_last_records_is_seen(last: int) -> None:
     disk, ledger, least = damage.plain(closed=False, turns=20)
-    size = len(disk.files[damage.WAL].data)
+    size = damage.used(disk)
     ends: Counter[str] = Counter()
     for left in range(size - damage.frames(last), size):
         ends[damage.examine(damage.cut(disk, damage.WAL, left), ledger, least, f"WAL cut at {left}")] += 1

@@ -385,6 +385,24 @@ def test_a_file_that_may_not_grow_stops_nothing_but_new_jobs(site: Site, ledger:
     )
 
 
+def test_an_end_on_a_full_disk_says_what_was_not_written(site: Site, ledger: Path) -> None:
+    scheduler = start(site)
+    with Client(site.url) as client:
+        kept = client.submit_many(note, [((str(ledger), n), {}) for n in range(10)])
+        client.flush(BOUND)
+        resource.prlimit(scheduler.pid, resource.RLIMIT_FSIZE, (64 * 1024, resource.RLIM_INFINITY))
+        long = str(ledger.parent) + "/." * 1_500 + f"/{ledger.name}"
+        lost = client.submit_many(note, [((long, n), {}) for n in range(10, 100)])
+        until(lambda: any("be written now" in warning for warning in status(site)["warnings"]), "it cannot be written")
+        scheduler.send_signal(signal.SIGTERM)
+        assert scheduler.wait(BOUND) == 0
+        assert "bytes of records were not written" in site.said(scheduler)
+        start(site)
+        site.worker("-c", "2")
+        assert client.gather([*kept, *lost], timeout=BOUND) == [n * 7 + 1 for n in range(100)]
+    assert executions(ledger) == dict.fromkeys(range(100), 1)
+
+
 @pytest.fixture
 def small_disk(site: Site) -> Iterator[Path]:
     """A disk of a few MiB."""

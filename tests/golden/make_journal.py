@@ -21,6 +21,7 @@ WORKER = b"a worker's nonce"
 BLOB = b"not a real pickle"
 LARGE = bytes(range(256)) * 2
 PAGE = b"first result" + b"second"
+LATER_PAGE = b"to be put away"
 
 
 def all_records() -> list[list[r.Record]]:
@@ -34,7 +35,7 @@ def all_records() -> list[list[r.Record]]:
     return [
         [
             r.Began(1_800_000_000_000, 1_800_000_000.5, "0.1.0"),
-            r.Totals(1_800_000_000_000, 3, 2**62, 4, {"submitted": 12, "succeeded": 3}),
+            r.Totals(1_800_000_000_000, 3, 2**62, 4, {"submitted": 12, "succeeded": 3}, 10**8),
             r.Shipped(function),
         ],
         [
@@ -56,6 +57,8 @@ def all_records() -> list[list[r.Record]]:
         [
             r.Succeeded(PREFIX, [0, 2], [r.Stored(6, 12, 0), r.Stored(6, 6, 12)], 1_800_000_002.0),
             r.Ended(PREFIX, 4, 6, b"failure", 1_800_000_002.5),
+            r.Succeeded(OTHER, [1], [LATER_PAGE], 1_800_000_002.5),
+            r.Paged(7, [(OTHER, [1])], [14]),
             r.Delivered(PREFIX, [(0, 1), (4, 1)]),
             r.Forgot(PREFIX, [(4, 1)], 1_800_000_003.0),
         ],
@@ -96,6 +99,7 @@ def main() -> None:
     journal.start({})
     journal.store(5, LARGE)
     journal.store(6, PAGE)
+    journal.store(7, LATER_PAGE)
     for records in all_records():
         journal.append(records, sync=True)
     journal.close()

@@ -31,6 +31,11 @@ class Disk:
         """Bytes of the records."""
         return sum(len(data) for _, data, _ in self._turns)
 
+    @property
+    def trimming(self) -> bool:
+        """Records that are needed no more are still there."""
+        return bool(self._trims)
+
     def append(self, records: Sequence[Record], *, sync: bool) -> int:
         """Take one turn's records; returns the number of the last."""
         self.last += len(records)

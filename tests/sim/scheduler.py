@@ -179,7 +179,7 @@ class Scheduler:
         while self.loaded:
             self.core.on_loaded(*self.loaded.popleft(), now, fx)
         if self.disk is not None:
-            self.core.on_journal(self.disk.size, 0, self.disk.trouble)
+            self.core.on_journal(self.disk.size, 0, self.disk.trouble, trimming=self.disk.trimming)
         self.core.tick(now, fx, caught_up=not self.inbox)
         for nonce, worker in workers.items():
             if self.core.state.workers.get(nonce) is not worker:

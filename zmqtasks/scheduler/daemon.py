@@ -232,7 +232,7 @@ class Daemon:
         journal = self.journal
         for number, data in journal.loaded():
             core.on_loaded(number, data, now, fx)
-        core.on_journal(journal.size, journal.pending, journal.trouble)
+        core.on_journal(journal.size, journal.pending, journal.trouble, trimming=journal.trimming)
         core.tick(now, fx, caught_up=caught_up)
         self._carry_out(fx, now)
         return caught_up and not self.router.gone and not lanes.ready
@@ -385,8 +385,27 @@ class Daemon:
         self.doorkeeper.close()
         self.router.close(FAREWELL)
         self.context.close(PATIENCE)
-        self.journal.close()
+        self._close_journal()
         self.wakeup.close()
+
+    def _close_journal(self) -> None:
+        """Write the last totals, and all that waits; say what could not be written."""
+        journal = self.journal
+        if not isinstance(journal, DiskJournal) or not journal.started or journal.fatal:
+            journal.close()
+            return
+        fx = Effects()
+        self.core.end(fx)
+        if fx.records:
+            journal.append(fx.records, sync=fx.sync)
+        journal.close()
+        if journal.pending:
+            logger.error(
+                "%d bytes of records were not written (%s): of jobs and outcomes that nobody was told of; submitters "
+                "and workers still have them, and will send them again",
+                journal.pending, journal.fatal or "the disk did not answer in time",
+                extra={"action": "journal-unwritten"},
+            )  # fmt: skip
 
 
 @contextlib.contextmanager

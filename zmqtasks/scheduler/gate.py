@@ -21,6 +21,7 @@ class Gate:
     def __init__(self) -> None:
         self._control: dict[bytes, deque[Send]] = {}  # by the control connection's route, as is the next
         self._bulk: dict[bytes, deque[Send]] = {}
+        self._durable = -1  # when it was last looked through
 
     def __len__(self) -> int:
         return sum(map(len, (*self._control.values(), *self._bulk.values())))
@@ -31,8 +32,9 @@ class Gate:
     def pass_(self, sends: Iterable[Send], durable: int) -> list[Send]:
         """What may go out now of these and of what was held back, in order."""
         free: list[Send] = []
-        for lines in (self._control, self._bulk):
-            if lines:
+        if durable != self._durable:
+            self._durable = durable
+            for lines in (self._control, self._bulk):
                 _release(lines, durable, free)
         for send in sends:
             lines = self._bulk if send.bulk else self._control

@@ -139,6 +139,18 @@ def test_attempts_crashes_retries_and_back_offs_are_back(h):
     assert w.expect(wire.Assign).attempt > last
 
 
+def test_a_retry_waits_no_longer_because_the_clock_was_set_back(h):
+    w, s = h.worker(), h.submitter()
+    s.submit(1, retries=5, backoff=1.0)
+    w.assigned()
+    w.send(wire.Done([], [wire.End(1, wire.RETRYABLE, b"", 0.0)]))
+    w.expect(wire.DoneAck)
+    h.wall -= DAY
+    back(h, w)
+    h.pass_time(1.1)
+    assert w.assigned() == [0]
+
+
 def test_delayed_jobs_wait_for_their_time_again(h):
     s = h.submitter()
     s.submit(1, not_before=h.wall + 50.0)
@@ -331,6 +343,125 @@ def test_results_beyond_the_budget_are_read_from_the_disk(make):
     h.turn()
     h.turn()
     assert s.results() == {1: b"b" * 20, 2: b"c" * 20}
+
+
+def test_results_in_pages_are_not_in_memory_after_a_restart(make):
+    h = make(durable=True, max_result_bytes=50, cache=0)
+    w, s = h.worker(slots=6), h.submitter()
+    s.submit(6)
+    w.assigned()
+    values = [b"%d" % i * 20 for i in range(6)]
+    w.send(wire.Done([wire.Run(1, values, 0.1, 0.1)], []))
+    w.expect(wire.DoneAck)
+    assert s.results() == dict(enumerate(values))
+    h.restart()
+    assert h.core.state.resident_bytes == 0
+    s.connect()
+    s.join()
+    s.send(wire.Ask(s.prefix, [(0, 6)]))
+    for _ in range(3):
+        h.turn()
+    assert s.results() == dict(enumerate(values))
+
+
+def test_jobs_kept_in_memory_make_no_small_pages(make):
+    h = make(durable=True, max_result_bytes=1_000_000)
+    w, s = h.worker(slots=100), h.submitter()
+    s.send(s.message(20, durability="memory"), s.message(5))
+    w.assigned()
+    w.send(wire.Done([wire.Run(1, [bytes(60_000)] * 20 + [b"small"] * 5, 0.1, 0.1)], []))
+    w.expect(wire.DoneAck)
+    assert h.core.state.resident_bytes > h.settings.max_result_bytes
+    assert not h.journal.stored
+    s.results()
+    s.take(wire.Accepted)
+    assert h.core.state.resident_bytes <= h.settings.max_result_bytes
+
+
+def test_what_was_loaded_for_somebody_who_left_does_not_stay(make):
+    h = make(durable=True, spill=10, cache=100)
+    w, s = h.worker(slots=10), h.submitter()
+    s.submit(10)
+    w.assigned()
+    w.send(wire.Done([wire.Run(1, [bytes(60)] * 10, 0.1, 0.1)], []))
+    w.expect(wire.DoneAck)
+    for _ in range(20):
+        s.results()
+        h.turn()
+    for i in range(10):
+        other = h.submitter(f"other{i}")
+        other.send(wire.Ask(s.prefix, [(i, 1)]))
+        other.disconnect()
+        h.turn()
+    assert h.core.state.payloads.bytes_at_hand <= 200
+
+
+def test_the_limit_of_the_journal_follows_what_was_left(make):
+    h = make(durable=True, compact_above=100)
+    s = h.submitter()
+    s.submit(100, task="a.very.long.module.name." * 20)
+    seen = []
+    for _ in range(20):
+        h.core.on_journal(10_000, 0, "")  # what is left is this much, though an estimate would say less
+        h.pass_time(1.1)
+        seen.append(h.core.state.counters["compactions"])
+    assert seen[-1] == 1, "while nothing changes, nothing is written down anew"
+    h.restart()
+    h.core.on_journal(19_000, 0, "")
+    h.pass_time(1.1)
+    assert h.core.state.counters["compactions"] == 1, "nor after a restart"
+    h.core.on_journal(21_000, 0, "")
+    h.pass_time(1.1)
+    assert h.core.state.counters["compactions"] == 2
+
+
+def test_nothing_is_written_down_anew_before_the_old_is_gone(make):
+    h = make(durable=True, compact_above=100)
+    s = h.submitter()
+    s.submit(10)
+    for _ in range(10):
+        h.core.on_journal(10_000, 0, "", trimming=True)
+        h.pass_time(1.1)
+    assert h.core.state.counters["compactions"] == 1
+    h.core.on_journal(90, 0, "")
+    h.pass_time(1.1)
+    h.core.on_journal(190, 0, "")
+    h.pass_time(1.1)
+    assert h.core.state.counters["compactions"] == 2
+    s.expect(wire.Notice)
+
+
+def test_what_is_written_down_anew_expires_no_later_for_it(make):
+    h = make(durable=True, compact_above=0)
+    w, s = h.worker(), h.submitter()
+    s.submit(1)
+    w.assigned()
+    w.send(wire.Done([wire.Run(1, [b"value"], 0.1, 0.1)], []))
+    w.expect(wire.DoneAck)
+    s.results()
+    h.jump(h.settings.result_ttl - 1_000.0)
+    h.core.on_journal(1, 0, "")
+    h.turn()
+    h.jump(2.0)
+    assert any(isinstance(record, Kept) for record in h.journal.records)
+    h.restart()
+    h.jump(900.0)
+    assert h.core.state.results == 1
+    h.jump(200.0)
+    assert h.core.state.results == 0
+
+
+def test_counters_survive_a_kill(h):
+    w, s = h.worker(), h.submitter()
+    s.submit(1, retries=3, backoff=0.5)
+    w.assigned()
+    w.ended(1, wire.RETRYABLE)
+    h.pass_time(11.0)
+    w.assigned()
+    counters = dict(h.core.state.counters)
+    assert counters["retried"] == 1
+    h.restart()
+    assert h.core.state.counters["retried"] == 1
 
 
 def test_lost_bytes_end_the_job_and_are_said(make):

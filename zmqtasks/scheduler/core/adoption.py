@@ -32,7 +32,7 @@ def adopt_again(state: State, worker: Worker, held: Held, now: Now, fx: Effects)
         if not texts:
             state.evidence.pop(job, None)
     fact = Adopted(worker.nonce, held.number, held.attempt, held.prefix, held.counter, job.crashes)
-    state.record(fx, fact, min(OS, job.submission.level))
+    state.record(fx, fact, _level(job))
     job.worker, job.number, job.cost = worker, held.number, 0.0
     worker.held[held.number] = job
     worker.next = max(worker.next, held.number + 1)
@@ -84,6 +84,12 @@ def _same_content(source: Source) -> bool:
     return source.owner is not None and source.owner.prefix == source.prefix
 
 
+def _level(job: Job) -> int:
+    """What the adoption outlives: without it the job runs again, which matters only if it may not."""
+    submission = job.submission
+    return min(OS, submission.level) if submission.spec.acks_late else submission.level
+
+
 def _take(state: State, job: Job, stray: Stray, now: Now, fx: Effects) -> None:
     worker, prefix = stray.worker, stray.key[0]
     if job.state == DELAYED:
@@ -93,7 +99,7 @@ def _take(state: State, job: Job, stray: Stray, now: Now, fx: Effects) -> None:
     worker.held[stray.number] = job
     worker.credit -= 1
     fact = Adopted(worker.nonce, stray.number, stray.attempt, prefix, job.counter, job.crashes)
-    state.record(fx, fact, min(OS, job.submission.level))
+    state.record(fx, fact, _level(job))
     text = f"worker {worker} had it from before the scheduler's restart"
     state.story.tell(Entry(now.wall, prefix, job.counter, 1, ASSIGNED, text))
     state.count("adopted")

@@ -3,7 +3,8 @@
 Every submission, shipped function and the totals have a base: the oldest record that says what still matters of them.
 Once the journal has doubled, all of these are written down anew (`Kept`, `Shipped`, `Totals`) at its end, the oldest
 first and a little in each turn; whatever is older than the oldest base is needed no more. A submission is at most one
-message of jobs, so no step takes long; and since the size has to double first, each byte is written about twice.
+message of jobs, so no step takes long. What is left when that is gone sets the limit for the next time, twice as much:
+each byte is written about twice.
 """
 
 from zmqtasks.clock import Now
@@ -18,13 +19,18 @@ SHARE = 2_000  # jobs that a turn writes down anew, about
 COST = 20  # a submission costs as much as so many jobs, however few it has
 PAUSE = 0.005  # seconds between steps while nothing else happens
 TRIM = 1.0  # seconds between trims
+TOTALS = 10.0  # seconds between totals while other records are written: what a kill costs the counters
 BEHIND = 1_000  # records that may follow the totals before these are written down anew to let others go
 
 
 def step(state: State, now: Now, fx: Effects) -> None:
     """Go on with it, if it is due. Called once a turn."""
     usage, bases = state.journal, state.bases
-    if not usage.upto and usage.size > max(usage.limit, state.settings.compact_above):
+    if usage.renewed and usage.renewed <= state.trimmed and not usage.trimming:
+        usage.renewed = 0
+        usage.limit = 2 * (usage.size + usage.pending)
+        write_totals(state, fx)  # they hold the limit
+    if not (usage.upto or usage.renewed) and usage.size > max(usage.limit, state.settings.compact_above):
         usage.upto = state.seq
         state.count("compactions")
     if usage.upto:
@@ -33,10 +39,12 @@ def step(state: State, now: Now, fx: Effects) -> None:
             base = next(iter(bases))
             if base.seq > usage.upto:
                 break
-            left -= _renew(state, base, now, fx)
+            left -= _renew(state, base, fx)
         if not bases or next(iter(bases)).seq > usage.upto:
-            usage.upto = 0
-            usage.limit = 2 * _needed(state)
+            usage.upto, usage.renewed = 0, usage.upto
+    if now.mono >= usage.totals_at and state.seq > state.totality.seq:
+        write_totals(state, fx)
+        usage.totals_at = now.mono + TOTALS
     if now.mono >= usage.trim_at:
         _trim(state, now, fx)
 
@@ -44,16 +52,11 @@ def step(state: State, now: Now, fx: Effects) -> None:
 def write_totals(state: State, fx: Effects) -> None:
     """Write down what is true of the whole scheduler."""
     totality = state.totality
-    fact = Totals(state.epoch, state.orders, state.attempts, state.payloads.last, dict(state.counters))
+    counters, limit = dict(state.counters), state.journal.limit
+    fact = Totals(state.epoch, state.orders, state.attempts, state.payloads.last, counters, limit)
     totality.seq = state.record(fx, fact, OS)
     state.bases[totality] = None
     state.bases.move_to_end(totality)
-
-
-def _needed(state: State) -> int:
-    """Bytes, roughly, of records that say only what still matters."""
-    small = state.arg_bytes + state.result_bytes + state.function_bytes
-    return small + 40 * (state.open + state.results) + 200 * len(state.bases)
 
 
 def _trim(state: State, now: Now, fx: Effects) -> None:
@@ -68,7 +71,7 @@ def _trim(state: State, now: Now, fx: Effects) -> None:
         state.journal.trim_at = now.mono + TRIM
 
 
-def _renew(state: State, base: Submission | Target | Totality, now: Now, fx: Effects) -> int:
+def _renew(state: State, base: Submission | Target | Totality, fx: Effects) -> int:
     """Write one down anew; returns what that cost, in jobs."""
     if isinstance(base, Totality):
         write_totals(state, fx)
@@ -78,13 +81,13 @@ def _renew(state: State, base: Submission | Target | Totality, now: Now, fx: Eff
         base.seq = state.record(fx, Shipped(base.blob), DISK)
         cost = COST + len(base.blob.blob) // 1_000
     else:
-        base.seq = state.record(fx, _kept(state, base, now), base.level)
+        base.seq = state.record(fx, _kept(state, base), base.level)
         cost = COST + base.live
     state.bases.move_to_end(base)
     return cost
 
 
-def _kept(state: State, submission: Submission, now: Now) -> Kept:
+def _kept(state: State, submission: Submission) -> Kept:
     """All that still matters of a submission."""
     source, target, first = submission.source, submission.target, submission.first
     owner = source.owner.prefix if source.owner is not None else source.prefix
@@ -117,7 +120,7 @@ def _kept(state: State, submission: Submission, now: Now) -> Kept:
             delivered.append(place)
     return Kept(
         source.prefix, first, submission.count, "" if target.digest else target.name, target.digest,
-        submission.codec, submission.spec, owner, submission.digest, submission.order, now.wall,
+        submission.codec, submission.spec, owner, submission.digest, submission.order, submission.wall,
         places, args, marks, done, results, ends, delivered,
     )  # fmt: skip
 

@@ -226,10 +226,18 @@ class Core:
         compaction.write_totals(state, fx)
         return live
 
-    def on_journal(self, size: int, pending: int, trouble: str) -> None:
-        """How the journal does: bytes of its records, bytes that wait for the disk, why it cannot be written now."""
+    def end(self, fx: Effects) -> None:
+        """This life ends in good order."""
+        if self.state.durable and self.state.seq > self.state.totality.seq:
+            compaction.write_totals(self.state, fx)
+
+    def on_journal(self, size: int, pending: int, trouble: str, *, trimming: bool = False) -> None:
+        """How the journal does: bytes of its records, bytes that wait for the disk, why it cannot be written now.
+
+        `trimming`: records that are needed no more are still there.
+        """
         journal = self.state.journal
-        journal.size, journal.pending = size, pending
+        journal.size, journal.pending, journal.trimming = size, pending, trimming
         if trouble != journal.trouble:
             self.state.warnings.pop(journal.trouble, None)
             journal.trouble = trouble

@@ -7,7 +7,7 @@ from zmqtasks import payload
 from zmqtasks.clock import Now
 from zmqtasks.config import MAX_BYTES_PER_MESSAGE, MAX_JOBS_PER_MESSAGE
 from zmqtasks.ids import spans
-from zmqtasks.scheduler.core import lifecycle
+from zmqtasks.scheduler.core import lifecycle, paging
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.model import MEMORY, OS, Job, Ref, Submission, Submitter
 from zmqtasks.scheduler.core.payloads import size
@@ -130,7 +130,7 @@ def expire(state: State, now: Now, fx: Effects) -> None:
         delivered.popleft()
     # With a journal, bytes beyond the budget are on disk only: see `paging`.
     held = state.resident_bytes if state.durable else state.result_bytes
-    most = inf if state.residents else settings.max_result_bytes
+    most = inf if state.durable and paging.is_due(state) else settings.max_result_bytes
     while delivered and (state.results > settings.max_results or held > most):
         job = delivered.popleft()
         if not job.out:

@@ -26,7 +26,7 @@ from zmqtasks.scheduler.core.records import Ended, Requeued
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.scheduler.core.story import Entry
 from zmqtasks.states import ABORTED, ASSIGNED, CANCELLED, DELAYED, FAILED, READY, RUNNING
-from zmqtasks.wire import CancelAck
+from zmqtasks.wire import CancelAck, Spec
 from zmqtasks.words import plural
 
 _ENDED = {FAILED: "it failed", CANCELLED: "it was cancelled", ABORTED: "the system ended it"}
@@ -86,30 +86,33 @@ def settle(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx:
     """Jobs have come to a final state: keep their outcomes for those who ask, and send them to the submitter."""
     default_expiry = now.mono + state.settings.result_ttl
     finished = state.finished
-    total = filed = arg_bytes = 0
+    total = arg_bytes = 0
+    resident = [0, 0]  # bytes of outcomes in memory: of jobs that are not journaled, and of those that are
     submission: Submission | None = None
     owner: Submitter | None = None
-    usual = False
+    usual = journaled = False
     for job, outcome in zip(jobs, outcomes, strict=True):
         job.outcome = outcome
-        if type(outcome) is bytes:
-            length = len(outcome)
-        else:
-            length = size(outcome)
-            filed += length
-        total += length
         args = job.args
         arg_bytes += len(args) if type(args) is bytes else _let_go(state, args, fx)
         job.args = None
         job.attempt = 0
         if job.submission is not submission:
             submission = job.submission
+            submission.wall = now.wall
+            journaled = submission.level != MEMORY
             usual = submission.spec.result_ttl < 0
             owner = submission.source.owner
             if owner is not None and owner.route is None:
                 owner = None  # away: with a new connection it asks anew
             if owner is not None:
                 state.dirty[owner] = None
+        if type(outcome) is bytes:
+            length = len(outcome)
+            resident[journaled] += length
+        else:
+            length = size(outcome)
+        total += length
         if usual:
             finished.append((default_expiry, job))
         else:
@@ -123,7 +126,8 @@ def settle(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx:
     state.arg_bytes -= arg_bytes
     state.results += len(jobs)
     state.result_bytes += total
-    state.resident_bytes += total - filed
+    state.resident_bytes += sum(resident)
+    state.pageable_bytes += resident[True]
     if state.evidence or state.cancels or state.watchers or state.progress:
         for job in jobs:
             _tell_others(state, job, fx)
@@ -188,12 +192,17 @@ def retry(state: State, job: Job, failure: bytes, now: Now, fx: Effects) -> None
     if job.retries >= spec.retries:
         end(state, job, FAILED, failure, now, fx)
         return
-    delay = min(spec.backoff_max, spec.backoff * 2.0 ** min(job.retries, _LATEST_BACKOFF))
+    delay = longest_backoff(spec, job.retries)
     if spec.jitter:
         delay *= _share(job)
     job.retries += 1
     state.count("retried")
     requeue(state, job, f"retry {job.retries} of {spec.retries}", now, fx, delay=delay)
+
+
+def longest_backoff(spec: Spec, retries: int) -> float:
+    """Seconds that a job waits at most before it is tried again, after so many retries."""
+    return min(spec.backoff_max, spec.backoff * 2.0 ** min(retries, _LATEST_BACKOFF))
 
 
 def _share(job: Job) -> float:
@@ -322,12 +331,15 @@ def forget_job(state: State, job: Job, now: Now, fx: Effects) -> None:
     state.result_bytes -= size(job.outcome)
     if isinstance(job.outcome, bytes):
         state.resident_bytes -= len(job.outcome)
+        if submission.level != MEMORY:
+            state.pageable_bytes -= len(job.outcome)
     state.payloads.drop(job.outcome, fx)
     job.outcome = None
     if job.out and source.owner is not None:
         state.dirty[source.owner] = None  # the submitter hears that it expired
     submission.live -= 1
     if submission.live == 0:
+        submission.wall = now.wall
         state.lines.release(submission)
         drop_target(state, submission)
         state.tombstones.append((now.mono + state.settings.tombstone_ttl, submission))

@@ -95,10 +95,12 @@ class Submission:
         level: what its records outlive (MEMORY, OS, DISK).
         seq: number of the oldest record that says what still matters of it.
         live: jobs of it that are still known.
+        wall: Unix time at which the last outcome of them came, or the last of all was forgotten; 0: none did.
     """
 
     __slots__ = (
         "codec", "count", "digest", "first", "level", "line", "live", "order", "seq", "source", "spec", "target",
+        "wall",
     )  # fmt: skip
 
     def __init__(
@@ -115,6 +117,7 @@ class Submission:
         self.order = 0
         self.level = DISK
         self.seq = 0
+        self.wall = 0.0
         self.line: Line | None = None
 
 

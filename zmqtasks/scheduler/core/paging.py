@@ -1,10 +1,18 @@
-"""Results beyond the budget of bytes in memory live on disk only: the oldest stand in pages, read when wanted."""
+"""Results beyond the budget of bytes in memory live on disk only: the oldest stand in pages, read when wanted.
+
+A record says which results stand in a page: after a restart they are not in memory either.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
 
 from zmqtasks.scheduler.core.effects import Effects
-from zmqtasks.scheduler.core.model import MEMORY, Job
+from zmqtasks.scheduler.core.model import MEMORY, OS, Job
+from zmqtasks.scheduler.core.records import Paged
 from zmqtasks.scheduler.core.state import State
 
 PAGE = 1024 * 1024  # bytes, about
+LEAST = PAGE // 16  # no page is smaller, where the budget is not
 FEW = 1_000  # entries of jobs that are forgotten do not matter below this
 
 
@@ -15,7 +23,7 @@ def page(state: State, fx: Effects) -> None:
         residents.popleft()
     if len(residents) > 2 * state.results + FEW:
         state.residents = residents = type(residents)(job for job in residents if job.outcome is not None)
-    if state.resident_bytes <= state.settings.max_result_bytes:
+    if not is_due(state):
         return
     jobs: list[Job] = []
     small: list[bytes] = []
@@ -28,6 +36,20 @@ def page(state: State, fx: Effects) -> None:
             small.append(outcome)
             total += len(outcome)
     if jobs:
-        for job, ref in zip(jobs, state.payloads.page(small, fx), strict=True):
+        refs = state.payloads.page(small, fx)
+        for job, ref in zip(jobs, refs, strict=True):
             job.outcome = ref
         state.resident_bytes -= total
+        state.pageable_bytes -= total
+        state.record(fx, Paged(refs[0].number, _runs(jobs), [len(data) for data in small]), OS)
+
+
+def is_due(state: State) -> bool:
+    """Whether outcomes in memory are too many bytes, and enough of these can be put away to make up a page."""
+    most = state.settings.max_result_bytes
+    return state.resident_bytes > most and state.pageable_bytes >= min(LEAST, most)
+
+
+def _runs(jobs: Sequence[Job]) -> list[tuple[bytes, list[int]]]:
+    runs = groupby(jobs, key=lambda job: job.submission.source.prefix)
+    return [(prefix, [job.counter for job in run]) for prefix, run in runs]

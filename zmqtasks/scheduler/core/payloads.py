@@ -40,6 +40,11 @@ class Payloads:
         """The highest number that was used."""
         return self._next - 1
 
+    @property
+    def bytes_at_hand(self) -> int:
+        """Bytes of stored payloads that are in memory, too."""
+        return self._cached + sum(map(len, self._pinned.values()))
+
     def begin(self, epoch: int, highest: int) -> None:
         """Numbers of this life begin beyond those of all others, journaled or not."""
         self._next = max(epoch * LIFE, highest + LIFE)
@@ -119,6 +124,15 @@ class Payloads:
                 self._lost.add(number)
             else:
                 self._pinned[number] = data
+                self._bound_pinned()
+
+    def _bound_pinned(self) -> None:
+        """Whoever wanted the oldest may have left; if not, it is loaded once more."""
+        over = self.bytes_at_hand - self._cached - self._limit
+        for number in list(self._pinned)[:-1]:
+            if over <= 0:
+                break
+            over -= len(self._pinned.pop(number))
 
     def drop(self, payload: Payload | None, fx: Effects) -> None:
         """Nobody needs this payload any more."""

@@ -45,6 +45,7 @@ class Totals(Struct, array_like=True, gc=False, tag=2):
     attempts: int
     payloads: int  # the highest number that a large payload was stored under
     counters: dict[str, int]
+    limit: int = 0  # bytes of records at which they are written down anew
 
 
 class Shipped(Struct, array_like=True, gc=False, tag=3):
@@ -179,9 +180,18 @@ class Kept(Struct, array_like=True, gc=False, tag=12):
     delivered: list[int]  # places
 
 
+class Paged(Struct, array_like=True, gc=False, tag=13):
+    """The results of these jobs, one after the other, stand in a page that was stored before this record."""
+
+    number: int
+    jobs: list[tuple[bytes, list[int]]]  # (prefix, counters)
+    sizes: list[int]  # bytes of each
+
+
 Record = (
-    Began | Totals | Shipped | Submitted | Assigned | Adopted | Requeued | Succeeded | Ended | Delivered | Forgot | Kept
-)
+    Began | Totals | Shipped | Submitted | Assigned | Adopted | Requeued | Succeeded | Ended | Delivered | Forgot
+    | Kept | Paged
+)  # fmt: skip
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(list[Record])

@@ -35,6 +35,7 @@ from zmqtasks.scheduler.core.records import (
     Forgot,
     Kept,
     Mark,
+    Paged,
     Record,
     Requeued,
     Shipped,
@@ -83,6 +84,7 @@ class Restorer:
             Delivered: self._delivered,
             Forgot: self._forgot,
             Kept: self._kept,
+            Paged: self._paged,
         }
 
     def apply(self, first: int, records: Sequence[Record]) -> None:
@@ -107,6 +109,7 @@ class Restorer:
         self._payload = max(self._payload, record.payloads)
         state.orders = max(state.orders, record.orders)
         state.counters = dict(record.counters)
+        state.journal.limit = record.limit
 
     def _shipped(self, record: Shipped) -> None:
         self._base(self._target("", record.function.digest, record.function))
@@ -263,6 +266,7 @@ class Restorer:
     def _end(self, job: Job, state: int, outcome: Payload, wall: float) -> None:
         self._release(job)
         job.state, job.outcome = state, outcome
+        job.submission.wall = wall
         job.args = None
         job.attempt = 0
         self.state.evidence.pop(job, None)
@@ -289,10 +293,11 @@ class Restorer:
                 submission = job.submission
                 submission.live -= 1
                 if not submission.live:
-                    self._tombs[submission] = record.wall
+                    self._tombs[submission] = submission.wall = record.wall
 
     def _kept(self, record: Kept) -> None:
         submission = self._submission(record, record.count)
+        submission.wall = record.wall
         first, jobs = record.first, submission.source.jobs
         for place, data in zip(record.open, record.args, strict=True):
             jobs[first + place] = Job(submission, first + place, self._data(data))
@@ -309,6 +314,18 @@ class Restorer:
         submission.live = len(record.open) + len(record.done) + len(record.ends)
         if not submission.live:
             self._tombs[submission] = record.wall
+
+    def _paged(self, record: Paged) -> None:
+        self._payload = max(self._payload, record.number)
+        sizes = iter(record.sizes)
+        offset = 0
+        for prefix, counters in record.jobs:
+            for counter in counters:
+                length = next(sizes)
+                job = self.state.find(prefix, counter)
+                if job is not None and isinstance(job.outcome, bytes):
+                    job.outcome = Ref(record.number, length, offset)
+                offset += length
 
     def _mark(self, job: Job, mark: Mark) -> None:
         job.crashes, job.retries, job.solo = mark.crashes, mark.retries, mark.solo
@@ -423,7 +440,8 @@ class Restorer:
         for job in reversed(back):
             state.lines.put_back(job)
         for job, due in self._due.items():
-            delay = min(max(0.0, due - now.wall), job.submission.spec.backoff_max)
+            longest = lifecycle.longest_backoff(job.submission.spec, job.retries - 1)  # the clock may go back
+            delay = min(max(0.0, due - now.wall), longest)
             state.dues[job] = due
             state.backoffs.add(now.mono + delay, job)
         for submission in everything[-SHOWN:]:
@@ -451,6 +469,7 @@ class Restorer:
             state.result_bytes += size(outcome)
             if isinstance(outcome, bytes):
                 state.resident_bytes += len(outcome)
+                state.pageable_bytes += len(outcome)
                 state.residents.append(job)
             if job.delivered:
                 state.delivered.append(job)

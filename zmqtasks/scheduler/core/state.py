@@ -61,18 +61,24 @@ class Usage:
         pending: bytes that it has taken and not yet written.
         trouble: why it cannot be written now; empty: it can.
         news: that has changed, and nobody was told yet.
+        trimming: records that are needed no more are still there.
         limit: bytes at which it is compacted; it will have doubled then.
         upto: records up to this number are being written down anew; 0: none are.
+        renewed: records up to this number were written down anew, and are still there; 0: all are gone.
         trim_at: monotonic time of the next trim at the earliest.
+        totals_at: monotonic time from which the totals are written down again, if anything else was.
     """
 
     size: int = 0
     pending: int = 0
     trouble: str = ""
     news: bool = False
+    trimming: bool = False
     limit: int = 0
     upto: int = 0
+    renewed: int = 0
     trim_at: float = 0.0
+    totals_at: float = 0.0
 
 
 class State:
@@ -120,6 +126,7 @@ class State:
         self.results = 0
         self.result_bytes = 0
         self.resident_bytes = 0  # of these, in memory
+        self.pageable_bytes = 0  # of those, of jobs that are journaled
         self.dues: dict[Job, float] = {}  # Unix time at which a job that failed is tried again
         self.open = 0
         self.function_bytes = 0  # of shipped functions

@@ -65,10 +65,8 @@ def _tell(state: State, line: Line, fx: Effects, *, log: bool) -> None:
     state.warnings.pop(state.warned.pop(line, ""), None)
     state.warnings[text] = None
     state.warned[line] = text
-    while len(state.warnings) > SCREENFUL:
-        del state.warnings[next(iter(state.warnings))]
     while len(state.warned) > SCREENFUL:
-        del state.warned[next(iter(state.warned))]
+        state.warnings.pop(state.warned.pop(next(iter(state.warned))), None)
     if log:
         fx.logs.append(Log(logging.WARNING, "unserved", text))
     submitter = state.submitters.get(line.flow)

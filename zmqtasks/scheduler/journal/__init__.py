@@ -17,6 +17,7 @@ class Journal(Protocol):
         size: bytes of the records that it keeps.
         pending: bytes of what it has taken and not yet written.
         waiting: bytes of these that wait for `flush`.
+        trimming: records that are needed no more are still there.
         trouble: why it cannot write just now, for people, when it will go on by itself once that is mended; else "".
         fatal: why it will never write again: the scheduler must end; else "".
     """
@@ -29,6 +30,8 @@ class Journal(Protocol):
     def pending(self) -> int: ...
     @property
     def waiting(self) -> int: ...
+    @property
+    def trimming(self) -> bool: ...
     @property
     def trouble(self) -> str: ...
     @property
@@ -68,6 +71,7 @@ class MemoryJournal:
     def __init__(self) -> None:
         self.durable = 0
         self.size = self.pending = self.waiting = 0
+        self.trimming = False
         self.trouble = self.fatal = ""
         self._payloads: dict[int, bytes] = {}
         self._loaded: list[tuple[int, bytes | None]] = []

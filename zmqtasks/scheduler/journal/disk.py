@@ -20,7 +20,7 @@ from zmqtasks.scheduler.journal.files import Files
 from zmqtasks.scheduler.journal.head import Head, Mark, read
 from zmqtasks.scheduler.journal.large import Large
 from zmqtasks.scheduler.journal.lock import Lock
-from zmqtasks.scheduler.journal.store import Row, Store
+from zmqtasks.scheduler.journal.store import WAL_BYTES, Row, Store
 from zmqtasks.scheduler.journal.troubles import SHORT_OF, meaning
 from zmqtasks.scheduler.journal.writer import Drop, Put, Task, Trim, Turn, Writer
 
@@ -40,17 +40,20 @@ class DiskJournal:
         waiting: see Journal.
     """
 
-    def __init__(self, path: Path, lock: Lock, store: Store, files: Files, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, lock: Lock, store: Store, large: Large, files: Files, wake: Callable[[], None]
+    ) -> None:
         self.path = path
         self.last = 0
         self._lock, self._store, self._files, self._wake = lock, store, files, wake
         self._blocks: deque[tuple[int, int, int]] = deque()
         self._link = b""
-        self._large = Large(path / "payloads", files)
+        self._large = large
         self._writer: Writer | None = None
         self._taken = 0
         self._collected: list[Task] = []  # until `flush`, in order
         self.waiting = 0
+        self._trim_to = 0
         self._closed = False
         self._unreadable = ""
         self._wanted: SimpleQueue[int | None] = SimpleQueue()
@@ -85,7 +88,7 @@ class DiskJournal:
             used = _find_database(path, files)
             files.touch(path / "journal.db")
             store = Store(path / "journal.db", version("zmqtasks"), vfs, used=used)
-            return cls(path, lock, store, files, wake)
+            return cls(path, lock, store, Large(path / "payloads", files), files, wake)
         except (apsw.Error, OSError) as error:
             lock.release()
             said = error.strerror if isinstance(error, OSError) else error
@@ -180,6 +183,7 @@ class DiskJournal:
                 )
         try:
             self._store.begin()
+            self._files.lengthen(self.path / "journal.db-wal", WAL_BYTES)
             head = Head(self.path / "head", self._files, Mark(self.last, self._link))
             self._files.sync_folder(self.path)
         except (apsw.CorruptError, apsw.NotADBError) as error:
@@ -220,6 +224,11 @@ class DiskJournal:
     def pending(self) -> int:
         """See Journal."""
         return self._taken - self._running.written
+
+    @property
+    def trimming(self) -> bool:
+        """See Journal."""
+        return self._trim_to > self._running.trimmed
 
     @property
     def trouble(self) -> str:
@@ -305,6 +314,7 @@ class DiskJournal:
 
     def trim(self, upto: int) -> None:
         """See Journal."""
+        self._trim_to = upto
         self._collect(Trim(upto))
 
     def close(self) -> None:

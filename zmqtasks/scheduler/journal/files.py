@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from mmap import mmap
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,7 @@ from zmqtasks.scheduler.journal.lock import Lock
 from zmqtasks.scheduler.journal.places import kind
 
 _IN_PLACE: Final = frozenset({"ext3", "ext4", "tmpfs"})  # file systems that never copy on write
+_PLENTY: Final = 256  # times as much must be free before a file is lengthened
 
 
 class SyncError(OSError):
@@ -72,6 +74,23 @@ class Files:
     def lock(self, path: Path) -> Lock:
         """Hold a directory by its lock file. Raises JournalInUse."""
         return Lock(path)
+
+    def lengthen(self, path: Path, size: int) -> None:
+        """Zeros behind the end of a file, up to this size, where a sync is cheaper without a change of size.
+
+        On ext4 an fdatasync of bytes that were written over takes 200 µs, and of those behind the end 310: those change
+        the file's size, which goes through the file system's own journal. A help, not a need: where it cannot be, it is
+        not. Raises SyncError.
+        """
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            missing, disk = size - os.fstat(file).st_size, os.fstatvfs(file)
+            if missing > 0 and kind(path) in _IN_PLACE and disk.f_bavail * disk.f_frsize > missing * _PLENTY:
+                with suppress(OSError):
+                    os.write(file, bytes(missing))
+                _sync(os.fsync, file)
+        finally:
+            os.close(file)
 
     def open_slots(self, path: Path) -> "Slots":
         """A small file that is written again and again."""

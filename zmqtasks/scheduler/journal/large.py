@@ -53,8 +53,13 @@ class Large:
 
     def sizes(self) -> dict[int, int]:
         """What is there: number → bytes of the payload, as far as the file's size tells."""
-        found: dict[int, int] = {}
-        for name in self._files.names(self.path):
-            if name.isdigit():
-                found[int(name)] = self._files.size(self.path / name) - _HEADER.size
-        return found
+        return sizes_in(self.path, self._files)
+
+
+def sizes_in(path: Path, files: Files) -> dict[int, int]:
+    """What is in a directory of payloads, if there is one: number → bytes, as far as the file's size tells."""
+    try:
+        names = files.names(path)
+    except FileNotFoundError:
+        return {}
+    return {int(name): files.size(path / name) - _HEADER.size for name in names if name.isdigit()}

@@ -30,7 +30,7 @@ from zmqtasks.scheduler.core.restore import RestoreError
 from zmqtasks.scheduler.journal.blocks import ORIGIN, Block, split
 from zmqtasks.scheduler.journal.files import Files
 from zmqtasks.scheduler.journal.head import Head, Mark, read
-from zmqtasks.scheduler.journal.large import HEADER_BYTES, Large
+from zmqtasks.scheduler.journal.large import HEADER_BYTES, sizes_in
 from zmqtasks.scheduler.journal.lock import Lock
 from zmqtasks.scheduler.journal.migrations import VERSION
 from zmqtasks.scheduler.journal.store import Row, Store, is_row
@@ -115,7 +115,7 @@ class Examination:
             live = core.begin(clock.now(), Effects())
         except RestoreError as error:
             return Left(records, error=str(error))
-        sizes = Large(self.path / "payloads", Files()).sizes()
+        sizes = sizes_in(self.path / "payloads", Files())
         lost = tuple((number, size) for number, size in live.items() if sizes.get(number, -1) < size)
         return Left(records, core.state.open, core.state.results, lost)
 
@@ -355,8 +355,11 @@ def _exchange(path: Path, files: Files) -> None:
 
 def _keep_copy(path: Path, files: Files) -> Path:
     """All that is there, beside it; large payloads are linked, not copied."""
-    copy = path / time.strftime("before-repair-%Y%m%d-%H%M%S")
+    stamp = time.strftime("before-repair-%Y%m%d-%H%M%S")
+    names = (stamp, *(f"{stamp}-{count}" for count in range(2, 1_000)))  # twice in one second
+    copy = next(path / name for name in names if not (path / name).exists())
     files.make_folder(copy / "payloads")
+    files.make_folder(path / "payloads")
     for name in _NAMES:
         if (path / name).exists():
             shutil.copy2(path / name, copy / name)

@@ -15,6 +15,7 @@ from zmqtasks.scheduler.journal.migrations import VERSION, migrate
 
 PAGE: Final = 4096  # bytes; a lone commit writes one or two pages: larger ones make it slower, and a batch no faster
 WAL_PAGES: Final = 1_000  # of the WAL, after which it goes into the main file
+WAL_BYTES: Final = 32 + (WAL_PAGES + 50) * (PAGE + 24)  # that it has then, about
 WAL_LEFT: Final = 8 * 1024 * 1024  # bytes that the WAL's file may keep after that
 VACUUM: Final = 256  # pages given back to the file system at a time
 FREE: Final = 4_096  # free pages that are kept for what comes
@@ -88,10 +89,11 @@ class Store:
                 raise apsw.CorruptError(message)
             run(f"PRAGMA page_size={PAGE}")
             run("PRAGMA auto_vacuum=INCREMENTAL")
-            run("PRAGMA journal_mode=WAL")
+            self._use_wal()
             with self._connection:
                 run(_SCHEMA)
                 self._put(version=VERSION, release=self._release, number=0, link=ORIGIN, created=time.time())
+        self._use_wal()
         run("PRAGMA synchronous=FULL")
         self._connection.set_wal_hook(self._wal.grown)  # instead of checkpoints by SQLite: see `checkpoint`
         run(f"PRAGMA journal_size_limit={WAL_LEFT}")
@@ -108,6 +110,13 @@ class Store:
             with self._connection:
                 migrate(self._connection, found)
                 self._put(version=VERSION)
+
+    def _use_wal(self) -> None:
+        """Whoever made the database may have found no room for that, and died before it said so."""
+        mode = self._get("PRAGMA journal_mode=WAL")
+        if mode != "wal":
+            message = f"its write-ahead log cannot be made (SQLite stays with {mode!r}); is the disk full?"
+            raise apsw.CantOpenError(message)
 
     def _get(self, query: str, *values: Any) -> Any:
         return self._connection.execute(query, values).get

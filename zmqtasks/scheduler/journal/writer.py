@@ -79,6 +79,7 @@ class Writer:
         size: bytes of the records that are kept.
         written: bytes that it has dealt with, of those that were handed over.
         unwritten: payloads that are not written yet.
+        trimmed: what was to be trimmed up to this record is gone, but for a block that holds others, too.
         trouble, fatal: see Journal.
     """
 
@@ -106,6 +107,7 @@ class Writer:
         self._drops: deque[tuple[int, int]] = deque()  # (record that must be synced first, number)
         self._trims: deque[tuple[int, int]] = deque()  # (record that must be synced first, upto)
         self._trim_to = 0  # up to this record all may go now
+        self.trimmed = 0
         self._queue: SimpleQueue[list[Task]] = SimpleQueue()
         self._closing = threading.Event()
         self._clock, self._pause = clock, pause or self._closing.wait
@@ -223,12 +225,12 @@ class Writer:
         block = Block(first, self.durable + sum(turn.records for turn in turns), self._link, data)
         sync = any(turn.sync for turn in turns)
         self._try(self._insert, block, sync)
+        self.durable = block.last
+        self._wake()  # somebody waits: all else comes after it
         self._link = block.link
         self._blocks.append((block.first, block.last, len(data)))
         self.size += len(data)
         self.written += sum(len(turn.data) for turn in turns)
-        self.durable = block.last
-        self._wake()
         if sync:
             self._is_synced(block.last)
         elif self._unsynced_since is None:
@@ -278,6 +280,7 @@ class Writer:
             self._try(self._store.trim, last)
             self.size -= size
             return
+        self.trimmed = self._trim_to
         if not self._try(self._store.give_back):
             self._trim_to = 0
 
