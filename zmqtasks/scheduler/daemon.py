@@ -403,7 +403,7 @@ class Daemon:
             logger.error(
                 "%d bytes of records were not written (%s): of jobs and outcomes that nobody was told of; submitters "
                 "and workers still have them, and will send them again",
-                journal.pending, journal.fatal or "the disk did not answer in time",
+                journal.pending, self.journal.fatal or "the disk did not answer in time",
                 extra={"action": "journal-unwritten"},
             )  # fmt: skip
 

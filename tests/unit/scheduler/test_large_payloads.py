@@ -156,7 +156,7 @@ def test_each_load_is_asked_for_once():
     payloads.load(ref, fx)
     payloads.load(ref, fx)
     assert fx.loads == [1]
-    payloads.loaded(1, b"1234")
+    payloads.loaded(1, b"1234", arguments=True)
     assert payloads.take(ref) == b"1234"
     payloads.sent(ref)
     with pytest.raises(AssertionError):

@@ -193,8 +193,8 @@ class Core:
     def on_loaded(self, number: int, data: bytes | None, now: Now, fx: Effects) -> None:
         """The bytes that a load effect asked for; None: they are damaged or gone."""
         state = self.state
-        state.payloads.loaded(number, data)
         job = state.waiting.pop(number, None)
+        state.payloads.loaded(number, data, arguments=job is not None)
         if job is not None and data is None:
             lifecycle.abort(state, job, "PayloadLost", f"the stored arguments of job {job.id} cannot be read", now, fx)
         elif job is not None:
@@ -269,6 +269,8 @@ class Core:
             for submitter in dirty:
                 submitters.flush_accepted(state, submitter, now, fx)
                 delivery.flush_results(state, submitter, fx)
+        if state.payloads.passing:
+            state.payloads.end_turn()
         if state.acks:
             workers.flush_acks(state, now, fx)
         if state.told:

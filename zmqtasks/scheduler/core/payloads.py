@@ -19,9 +19,12 @@ class Payloads:
 
     Attributes:
         spilled: references that live.
+        passing: outcomes that were loaded in this turn, for those who wait for them.
     """
 
-    __slots__ = ("_cache", "_cached", "_limit", "_loading", "_lost", "_next", "_pages", "_pinned", "spill", "spilled")
+    __slots__ = (
+        "_cache", "_cached", "_limit", "_loading", "_lost", "_next", "_pages", "_pinned", "passing", "spill", "spilled",
+    )  # fmt: skip
 
     def __init__(self, spill: int, cache: int = CACHE) -> None:
         self.spill = spill
@@ -30,7 +33,8 @@ class Payloads:
         self._cache: dict[int, bytes] = {}
         self._cached = 0
         self._loading: set[int] = set()
-        self._pinned: dict[int, bytes] = {}  # loaded on demand and not used yet
+        self._pinned: dict[int, bytes] = {}  # arguments that were loaded and not sent yet
+        self.passing: dict[int, bytes] = {}
         self._lost: set[int] = set()  # numbers whose bytes are damaged or gone
         self._pages: dict[int, int] = {}  # number → payloads in it that are still needed
         self.spilled = 0
@@ -43,7 +47,7 @@ class Payloads:
     @property
     def bytes_at_hand(self) -> int:
         """Bytes of stored payloads that are in memory, too."""
-        return self._cached + sum(map(len, self._pinned.values()))
+        return self._cached + sum(map(len, (*self._pinned.values(), *self.passing.values())))
 
     def begin(self, epoch: int, highest: int) -> None:
         """Numbers of this life begin beyond those of all others, journaled or not."""
@@ -88,7 +92,7 @@ class Payloads:
             return payload
         data = self._cache.get(payload.number)
         if data is None:
-            data = self._pinned.get(payload.number)
+            data = self._pinned.get(payload.number) or self.passing.get(payload.number)
             if data is None:
                 return b"" if payload.number in self._lost else None
         return data if payload.offset < 0 else data[payload.offset : payload.offset + payload.size]
@@ -106,9 +110,15 @@ class Payloads:
     def sent(self, payload: Payload | None) -> None:
         """A payload that was loaded has been sent: it need not stay at hand. Its page may, for the others in it."""
         if isinstance(payload, Ref):
-            data = self._pinned.pop(payload.number, None)
-            if data is not None and payload.offset >= 0:
-                self._remember(payload.number, data)
+            self._pinned.pop(payload.number, None)
+            if payload.offset < 0:
+                self.passing.pop(payload.number, None)
+
+    def end_turn(self) -> None:
+        """Outcomes that were loaded have gone to those who still waited for them; others may want them again."""
+        for number, data in self.passing.items():
+            self._remember(number, data)
+        self.passing.clear()
 
     def load(self, ref: Ref, fx: Effects) -> None:
         """Ask for the bytes, once."""
@@ -116,23 +126,19 @@ class Payloads:
             self._loading.add(ref.number)
             fx.loads.append(ref.number)
 
-    def loaded(self, number: int, data: bytes | None) -> None:
-        """The bytes have come; they stay at hand until they are taken or dropped. None: they are lost."""
+    def loaded(self, number: int, data: bytes | None, *, arguments: bool) -> None:
+        """The bytes have come; None: they are lost. Arguments stay at hand until they are sent, outcomes for this turn.
+
+        Whoever waits for an outcome gets it in the turn in which it was loaded, or has left.
+        """
         if number in self._loading:  # otherwise it was dropped meanwhile
             self._loading.discard(number)
             if data is None:
                 self._lost.add(number)
-            else:
+            elif arguments:
                 self._pinned[number] = data
-                self._bound_pinned()
-
-    def _bound_pinned(self) -> None:
-        """Whoever wanted the oldest may have left; if not, it is loaded once more."""
-        over = self.bytes_at_hand - self._cached - self._limit
-        for number in list(self._pinned)[:-1]:
-            if over <= 0:
-                break
-            over -= len(self._pinned.pop(number))
+            else:
+                self.passing[number] = data
 
     def drop(self, payload: Payload | None, fx: Effects) -> None:
         """Nobody needs this payload any more."""
@@ -150,6 +156,7 @@ class Payloads:
         data = self._cache.pop(number, None)
         self._cached -= len(data) if data is not None else 0
         self._pinned.pop(number, None)
+        self.passing.pop(number, None)
         self._lost.discard(number)
         if number in self._loading:
             self._loading.remove(number)
