@@ -64,18 +64,20 @@ nightly: check test-all  ## what takes longer: every Python, long tests and many
 	$(MAKE) --no-print-directory sim SEEDS=20000
 	$(MAKE) --no-print-directory crash POINTS=20000
 
-bench: $(STAMP)  ## measure (ceiling, throughput, latency, stages, payload, mix, start, journal)
+bench: $(STAMP)  ## measure (ceiling, throughput, latency, stages, calls, payload, mix, start, journal)
 	$(BIN)/python bench/ceiling.py $(BENCH_ARGS)
 	$(BIN)/python bench/throughput.py $(BENCH_ARGS)
 	$(BIN)/python bench/latency.py $(BENCH_ARGS)
 	$(BIN)/python bench/stages.py $(BENCH_ARGS)
+	$(BIN)/python bench/calls.py $(BENCH_ARGS)
 	$(BIN)/python bench/payload.py $(BENCH_ARGS)
 	$(BIN)/python bench/mix.py $(BENCH_ARGS)
 	$(BIN)/python bench/start.py $(BENCH_ARGS)
 	$(BIN)/python bench/journal.py $(BENCH_ARGS)
 
-bench-check: $(STAMP)  ## compare what a job costs at each stage with the recorded run: 10 % more is a failure
-	$(BIN)/python bench/stages.py --check bench/results/stages.json $(BENCH_ARGS)
+bench-check: $(STAMP)  ## compare with the recorded runs: 10 % more calls a job are a failure, times are shown
+	$(BIN)/python bench/stages.py --repeat 3 --beside bench/results/stages.json
+	$(BIN)/python bench/calls.py --repeat 10 --check bench/results/calls.json $(BENCH_ARGS)
 
 clean:  ## remove the environments, caches and outputs
 	rm -rf $(VENV) $(VENV)-3.* build dist htmlcov .coverage .coverage.* .hypothesis

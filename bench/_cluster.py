@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import zmqtasks
@@ -68,11 +68,12 @@ def scheduler(data: Path | None = None) -> Iterator[tuple[subprocess.Popen[bytes
 
 
 @contextlib.contextmanager
-def worker(broker: str, slots: int = 2) -> Iterator[subprocess.Popen[bytes]]:
+def worker(broker: str, slots: int = 2, queues: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
     """Start `zmqtasks worker -A _tasks` beside a scheduler of `scheduler()`, yield its process, stop it."""
     with contextlib.ExitStack() as stack:
         log = Path(broker.removeprefix("ipc://")).with_name("log")
-        yield _start(stack, log, "worker", "-A", "_tasks", "--broker", broker, "-c", str(slots))
+        chosen = ("-Q", ",".join(queues)) if queues else ()
+        yield _start(stack, log, "worker", "-A", "_tasks", "--broker", broker, "-c", str(slots), *chosen)
 
 
 def _start(stack: contextlib.ExitStack, log: Path, *arguments: str) -> subprocess.Popen[bytes]:

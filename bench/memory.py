@@ -2,6 +2,9 @@
 
 A real scheduler without workers, and a real submitter in a process of its own, for each way to submit. Then a worker
 comes, all results are consumed, and what stays is measured.
+
+With --many N jobs are queued until the scheduler holds N, by sessions that submit and leave, beside a worker of another
+queue: what do they take, and are `status` and a lone job of that other queue as quick as before? Then they are all run.
 """
 
 from __future__ import annotations
@@ -15,21 +18,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
 import _cluster
 import _report
 from _jobs import add, one_more
+from latency import trips
 
 import zmqtasks
+from zmqtasks.cli._operator import Operator
 
 WARM_UP = 2_000  # jobs before the first look, so that what is made once is there
 PIECE = 50_000  # calls given to one submit_many: their list is the caller's, and gone when we look
 PATIENCE = 900.0  # seconds for one way
 WAYS = ("submit_many", "client.submit in a loop", "client.map", "task.delay in a loop")
-GOALS = {"scheduler": 1_000, "submitter": 500}  # bytes a queued job
+GOALS = {"scheduler": 700, "submitter": 300}  # bytes a queued job
+
+SESSION = 1_000_000  # jobs of one session with --many
+ASIDE = "aside"  # the queue of the lone jobs
+ROUNDS = 500  # lone jobs, and questions, at each mark
+MARKS = 4  # at which both are measured, on the way
 
 
 def resident(pid: int) -> int:
@@ -55,7 +64,8 @@ def submitted(client: zmqtasks.Client, way: str, jobs: int) -> list[zmqtasks.Job
 def held(client: zmqtasks.Client, way: str, jobs: int) -> Iterator[None]:
     """Submit, stop while all are queued, then consume every result and compare it."""
     if way == "client.map":
-        values = client.map(one_more, range(jobs), window=jobs)
+        # In chunks of its own choice a map would wait for the first one before it goes on.
+        values = client.map(one_more, range(jobs), chunksize=1, window=jobs)
         got: list[int] = [0]
 
         def consume() -> None:
@@ -86,12 +96,6 @@ def held(client: zmqtasks.Client, way: str, jobs: int) -> Iterator[None]:
 
 def submitter(way: str, jobs: int) -> None:
     """Be the submitter: tell when a stage is reached, go on when a line comes."""
-
-    def stage() -> None:
-        gc.collect()
-        print("ready", flush=True)
-        sys.stdin.readline()
-
     with zmqtasks.Client(os.environ["ZMQTASKS_BROKER"]) as client:
         for handle in submitted(client, "submit_many", WARM_UP):
             handle.result()
@@ -103,13 +107,20 @@ def submitter(way: str, jobs: int) -> None:
         stage()
 
 
+def stage() -> None:
+    """Say that this far all is done, and wait for a line."""
+    gc.collect()
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+
 # ------------------------------------------------------------------------------------------------ the bench
 
 
-def until(what: str, reached: object, seconds: float = PATIENCE) -> None:
+def until(what: str, reached: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait for a condition."""
     deadline = time.monotonic() + seconds
-    while not reached():  # type: ignore[operator]
+    while not reached():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {seconds:.0f} s")
         time.sleep(0.05)
@@ -151,57 +162,139 @@ def measure(way: str, jobs: int) -> dict[str, float]:
             return {name: resident(pid) for name, pid in pids.items()}
 
         with _cluster.worker(broker):
-            _ready(child.stdout)
+            ready(child)
         before = look()
-        _go(child.stdin)
+        go(child)
         if way != "client.map":  # its submitter waits in a thread
-            _ready(child.stdout)
+            ready(child)
         until("all jobs are queued", lambda: queued(broker) >= jobs)
         if way == "client.map":
-            _ready(child.stdout)
+            ready(child)
         full = look()
         with _cluster.worker(broker):
-            _go(child.stdin)
-            _ready(child.stdout)
+            go(child)
+            ready(child)
         time.sleep(1.0)  # the last acknowledgements
         after = look()
-        _go(child.stdin)
+        go(child)
         child.wait(_cluster.STOP)
     told = {f"{name}, queued": (full[name] - before[name]) / jobs for name in pids}
     return told | {f"{name}, after": (after[name] - before[name]) / jobs for name in pids}
 
 
-def _ready(stream: IO[str] | None) -> None:
-    assert stream is not None
-    line = stream.readline()
+def ready(child: subprocess.Popen[str]) -> None:
+    """Wait until the child has reached a stage."""
+    assert child.stdout is not None
+    line = child.stdout.readline()
     assert line == "ready\n", f"the submitter said {line!r}"
 
 
-def _go(stream: IO[str] | None) -> None:
-    assert stream is not None
-    stream.write("\n")
-    stream.flush()
+def go(child: subprocess.Popen[str]) -> None:
+    """Let the child go on."""
+    assert child.stdin is not None
+    child.stdin.write("\n")
+    child.stdin.flush()
+
+
+def ways(jobs: int, repeat: int) -> list[_report.Row]:
+    """Every way to submit, in turn."""
+    rows = []
+    for way in WAYS:
+        told = [measure(way, jobs) for _ in range(repeat)]
+        for name in told[0]:
+            row = _report.Row(f"{way}: {name}", "bytes/job", [each[name] for each in told])
+            goal = GOALS[name.partition(",")[0]]
+            row.extra["goal"] = f"≤ {goal:,}" if name.endswith("queued") else ""
+            rows.append(row)
+    return rows
+
+
+# ------------------------------------------------------------------------------------------------ very many
+
+
+def session(broker: str, jobs: int) -> float:
+    """Submit so many jobs and leave as soon as they are accepted; return the seconds."""
+    begin = time.perf_counter()
+    with zmqtasks.Client(broker, submit_timeout=PATIENCE) as client:
+        for start in range(0, jobs, PIECE):
+            client.submit_many(add, [((i, 1), {}) for i in range(start, min(jobs, start + PIECE))])
+        client.flush(PATIENCE)
+    return time.perf_counter() - begin
+
+
+def very_many(jobs: int) -> list[_report.Row]:
+    """Queue until the scheduler holds so many; look at memory, `status` and a lone job; run them all."""
+    rows: list[_report.Row] = []
+    with contextlib.ExitStack() as stack:
+        scheduler, broker = stack.enter_context(_cluster.scheduler())
+        stack.enter_context(aside(broker))
+        operator = stack.enter_context(Operator(broker, PATIENCE))
+        lone = stack.enter_context(zmqtasks.Client(broker)).options(queue=ASIDE)
+
+        def look(name: str, held: int) -> None:
+            """Measure both kinds of round trips, with so many jobs queued."""
+            taken = []
+            for _ in range(ROUNDS):
+                begin = time.perf_counter()
+                found = operator.status().jobs["ready"]
+                taken.append((time.perf_counter() - begin) * 1000)
+                assert found == held, f"{found:,} jobs are queued, not {held:,}"
+            lone_trips = trips(lambda i: lone.submit(add, i, 1).result(PATIENCE), ROUNDS)
+            rows.append(_report.spread(f"{name}: status", taken))
+            rows.append(_report.spread(f"{name}: a lone job of another queue", lone_trips))
+
+        trips(lambda i: lone.submit(add, i, 1).result(PATIENCE), WARM_UP)
+        look("nothing queued", 0)
+        before, held, seconds = resident(scheduler.pid), 0, 0.0
+        for mark in range(1, MARKS + 1):
+            while held < jobs * mark // MARKS:
+                count = min(SESSION, jobs * mark // MARKS - held)
+                seconds += session(broker, count)
+                held += count
+            took = (resident(scheduler.pid) - before) / held
+            name = f"{held:,} queued"
+            rows.append(_report.Row(f"{name}: scheduler", "bytes/job", [took], {"goal": f"≤ {GOALS['scheduler']}"}))
+            look(name, held)
+        rows.append(_report.Row("submitting them", "jobs/s", [jobs / seconds]))
+        ended = operator.status().counters["succeeded"] + jobs
+        begin = time.perf_counter()
+        with _cluster.worker(broker):
+            until("all jobs have run", lambda: operator.status().counters["succeeded"] == ended)
+            rows.append(_report.Row("running them", "jobs/s", [jobs / (time.perf_counter() - begin)]))
+        look("all over", 0)
+    return rows
+
+
+@contextlib.contextmanager
+def aside(broker: str) -> Iterator[None]:
+    """A worker of the queue of the lone jobs."""
+    command = ("-m", "zmqtasks", "worker", "-A", "_tasks", "-Q", ASIDE, "-c", "1", "-l", "warning")
+    with process(*command, broker=broker) as worker:
+        try:
+            yield
+        finally:
+            worker.terminate()
+            worker.wait(_cluster.STOP)
 
 
 def main() -> None:
-    """Measure every way in turn."""
+    """Measure every way in turn, or very many jobs."""
     parser = _report.arguments(__doc__, jobs=1_000_000, repeat=1)
     parser.add_argument("--way", choices=WAYS, help="be the submitter (used by this script itself)")
+    parser.add_argument(
+        "--many", type=_report.positive, metavar="N", help="fill a scheduler with N; 10,000,000 is full"
+    )
     given = parser.parse_args()
     _cluster.importable()
     if given.way:
         submitter(given.way, given.jobs)
         return
     before = _report.facts()
-    rows = []
-    for way in WAYS:
-        told = [measure(way, given.jobs) for _ in range(given.repeat)]
-        for name in told[0]:
-            row = _report.Row(f"{way}: {name}", "bytes/job", [each[name] for each in told])
-            goal = GOALS[name.partition(",")[0]]
-            row.extra["goal"] = f"≤ {goal:,}" if name.endswith("queued") else ""
-            rows.append(row)
-    _report.show(f"memory ({given.jobs:,} jobs)", rows, before, given.json)
+    if given.many:
+        rows = very_many(given.many - 1)  # a full one would have no room for the lone job
+        _report.show(f"a scheduler that holds {given.many:,} jobs", rows, before, given.json)
+    else:
+        _report.show(f"memory ({given.jobs:,} jobs)", ways(given.jobs, given.repeat), before, given.json)
 
 
 if __name__ == "__main__":

@@ -3,15 +3,15 @@
 Submitter (the caller's thread, the client's I/O thread, zmq's), scheduler (loop, zmq, journal), agent and children:
 what Linux has accounted to each of their threads while no-op jobs went through, as a batch, one by one, and each after
 the other.
-Processor time drifts much less than jobs/s do. `--check FILE` compares with a recorded run: each stage's share of what
-the ceiling costs in the same run may be 10 % larger, and no more.
+Processor time drifts less than jobs/s do, but it drifts. `--beside FILE` shows beside each stage's share of what the
+ceiling costs in the same run that of a recorded run. The same code has given shares that differ by 175 %, on cores that
+others use: it is for people to judge, and `calls.py` compares what does not drift.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,11 +29,9 @@ import zmqtasks
 SLOTS = 2
 WARM_UP = 5_000
 TRIPS = 10  # jobs of a repeat for one that goes alone
-WORSE = 1.10  # times what was recorded
-LEAST = 0.15  # µs a job: what is less is noise
+LEAST = 0.15  # µs a job: what is less is noise, and not compared
 BASE = "ceiling: all"
 BATCH, LOOP, LONE = "submit_many", "submit in a loop", "one at a time"
-PARTS = ("caller", "I/O thread", "loop", "children", "journal")  # zmq's threads are compared in the sum alone
 
 
 class Bench:
@@ -103,23 +101,20 @@ def measured(jobs: int, repeat: int, data: Path | None) -> dict[str, list[float]
     return found
 
 
-def worse(rows: list[_report.Row], recorded: Path) -> list[str]:
-    """What costs more than it did, as lines for people."""
+def beside(rows: list[_report.Row], recorded: Path) -> None:
+    """Show what the shares were, and the quotient."""
     before = {row["name"]: row["extra"]["× ceiling"] for row in json.loads(recorded.read_text("utf-8"))["rows"]}
-    told = []
     for row in rows:
         was, now = before.get(row.name), float(row.extra["× ceiling"])
-        compared = row.name.endswith(": all") or row.name.rpartition(": ")[2] in PARTS
-        if compared and was is not None and row.median > LEAST and now > was * WORSE:
-            told.append(f"{row.name}: {now:.3f} × the ceiling, was {was:.3f} ({now / was - 1:+.0%})")
-    return told
+        if was is not None and row.median > LEAST:
+            row.extra |= {"recorded": was, "× recorded": now / was}
 
 
-def main() -> int:
-    """Measure; returns 1 if something is worse than what was recorded."""
+def main() -> None:
+    """Measure."""
     parser = _report.arguments(__doc__, jobs=30_000, repeat=5)
     parser.add_argument("--journal", action="store_true", help="the scheduler keeps a journal")
-    parser.add_argument("--check", type=Path, metavar="FILE", help="a recorded run; worse by 10 %% is a failure")
+    parser.add_argument("--beside", type=Path, metavar="FILE", help="a recorded run to be shown, too")
     given = parser.parse_args()
     before = _report.facts()
     _cluster.importable()
@@ -127,15 +122,11 @@ def main() -> int:
         values = measured(given.jobs, given.repeat, folder / "journal" if given.journal else None)
     shares = {name: _report.ratio(each, values[BASE]) for name, each in values.items()}
     rows = [_report.Row(name, "µs/job", each, {"× ceiling": shares[name]}) for name, each in values.items()]
+    if given.beside:
+        beside(rows, given.beside)
     kept = "journaled" if given.journal else "in memory"
     _report.show(f"stages ({given.jobs:,} jobs, {SLOTS} slots, {kept})", rows, before, given.json)
-    told = worse(rows, given.check) if given.check else []
-    for line in told:
-        print(f"worse: {line}", file=sys.stderr)
-    if given.check and not told:
-        print(f"no stage costs more than 10 % more than in {given.check} (median of {given.repeat})")
-    return 1 if told else 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -27,6 +27,8 @@ import msgspec
 from zmqtasks import config, ids, payload, states, transport, wire
 from zmqtasks.cli._main import GROUPS, cli
 from zmqtasks.clock import Now
+from zmqtasks.conf.celery import NOT_NEEDED
+from zmqtasks.conf.settings import Conf
 from zmqtasks.scheduler.core import workers
 from zmqtasks.scheduler.core.core import Core
 from zmqtasks.scheduler.core.effects import Effects
@@ -531,6 +533,27 @@ def layers_section() -> str:
     return "\n".join(["```text", *layers, "```"])
 
 
+# ------------------------------------------------------------------------------------------------ settings
+
+
+def settings_sections() -> dict[str, str]:
+    """The settings with an effect, those that are still to come, and those of Celery that are not needed."""
+    effective, later = [], []
+    for setting in Conf().settings():
+        names = ", ".join(f"`{name}`" for name in (setting.name, *setting.aliases))
+        if setting.later:
+            later.append([names, setting.meaning, setting.later])
+        else:
+            default = setting.said or ("none" if setting.default == () else f"`{setting.default}`")
+            effective.append([names, setting.meaning, setting.kind.allowed, default])
+    reasons = [[why, ", ".join(f"`{name}`" for name in names)] for why, names in NOT_NEEDED.items()]
+    return {
+        "settings": table(["setting", "meaning", "may be", "default"], effective),
+        "settings to come": table(["setting", "meaning", "waits for"], later),
+        "settings not needed": table(["because", "settings"], reasons),
+    }
+
+
 # ------------------------------------------------------------------------------------------------ the command line
 
 
@@ -567,6 +590,7 @@ def sections() -> dict[str, str]:
         "example": example_section(),
         **state_sections(),
         "layers": layers_section(),
+        **settings_sections(),
         **help_sections(),
     }
 

@@ -1,23 +1,24 @@
 """App: a set of named tasks, and the scheduler that their jobs go to."""
 
-import difflib
 import importlib
 import logging
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar, overload
 
 from zmqtasks import local, payload
+from zmqtasks.conf.configured import Configured
 from zmqtasks.config import DEFAULT_QUEUE
 from zmqtasks.errors import AppNotLoaded, BadOption, ZmqTasksError
-from zmqtasks.submitter import options
+from zmqtasks.submitter import declaring, options
 from zmqtasks.submitter.asyncresult import AsyncResult
-from zmqtasks.submitter.client import LOCAL, Client, named_broker
+from zmqtasks.submitter.client import LOCAL, Client
+from zmqtasks.submitter.keys import KeyOf
 from zmqtasks.submitter.results import Job
 from zmqtasks.submitter.submitting import Item
 from zmqtasks.submitter.tasks import Task
+from zmqtasks.task import DEFAULT_RETRY_DELAY, MAX_RETRIES
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,43 +26,14 @@ R = TypeVar("R")
 _log = logging.getLogger(__name__)
 
 _TASK_OPTIONS: Final = frozenset({
+    "base", "default_retry_delay",
     "name", "bind", "queue", "serializer", "max_retries", "autoretry_for", "dont_autoretry_for", "retry_backoff",
     "retry_backoff_max", "retry_jitter", "crash_budget", "result_ttl", "ignore_result", "acks_late",
-    "durability",
+    "durability", "priority", "expires", "rate_limit", "burst", "rate_key", "concurrency_limit", "concurrency_key",
 })  # fmt: skip
-_FIRST_BACKOFF = 1.0  # seconds, with retry_backoff=True
 
 
-@dataclass(slots=True)
-class Conf:
-    """Settings of an app.
-
-    Attributes:
-        broker_url: tcp://, ipc:// or local://; None: ZMQTASKS_BROKER, zmqtasks.toml, else local://.
-        serializer: codec of tasks that name none.
-        accept: codecs that results are decoded from.
-        default_queue: queue of tasks that name none.
-        connect_timeout: seconds until the scheduler must have answered.
-        submit_timeout: seconds that submitting waits for room.
-    """
-
-    broker_url: str | None = None
-    serializer: str = "msgpack"
-    accept: Collection[str] = payload.ALL_CODECS
-    default_queue: str = DEFAULT_QUEUE
-    connect_timeout: float = 5.0
-    submit_timeout: float = 30.0
-
-    def update(self, **given: Any) -> None:
-        """Change several settings. Raises BadOption for one that does not exist."""
-        known = [field.name for field in fields(self)]
-        for name, value in given.items():
-            if name not in known:
-                raise BadOption(f"there is no setting {name}{_near(name, known)} (there are: {', '.join(known)})")
-            setattr(self, name, value)
-
-
-class App:
+class App(Configured):
     """A set of named tasks.
 
     Args:
@@ -69,23 +41,48 @@ class App:
         broker: tcp://HOST:PORT, ipc://PATH or local://; None: the environment's ZMQTASKS_BROKER, `broker` in
             zmqtasks.toml, else local://, a scheduler and workers of this process's own.
         include: modules that hold tasks of this app; workers import them.
-        settings: see Conf.
+        settings: see `zmqtasks.conf.settings.Conf`.
 
     Attributes:
         tasks: by name.
-        conf: see Conf.
+        conf: the settings; what is changed here holds for all tasks at once, and for connections made later.
+
+    Raises:
+        BadOption: there is no such setting, or it cannot have that value.
     """
 
     def __init__(self, name: str, broker: str | None = None, include: Iterable[str] = (), **settings: Any) -> None:
         self.name = name
-        self.include = list(include)
         self.tasks: dict[str, Task[..., Any]] = {}
-        self.conf = Conf(broker_url=broker)
-        self.conf.update(**settings)
+        self._include = list(include)
+        self._declared: dict[str, dict[str, Any]] = {}  # options of tasks, by their names
+        super().__init__(self._refresh)
+        self.conf.update(settings if broker is None else {"broker_url": broker, **settings})
         self._module = sys._getframe(1).f_globals.get("__name__", "__main__")  # noqa: SLF001  (workers import it)
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._local = False
+
+    # ------------------------------------------------------------------------------------------ settings
+
+    @property
+    def include(self) -> list[str]:
+        """Modules that hold tasks of this app: those given to it, and those of the settings `imports` and `include`."""
+        return list(dict.fromkeys((*self._include, *self.conf.imports, *self.conf.include)))
+
+    @include.setter
+    def include(self, modules: Iterable[str]) -> None:
+        self._include = list(modules)
+
+    def _refresh(self) -> None:
+        """The settings have changed: so have the defaults of tasks."""
+        for name, given in self._declared.items():
+            task = self.tasks.get(name)
+            if task is not None:
+                task.declare(self._serializer(given), self._defaults(given))
+
+    def _serializer(self, given: Mapping[str, Any]) -> str:
+        return _codec(given.get("serializer", self.conf.task_serializer))
 
     # ------------------------------------------------------------------------------------------ tasks
 
@@ -105,10 +102,16 @@ class App:
             fn: the function.
             declared: name (else module.function), bind (pass the task as first argument), queue, serializer ("msgpack",
                 "json", "pickle", "cloudpickle"), autoretry_for (exceptions), dont_autoretry_for, max_retries (attempts
-                after these exceptions, 3), retry_backoff (seconds before the first, doubling; True is 1 s),
-                retry_backoff_max (600 s), retry_jitter (True: wait for a random share of it), crash_budget (3),
+                after these exceptions and after `self.retry`, 3; None: for ever), retry_backoff (seconds before the
+                first, doubling; True is 1 s), retry_backoff_max (600 s), retry_jitter (True: wait for a random share of
+                it), default_retry_delay (seconds where there is no retry_backoff; 180 s after `self.retry`), base (a
+                class derived from Task), crash_budget (3),
                 result_ttl (seconds), ignore_result (the scheduler keeps no result once it is delivered), durability
-                ("disk", "os" or "memory": what an accepted job outlives), acks_late (False: at most once).
+                ("disk", "os" or "memory": what an accepted job outlives), acks_late (False: at most once), priority (0
+                to 9, the higher the sooner), expires (seconds after which a job does not start any more), rate_limit
+                ("10/m": starts in the whole cluster), burst (of these, at once after a pause), rate_key (name of an
+                argument, or a function of all: a rate for each of its values), concurrency_limit (how many run at once
+                in the whole cluster), concurrency_key (as rate_key).
 
         Raises:
             BadOption: there is no such option, or it cannot have that value.
@@ -131,34 +134,64 @@ class App:
                 f"two tasks are called {name!r}: {payload.function_name(known.fn)} and {payload.function_name(fn)}; "
                 f"give one of them a name: @app.task(name=…)"
             )
-        task: Task[..., Any] = Task(
+        kind: type[Task[..., Any]] = given.get("base", Task)
+        task = kind.make(
             self,
             fn,
             name=name,
             bind=given.get("bind", False),
-            serializer=_codec(given.get("serializer", self.conf.serializer)),
+            serializer=self._serializer(given),
             autoretry_for=tuple(given.get("autoretry_for", ())),
             dont_autoretry_for=tuple(given.get("dont_autoretry_for", ())),
+            max_retries=given.get("max_retries", MAX_RETRIES),
+            default_retry_delay=given.get("default_retry_delay", DEFAULT_RETRY_DELAY),
             defaults=self._defaults(given),
         )
+        task.keys = self._keys(fn, given)
         self.tasks[name] = task
+        self._declared[name] = given
         return task
 
     def _defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """What a task declares, as options of its jobs."""
-        backoff = given.get("retry_backoff", False)
-        queue = given.get("queue", self.conf.default_queue)
+        """What a task declares, else what the settings say, as options of its jobs."""
+        conf = self.conf
+        queue = given.get("queue", conf.task_default_queue)
         return options.check({
             "queue": queue if queue != DEFAULT_QUEUE else None,
-            "retries": given.get("max_retries", 3) if given.get("autoretry_for") else None,
-            "backoff": _FIRST_BACKOFF if backoff is True else backoff or None,
-            "backoff_max": given.get("retry_backoff_max"),
-            "jitter": bool(given.get("retry_jitter", True)) if backoff else None,
-            "crash_budget": given.get("crash_budget"),
-            "result_ttl": 0.0 if given.get("ignore_result") else given.get("result_ttl"),
+            **declaring.retry_options(given),
+            "crash_budget": given.get("crash_budget", None if conf.task_reject_on_worker_lost else 0),
+            "result_ttl": self._result_ttl(given),
             "durability": given.get("durability"),
-            "acks_late": given.get("acks_late"),
+            "acks_late": given.get("acks_late", None if conf.task_acks_late else False),
+            **self._policy(given),
         })  # fmt: skip
+
+    def _policy(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """When its jobs have their turn; keys are told by the arguments of each job."""
+        conf = self.conf
+        rate = None if conf.worker_disable_rate_limits else given.get("rate_limit", conf.task_default_rate_limit)
+        return {
+            "priority": given.get("priority", conf.task_default_priority),
+            "expires": given.get("expires"),
+            "rate_limit": rate,
+            "burst": given.get("burst") if rate else None,
+            "concurrency_limit": given.get("concurrency_limit"),
+        }
+
+    def _keys(self, fn: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, KeyOf]:
+        """What tells jobs apart that have limits of their own."""
+        bind = given.get("bind", False)
+        names = [name for name in ("rate_key", "concurrency_key") if given.get(name) is not None]
+        if self.conf.worker_disable_rate_limits and "rate_key" in names:
+            names.remove("rate_key")
+        return {name: KeyOf(fn, given[name], f"task option {name}", bind=bind) for name in names}
+
+    def _result_ttl(self, given: Mapping[str, Any]) -> float | None:
+        """A task that says how long its results are kept does not ignore them, whatever the settings say."""
+        if given.get("ignore_result", "result_ttl" not in given and self.conf.task_ignore_result):
+            return 0.0
+        ttl: float | None = given.get("result_ttl", self.conf.result_expires)
+        return ttl
 
     def load(self) -> None:
         """Import what the app includes.
@@ -188,8 +221,8 @@ class App:
             return task.apply_async(args, kwargs, **given)
         if "task_id" in given:
             given["job_id"] = given.pop("task_id")
-        serializer = given.pop("serializer", self.conf.serializer)
-        sending = self.client.options(**given)
+        serializer = given.pop("serializer", self.conf.task_serializer)
+        sending = self.client.options(**{**self._defaults({}), **given})
         return AsyncResult.of(sending.send_task(name, args, dict(kwargs or {}), serializer=serializer))
 
     def submit_many(self, task: Task[..., R], calls: Iterable[Item]) -> list[Job[R]]:
@@ -221,13 +254,18 @@ class App:
         with self._lock:
             if self._client is None or not self._client.connection.usable:
                 conf = self.conf
-                named = named_broker(conf.broker_url)
+                named = conf.broker_url
                 url = named or LOCAL
                 self._local = url.startswith(LOCAL)
                 if self._local:
-                    url = local.shared(self._spec(), by_default=named is None).url
+                    url = local.shared(
+                        self._spec(), by_default=named is None, workers=conf.worker_concurrency, pool=conf.worker_pool
+                    ).url
                 self._client = Client(
-                    url, connect_timeout=conf.connect_timeout, submit_timeout=conf.submit_timeout, accept=conf.accept
+                    url,
+                    connect_timeout=conf.broker_connection_timeout,
+                    submit_timeout=conf.submit_timeout,
+                    accept=conf.result_accept_content,
                 )
                 self._client.is_local = self._local
             return self._client
@@ -249,25 +287,29 @@ class App:
 
     def __reduce__(self) -> Any:
         """For tasks that are shipped by value: the same settings, and where the scheduler is now."""
-        broker = self._client.url if self._client is not None else self.conf.broker_url
-        return App, (self.name, broker, self.include)
+        broker, settings = self.carried()
+        broker = self._client.url if self._client is not None else broker
+        return _again, (self.name, broker, self._include, settings)
 
     def __repr__(self) -> str:
         return f"<App {self.name}, {len(self.tasks)} tasks>"
 
 
+def _again(name: str, broker: str | None, include: Iterable[str], settings: Mapping[str, Any]) -> App:
+    """An App that travelled; see `App.__reduce__`."""
+    return App(name, broker, include, **settings)
+
+
 def _declared(given: dict[str, Any]) -> dict[str, Any]:
-    """Options of @app.task, checked."""
-    found = options.check(given, _TASK_OPTIONS, "task option")
+    """Options of @app.task, and of the class that it names, checked."""
+    given = {**declaring.of_class(given.get("base"), _TASK_OPTIONS | options.LATER), **given}
+    found = {**options.check(given, _TASK_OPTIONS, options.TASK_OPTION), **declaring.checked_retries(given)}
     for name in ("autoretry_for", "dont_autoretry_for"):
         kinds = found.get(name, ())
         if not isinstance(kinds, (tuple, list)) or not all(
             isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds
         ):
             raise BadOption(f"task option {name}= is a tuple of exceptions, not {kinds!r}")
-    retries = found.get("max_retries", 0)
-    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        raise BadOption(f"task option max_retries= is a number of attempts, 0 or more, not {retries!r}")
     return found
 
 
@@ -277,8 +319,3 @@ def _codec(name: str) -> str:
     except ZmqTasksError as error:
         raise BadOption(f"task option serializer=: {error}") from None
     return name
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""

@@ -8,6 +8,7 @@ GIB = 1024 * MIB
 
 DEFAULT_PORT = 5555
 BROKER_VARIABLE = "ZMQTASKS_BROKER"  # in the environment: the scheduler where nobody names one
+CONFIG_FILE = "zmqtasks.toml"  # in the current folder: settings, see zmqtasks/conf
 DEFAULT_BROKER = f"tcp://127.0.0.1:{DEFAULT_PORT}"
 DEFAULT_QUEUE = "default"
 
@@ -22,6 +23,7 @@ CHUNK_BYTES = 256 * KIB
 BULK_WINDOW = 4 * MIB
 BULK_STREAMS = 4
 MAX_BULK_MESSAGE = 144 * MIB  # the largest arguments and the largest function in one Submit, and their envelope
+MAX_PRIORITY = 9  # the most urgent
 MAX_ASKED = 100_000  # jobs that one Ask or Cancel names
 MAX_NAME = 1_000  # characters of a name: task, queue, host, user, …
 MAX_NAMES = 10_000  # queues, and tasks, that one worker knows

@@ -1,6 +1,10 @@
 """Every error that zmqtasks raises, under one root. An error's docstring tells people what it means."""
 
 from concurrent.futures import CancelledError
+from datetime import datetime
+from typing import Final
+
+_NO_TIME: Final = 1e12  # seconds: 30,000 years, as infinity and what is no number at all
 
 
 class ZmqTasksError(Exception):
@@ -119,6 +123,10 @@ class WorkerLost(JobError):
     """The job's workers or children died more often than its crash budget allows; the message holds the evidence."""
 
 
+class MaxRetriesExceeded(JobError):
+    """The job asked to be tried again, and has been tried as often as it may; there was no other error to tell."""
+
+
 class PayloadLost(JobError):
     """The stored bytes of the job's arguments or result are damaged or gone."""
 
@@ -155,6 +163,56 @@ class RemoteTraceback(Exception):
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text}"""'
+
+
+class Retry(ZmqTasksError):
+    """The job is to be tried again later: what `self.retry(…)` raises; by hand, `raise Retry(countdown=5)`.
+
+    Args:
+        message: for people.
+        exc: what went wrong; the job ends with it when no retry is left.
+        countdown: seconds until then; None: the task's default_retry_delay.
+        eta: the point in time instead, as Unix time or a datetime with its time zone.
+        max_retries: how often the job may have been tried again; None: as the task says.
+
+    Raises:
+        BadOption: one of them cannot have that value.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        exc: BaseException | None = None,
+        *,
+        countdown: float | None = None,
+        eta: datetime | float | None = None,
+        max_retries: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        if exc is not None and not isinstance(exc, BaseException):
+            raise BadOption(f"exc= is an exception, not {exc!r}")
+        if countdown is not None and not _is_seconds(countdown):
+            raise BadOption(f"countdown= is a number of seconds, not {countdown!r}")
+        if isinstance(eta, datetime) and eta.tzinfo is None:
+            raise BadOption(f"eta= is a datetime with its time zone, and {eta!r} has none")
+        if eta is not None and not isinstance(eta, datetime) and not _is_seconds(eta):
+            raise BadOption(f"eta= is a datetime with its time zone, or Unix time, not {eta!r}")
+        if countdown is not None and eta is not None:
+            raise BadOption("give eta= or countdown=, not both")
+        if max_retries is not None and (type(max_retries) is not int or max_retries < 0):
+            raise BadOption(f"max_retries= is a number of retries, 0 or more, not {max_retries!r}")
+        self.exc = exc
+        self.countdown = countdown
+        self.eta = eta
+        self.max_retries = max_retries
+
+    def __str__(self) -> str:
+        told = super().__str__() or "the job is to be tried again"
+        return told if self.exc is None else f"{told}: {self.exc!r}"
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _NO_TIME
 
 
 class PeerError(ZmqTasksError):

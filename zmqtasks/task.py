@@ -4,21 +4,32 @@ This module knows neither sockets nor clients: workers read it, and the submitte
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from operator import index
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Concatenate, Final, Generic, ParamSpec, TypeVar, cast
 
 from zmqtasks import payload
 from zmqtasks.config import MAX_PROGRESS
-from zmqtasks.errors import NoCurrentJob
+from zmqtasks.errors import BadOption, MaxRetriesExceeded, NoCurrentJob, Retry
+from zmqtasks.request import Call, ErrorInfo, Request, call_of, calls
+from zmqtasks.words import plural
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+MAX_RETRIES: Final = 3  # as in Celery
+DEFAULT_RETRY_DELAY: Final = 180.0  # seconds, as in Celery
+FOREVER: Final = 2**31 - 1  # retries of a Spec whose task is tried again without limit
+HOOKS: Final = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
+
 
 class TaskBase(Generic[P, R]):
     """A function that is known by a name on submitters and workers.
+
+    A class of one's own (``@app.task(base=…)``) may override `before_start`, `on_success`, `on_failure`, `on_retry` and
+    `after_return`, which run in the worker, in the process of the job, and `__call__`, which then is around the job.
 
     Attributes:
         name: unique in its app.
@@ -28,8 +39,17 @@ class TaskBase(Generic[P, R]):
         queue: where its jobs stand unless an option says otherwise; None: the default one.
         autoretry_for: exceptions after which the job is tried again.
         dont_autoretry_for: of these, those after which it is not.
+        max_retries: how often a job is tried again because it asks for it (`retry`); None: without limit.
+        default_retry_delay: seconds until then, where the job does not say.
         defaults: options of its jobs.
+        hooked: its class wants to be called around its jobs.
     """
+
+    hooked: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.hooked = any(getattr(cls, name) is not getattr(TaskBase, name) for name in HOOKS)
 
     def __init__(
         self,
@@ -40,6 +60,8 @@ class TaskBase(Generic[P, R]):
         serializer: str = "msgpack",
         autoretry_for: tuple[type[BaseException], ...] = (),
         dont_autoretry_for: tuple[type[BaseException], ...] = (),
+        max_retries: int | None = MAX_RETRIES,
+        default_retry_delay: float = DEFAULT_RETRY_DELAY,
         defaults: dict[str, Any] | None = None,
     ) -> None:
         self.fn = fn
@@ -48,6 +70,8 @@ class TaskBase(Generic[P, R]):
         self.serializer = serializer
         self.autoretry_for = autoretry_for
         self.dont_autoretry_for = dont_autoretry_for
+        self.max_retries = max_retries
+        self.default_retry_delay = default_retry_delay
         self.defaults = defaults or {}
         self.queue: str | None = self.defaults.get("queue")
         self.__name__ = getattr(fn, "__name__", name)
@@ -58,13 +82,139 @@ class TaskBase(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, without any scheduler."""
+        outer = calls.get()
+        if outer is not None and outer.enter(self):
+            return self.run(*args, **kwargs)
+        token = calls.set(Call(self, args, kwargs))
+        try:
+            return self.run(*args, **kwargs)
+        finally:
+            calls.reset(token)
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The function itself; for a `__call__` of one's own."""
         if self.bind:
             return cast("Callable[Concatenate[object, P], R]", self.fn)(self, *args, **kwargs)
         return self.fn(*args, **kwargs)
 
+    def run_as_job(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """For workers, where a class has a `__call__` of its own: that is around the job, and the job is no other."""
+        token = calls.set(Call(self, args, kwargs, job=True))
+        try:
+            return self(*args, **kwargs)
+        finally:
+            calls.reset(token)
+
+    # -------------------------------------------------------------------------------------------- for the function
+
+    @property
+    def request(self) -> Request:
+        """The job that this task runs as, in this thread; or the direct call of it; or, in neither, an empty one."""
+        call = call_of(self)
+        if call is not None and not call.job:
+            return call.request(self.name)
+        running = _requested() if _requested is not None else None
+        return running if running is not None and running.task == self.name else Request(task=self.name)
+
+    def retry(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        exc: BaseException | None = None,
+        throw: bool = True,  # noqa: FBT001, FBT002  (Celery's signature)
+        eta: datetime | float | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+    ) -> Retry:
+        """Have the job that this task runs as tried again later, with the same arguments.
+
+        The job waits in the scheduler, on its disk. When the task was called as a function there is no job: it raises
+        `exc`, or Retry where there is none.
+
+        Args:
+            args: positional arguments: the job's own, which is what None stands for. Others cannot be given.
+            kwargs: keyword arguments: the same.
+            exc: what went wrong, and what the job ends with when no retry is left; None: the exception that is being
+                handled, if there is one.
+            throw: False: return the Retry instead of raising it. The job goes on to its end, and is tried again
+                whatever it comes to.
+            eta: when, as Unix time or a datetime with its time zone, instead of `countdown`.
+            countdown: seconds until then; None: the task's default_retry_delay.
+            max_retries: how often the job may have been tried again; None: as the task says.
+
+        Raises:
+            Retry: it will be tried again.
+            MaxRetriesExceeded: no retry is left, and there is no exception to tell; else that one is raised.
+            BadOption: other arguments, or an option that cannot have that value.
+        """
+        request = self.request
+        handled = sys.exc_info()[1]
+        if isinstance(handled, Retry):
+            handled = handled.exc
+        if request.called_directly:
+            told = f"{self.name} was called directly, so there is no job of it to try again"
+            raise Retry(told, countdown=countdown, eta=eta) if exc is None else exc
+        if not request.has_arguments(args, kwargs):
+            raise BadOption(
+                f"{self.name}: a job is tried again with its own arguments; submit another one for other arguments"
+            )
+        again = Retry(exc=handled if exc is None else exc, countdown=countdown, eta=eta, max_retries=max_retries)
+        limit = self.max_retries if max_retries is None else max_retries
+        if limit is not None and request.retries >= limit:
+            last = again.exc
+            if last is None:
+                last = MaxRetriesExceeded(no_more(request.id, self.name, request.retries))
+            request.given_up = last
+            raise last
+        if throw:
+            raise again
+        if request.retry_later is not None:
+            request.retry_later(again)
+        return again
+
     def update_state(self, state: str = "PROGRESS", meta: object = None) -> None:
         """For a bound task that is running as a job: see `CurrentJob.update_state`."""
         _here().update_state(state, meta)
+
+    # -------------------------------------------------------------------------------------------- around the job
+
+    def before_start(self, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
+        """Before the function runs; what this raises is the job's own error."""
+
+    def on_success(self, retval: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
+        """The function has returned, and its result can travel. What this raises is logged."""
+
+    def on_failure(
+        self, exc: BaseException, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], einfo: ErrorInfo
+    ) -> object:
+        """The job has failed for good, as far as the worker knows. What this raises is logged."""
+
+    def on_retry(
+        self, exc: BaseException, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], einfo: ErrorInfo
+    ) -> object:
+        """The attempt has failed and the job will be tried again. What this raises is logged."""
+
+    def after_return(
+        self,
+        status: str,
+        retval: Any,
+        task_id: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        einfo: ErrorInfo | None,
+    ) -> object:
+        """After `on_success` or `on_failure`; not after `on_retry`. What this raises is logged.
+
+        Args:
+            status: "SUCCESS" or "FAILURE".
+            retval: what the function returned, or the exception.
+            task_id: the job's id.
+            args: positional arguments.
+            kwargs: keyword arguments.
+            einfo: what went wrong; None: nothing.
+        """
+
+    # -------------------------------------------------------------------------------------------- on its way
 
     @property
     def in_main(self) -> bool:
@@ -82,6 +232,12 @@ class TaskBase(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
+
+
+def no_more(job_id: str | None, name: str, retries: int | None) -> str:
+    """What is said where a job asks for one more retry than there are. `retries`: it has had; None: not known here."""
+    told = "" if retries is None else f": it was tried again {plural(retries, 'time')}"
+    return f"job {job_id} ({name}) asks to be tried again, and no retry is left{told}"
 
 
 def _bare(kind: type[TaskBase[..., Any]]) -> TaskBase[..., Any]:
@@ -150,12 +306,17 @@ Tell = Callable[[CurrentJob, bytes, bool], None]  # job, value, whether to send 
 
 _running: Callable[[], CurrentJob | None] | None = None
 _teller: Tell | None = None
+_requested: Callable[[], Request | None] | None = None
 
 
-def set_current(running: Callable[[], CurrentJob | None] | None, teller: Tell | None = None) -> None:
+def set_current(
+    running: Callable[[], CurrentJob | None] | None,
+    teller: Tell | None = None,
+    requested: Callable[[], Request | None] | None = None,
+) -> None:
     """For workers: how to find out what runs now, and how to tell of it. Asked when a job asks, not before."""
-    global _running, _teller
-    _running, _teller = running, teller
+    global _running, _teller, _requested
+    _running, _teller, _requested = running, teller, requested
 
 
 def current_job() -> CurrentJob | None:

@@ -50,6 +50,13 @@ class Spec(Struct, array_like=True, gc=False, frozen=True):
     jitter: bool = False  # wait for a random share of the back-off, so that retries do not come in waves
     durability: Literal["", "memory", "os", "disk"] = ""  # what an accepted job outlives; empty: as its queue says
     acks_late: bool = True  # False: it runs once or ends as an error, whatever dies; it never runs again by itself
+    priority: int = 0  # 0 to 9; the higher, the sooner
+    expires: float = 0.0  # Unix time after which it does not start any more; 0: never
+    rate: float = 0.0  # starts per second, in the whole cluster, of all jobs of its target with this key; 0: no limit
+    burst: int = 1  # of these, starts at once after a pause
+    rate_key: str = ""  # jobs with another one have a rate of their own
+    cap: int = 0  # how many of them may run at once, of all jobs of its target with this key; 0: no limit
+    cap_key: str = ""  # as rate_key
 
 
 class Held(Struct, array_like=True, gc=False, frozen=True):
@@ -195,6 +202,7 @@ class Work(Struct, array_like=True, gc=False):
     counters: list[int]
     args: list[bytes]  # one encoded (args, kwargs) per counter
     late: list[int] = []  # places in `args` that are empty: their bytes follow as Argument over the bulk connection
+    priority: int = 0  # what waits with a lower one lets these pass
 
 
 class Assign(Struct, array_like=True, gc=False, tag=21):
@@ -261,6 +269,8 @@ CRASHED: Final = 4  # the child died while it ran this job: charged to the crash
 LOST: Final = 5  # it ran, or may have, and its outcome died with the child: not charged
 SUSPECT: Final = 6  # as CRASHED, but other jobs ran in the same process: charged, and from then on it runs alone
 
+UNLIMITED: Final = -2  # the limit of an End whose job is tried again for ever
+
 
 class Run(Struct, array_like=True, gc=False):
     """Consecutive numbers of one target that all succeeded; their results are in the codec of their Work."""
@@ -278,6 +288,8 @@ class End(Struct, array_like=True, gc=False):
     kind: int
     payload: bytes  # a `zmqtasks.payload.Failure`
     took: float  # seconds
+    delay: float = -1.0  # of a RETRYABLE: seconds until it is tried again; below 0: as its Spec says
+    limit: int = -1  # of a RETRYABLE: retries that the job has at most; -1: as its Spec says; -2: for ever
 
 
 class Heartbeat(Struct, array_like=True, gc=False, tag=30):
@@ -480,6 +492,8 @@ class QueueStatus(Struct, array_like=True, gc=False):
     ready: int
     workers: int
     durability: str = ""  # what its jobs outlive, where they do not say so themselves: memory, os, disk
+    paused: bool = False  # no job of it starts
+    weight: float = 1.0  # its share of the slots' time, beside that of others
 
 
 class JournalStatus(Struct, array_like=True, gc=False):
@@ -563,6 +577,35 @@ class JobReport(Struct, array_like=True, gc=False, tag=66):
     progress: bytes  # the newest that it told; empty: nothing
 
 
+class SetRate(Struct, array_like=True, gc=False, tag=67):
+    """Have the jobs of a task start so often, in the whole cluster, whatever they say themselves."""
+
+    task: str  # its name
+    rate: float | None  # starts per second; 0: no limit; None: as the jobs say
+    burst: int = 1  # of these, starts at once after a pause
+
+
+class SetQueue(Struct, array_like=True, gc=False, tag=68):
+    """Change a queue; None: leave it as it is."""
+
+    queue: str  # its name
+    paused: bool | None = None  # no job of it starts
+    weight: float | None = None  # its share of the slots' time, beside that of others of the same priority
+
+
+class Purge(Struct, array_like=True, gc=False, tag=69):
+    """Cancel all jobs of a queue that have not started."""
+
+    queue: str  # its name
+
+
+class Controlled(Struct, array_like=True, gc=False, tag=70):
+    """A change was made, and is in the journal; or it was not."""
+
+    error: str  # why it was not; empty: it was
+    count: int  # of the jobs that it was done to
+
+
 # ---------------------------------------------------------------------------------------------------- directions
 
 Hello = WorkerHello | SubmitterHello | OperatorHello | BulkHello
@@ -598,8 +641,8 @@ ToSubmitter = (
     | HelloAgain
     | Ping
 )
-FromOperator = OperatorHello | AskStatus | AskJobs | AskJob
-ToOperator = OperatorWelcome | Status | Jobs | JobReport | Refused | HelloAgain | Ping
+FromOperator = OperatorHello | AskStatus | AskJobs | AskJob | SetRate | SetQueue | Purge
+ToOperator = OperatorWelcome | Status | Jobs | JobReport | Controlled | Refused | HelloAgain | Ping
 ToBulk = BulkWelcome | Chunk | Credit | Refused | HelloAgain | Ping
 FromBulk = BulkHello | Chunk | Credit
 

@@ -1,4 +1,4 @@
-"""The README and docs/client.md are run: their fenced blocks are taken out and executed as they stand.
+"""The README, docs/client.md and docs/retries.md are run: their fenced blocks are taken out and executed as they stand.
 
 Each part has an empty folder.
 A block ```` ```python NAME ```` becomes the file NAME; ```` ```sh ```` is run by bash, in the background if it starts a
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parents[2] / "README.md"
-CLIENT = Path(__file__).parents[2] / "docs" / "client.md"
+PAGES = [Path(__file__).parents[2] / "docs" / name for name in ("client.md", "retries.md")]
 ADDRESS = "127.0.0.1:5555"
 FENCE = re.compile(r"^```(?P<kind>\w+)(?: (?P<title>[^\n]+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 DAEMON = re.compile(r"^zmqtasks (scheduler|worker) ")
@@ -28,9 +28,10 @@ def sections():
     return _split(README.read_text().partition("\n## Sixty seconds\n")[2].partition("\n## ")[0], "###")
 
 
-def client_sections():
-    """The parts of docs/client.md that show something: title → text."""
-    return {title: text for title, text in _split(CLIENT.read_text(), "##").items() if FENCE.search(text)}
+def page_sections():
+    """The parts of these pages that show something which runs: title → text."""
+    parts = [part for page in PAGES for part in _split(page.read_text(), "##").items()]
+    return {title: text for title, text in parts if any(block["kind"] == "sh" for block in FENCE.finditer(text))}
 
 
 def _split(text, mark):
@@ -100,9 +101,9 @@ class Folder:
         assert all(code == 0 for code, _ in codes), codes
 
 
-@pytest.mark.parametrize("title", [*sections(), *client_sections()])
+@pytest.mark.parametrize("title", [*sections(), *page_sections()])
 def test_it_works_as_written(title, tmp_path):
-    blocks = list(FENCE.finditer((sections() | client_sections())[title]))
+    blocks = list(FENCE.finditer((sections() | page_sections())[title]))
     folder = Folder(tmp_path)
     try:
         for block in blocks:

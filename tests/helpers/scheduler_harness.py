@@ -304,6 +304,13 @@ class OperatorPeer(Peer):
         assert isinstance(jobs, wire.Jobs)
         return jobs
 
+    def control(self, change: Any) -> wire.Controlled:
+        """Change something and get the answer."""
+        self.send(change)
+        answer = self.expect(wire.Controlled)
+        assert isinstance(answer, wire.Controlled)
+        return answer
+
     def job(self, counter: int = 0, prefix: bytes = b"s".ljust(12, b"\0")) -> wire.JobReport:
         """Ask for all about one job and get it."""
         self.send(wire.AskJob(prefix, counter))

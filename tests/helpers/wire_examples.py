@@ -46,7 +46,10 @@ _MESSAGES: list[Any] = [
     wire.Code(DIGEST, b"\x80\x05code"),
     wire.Disown([(78, 2)]),
     wire.Heartbeat(79, [(78, 2)], [78]),
-    wire.Done([wire.Run(1, [b"r1", b"r2"], 0.5, 0.25)], [wire.End(3, wire.CRASHED, b"failure", 0.125)]),
+    wire.Done(
+        [wire.Run(1, [b"r1", b"r2"], 0.5, 0.25)],
+        [wire.End(3, wire.CRASHED, b"failure", 0.125), wire.End(4, wire.RETRYABLE, b"failure", 0.125, 180.5, 3)],
+    ),
     wire.Retracted([(79, 1)], [(78, 1)]),
     wire.Draining(),
     wire.Goodbye(),
@@ -76,6 +79,10 @@ _MESSAGES: list[Any] = [
         [wire.JobStatus("00" * 16, "add", "running", "default", "worker@host", 2**62, 1, 0, 0.0, "user@host", 1.5)], 1
     ),
     wire.AskJob(PREFIX, 5),
+    wire.SetRate("add", 0.25, 2),
+    wire.SetQueue("high", paused=True, weight=2.0),
+    wire.Purge("high"),
+    wire.Controlled("why not", 7),
     wire.JobReport(None, ["the scheduler does not know it"], [wire.StoryLine(1_800_000_000.25, "ready", "why")], b""),
 ]  # fmt: skip
 

@@ -147,7 +147,7 @@ def test_wrong_declarations_are_named(app: App) -> None:
     ):
         with pytest.raises(errors.BadOption, match=told):
             app.task(**given)(fn)  # type: ignore[arg-type]
-    for later in ("rate_limit", "priority", "time_limit", "expires", "key"):
+    for later in ("time_limit", "soft_time_limit", "resources", "key"):
         with pytest.raises(errors.NotAvailable, match=f"task option {later}= is not available yet"):
             app.task(**{later: 1})
     with pytest.raises(errors.BadOption, match="acks_late= is True or False"):
@@ -321,3 +321,48 @@ def test_every_public_name_exists() -> None:
     assert set(zmqtasks.__all__) <= set(dir(zmqtasks))
     with pytest.raises(AttributeError, match="nonsense"):
         _ = zmqtasks.nonsense
+
+
+def test_the_limits_of_a_task_have_keys_of_its_arguments(app: App, scheduler: FakeScheduler) -> None:
+    @app.task(rate_limit="10/s", burst=3, rate_key="who", concurrency_limit=1, concurrency_key=lambda who, n: n % 2)
+    def remind(who: str, n: int) -> str:
+        return f"{who} {n}"
+
+    jobs = remind.submit_many([(("ab"[n % 2], n), {}) for n in range(10)])
+    assert [job.result(10) for job in jobs] == [f"{'ab'[n % 2]} {n}" for n in range(10)]
+    assert remind.delay("c", 1).get(timeout=10) == "c 1"
+    assert remind.apply_async(("c",), {"n": 2}).get(timeout=10) == "c 2"
+    assert remind.options(priority=3, rate_key="own").submit("d", 3).result(10) == "d 3"
+    specs = [submit.spec for submit in scheduler.of(wire.Submit)]
+    keys = [(spec.rate, spec.burst, spec.rate_key, spec.cap, spec.cap_key, spec.priority) for spec in specs]
+    assert keys == [
+        (10.0, 3, "a", 1, "0", 0),
+        (10.0, 3, "b", 1, "1", 0),
+        (10.0, 3, "c", 1, "1", 0),
+        (10.0, 3, "c", 1, "0", 0),
+        (10.0, 3, "own", 1, "1", 3),
+    ]
+    with pytest.raises(errors.BadOption, match="cannot be computed"):
+        remind.submit("only one")  # type: ignore[call-arg]
+    with pytest.raises(errors.BadOption, match="has no argument of that name"):
+        app.task(name="other", rate_limit="1/s", rate_key="nobody")(remind.fn)
+    with pytest.raises(errors.BadOption, match="rate_key= needs rate_limit="):
+        app.task(rate_key="who")
+
+
+def test_settings_give_tasks_their_priority_and_rate(app: App, scheduler: FakeScheduler) -> None:
+    app.conf.update(task_default_priority=4, task_default_rate_limit="6/m")
+
+    @app.task(name="plain")
+    def plain() -> int:
+        return 1
+
+    @app.task(name="own", priority=7, rate_limit="1/s")
+    def own() -> int:
+        return 2
+
+    assert (plain.submit().result(10), own.submit().result(10)) == (1, 2)
+    app.conf.worker_disable_rate_limits = True
+    assert plain.submit().result(10) == 1
+    specs = [submit.spec for submit in scheduler.of(wire.Submit)]
+    assert [(spec.priority, spec.rate) for spec in specs] == [(4, 0.1), (7, 1.0), (4, 0.0)]

@@ -114,6 +114,128 @@ def test_threads_that_a_job_starts(scheduler, host, pool):
     assert threads == (mine if pool == "processes" else None)
 
 
+# ------------------------------------------------------------------------------------------------ tried again
+
+RETRIES = """
+import zmqtasks
+
+app = zmqtasks.App("t")
+
+class Told(zmqtasks.Task):
+    default_retry_delay = 7
+    max_retries = 1
+
+    def before_start(self, task_id, args, kwargs): self.tell("before_start", args, kwargs)
+    def on_success(self, retval, task_id, args, kwargs): self.tell("on_success", retval)
+    def on_failure(self, exc, task_id, args, kwargs, einfo): self.tell("on_failure", exc, einfo.type.__name__)
+    def on_retry(self, exc, task_id, args, kwargs, einfo): self.tell("on_retry", exc, einfo.type.__name__)
+    def after_return(self, status, retval, task_id, args, kwargs, einfo): self.tell("after_return", status, retval)
+
+    def tell(self, *what):
+        assert zmqtasks.current_job().id == self.request.id
+        print("told", self.request.retries, *what)
+
+    def __call__(self, *args, **kwargs):
+        print("told around")
+        return super().__call__(*args, **kwargs)
+
+@app.task(base=Told, bind=True)
+def work(self, how, **more):
+    print("told work")
+    if how == "fails":
+        raise KeyError(how)
+    if how == "again":
+        try:
+            raise OSError(how)
+        except OSError as error:
+            self.retry(**more)
+    return [how, self.request.hostname, self.request.args, self.request.kwargs]
+
+@app.task(bind=True)
+def inner(self, **more):
+    self.retry(**more)
+
+@app.task(bind=True)
+def outer(self, how):
+    if how == "helper":
+        helper(self)
+    if how == "exc":
+        inner(exc=KeyError("inner"))
+    inner(countdown=3)
+
+def helper(task):
+    task.retry(countdown=2, max_retries=9)
+"""
+
+
+def assign_retried(scheduler: ScriptedScheduler, task: str, calls: list[tuple[tuple, dict]], retries: int) -> list[int]:
+    """Jobs that were tried again so often before."""
+    encode = payload.encoder("msgpack")
+    work = Work(PREFIX, task, b"", "msgpack", list(range(len(calls))), [encode(call) for call in calls])
+    numbers = list(range(scheduler.next, scheduler.next + len(calls)))
+    scheduler.send(Assign(scheduler.next, (9 << 32) + scheduler.next, [work], [], [(n, retries) for n in numbers]))
+    scheduler.next += len(calls)
+    scheduler.until_over(numbers)
+    return numbers
+
+
+def of(scheduler: ScriptedScheduler, number: int) -> tuple[int, float, int, str]:
+    """Kind, delay, limit and type of a failure."""
+    end = scheduler.ends[number]
+    return end.kind, end.delay, end.limit, scheduler.failure(number).type_name.removeprefix("builtins.")
+
+
+@pytest.mark.parametrize("pool", ["processes", "threads"])
+def test_a_job_that_asks_is_tried_again_and_its_class_is_told_in_order(scheduler, host, tmp_path, pool):
+    (tmp_path / "t.py").write_text(RETRIES)
+    worker = host(app="t", cwd=tmp_path, pool=pool, name="w1")
+    calls = [(("well",), {}), (("fails",), {}), (("again",), {}), (("again",), {"countdown": 0.5, "max_retries": 5})]
+    good, bad, again, other = assign_retried(scheduler, "t.work", calls, 0)
+    last, more = assign_retried(scheduler, "t.work", calls[2:], 1)
+    assert scheduler.value(good, "msgpack") == ["well", "w1", ["well"], {}]
+    assert of(scheduler, bad) == (RETRYABLE, -1.0, -1, "KeyError")
+    assert of(scheduler, again) == (RETRYABLE, 7.0, 1, "OSError")
+    assert of(scheduler, other) == (RETRYABLE, 0.5, 5, "OSError")
+    assert of(scheduler, last) == (FAILED, -1.0, -1, "OSError")
+    assert of(scheduler, more) == (RETRYABLE, 0.5, 5, "OSError")
+    log = host.log_of(worker)
+    assert sum("(t.work): OSError: again (to be tried again in 7.0 s)" in line for line in log) == 1
+    told = [line.partition(" told ")[2] for line in log if " told " in line]
+    once = "0 before_start ('{0}',) {{}}|around|work|"
+    assert "|".join(told) == "|".join([
+        once.format("well") + f"0 on_success {['well', 'w1', ('well',), {}]}",
+        f"0 after_return SUCCESS {['well', 'w1', ('well',), {}]}",
+        once.format("fails") + "0 on_failure 'fails' KeyError|0 after_return FAILURE 'fails'",
+        once.format("again") + "0 on_retry again OSError",
+        "0 before_start ('again',) {'countdown': 0.5, 'max_retries': 5}|around|work|0 on_retry again OSError",
+        "1 before_start ('again',) {}|around|work|1 on_failure again OSError|1 after_return FAILURE again",
+        "1 before_start ('again',) {'countdown': 0.5, 'max_retries': 5}|around|work|1 on_retry again OSError",
+    ])  # fmt: skip
+
+
+def test_in_nested_calls_only_the_job_itself_can_be_tried_again(scheduler, host, tmp_path):
+    (tmp_path / "t.py").write_text(RETRIES)
+    host(app="t", cwd=tmp_path)
+    helper, exc, inner = assign_retried(scheduler, "t.outer", [(("helper",), {}), (("exc",), {}), (("inner",), {})], 3)
+    assert of(scheduler, helper) == (RETRYABLE, 2.0, 9, "MaxRetriesExceeded")
+    assert of(scheduler, exc) == (RETRYABLE, -1.0, -1, "KeyError")  # raised, and what Spec and scheduler say holds
+    assert of(scheduler, inner) == (FAILED, -1.0, -1, "MaxRetriesExceeded")
+    number = assign_retried(scheduler, "t.outer", [(("inner",), {})], 2)[0]
+    assert of(scheduler, number) == (RETRYABLE, 3.0, 3, "MaxRetriesExceeded")
+
+
+def test_a_shipped_function_asks_by_hand(scheduler, host):
+    host()
+
+    def ask(countdown):
+        import zmqtasks
+
+        raise zmqtasks.Retry(countdown=countdown, exc=KeyError("k"))
+
+    assert of(scheduler, one(scheduler, ask, 4)) == (RETRYABLE, 4.0, -1, "KeyError")
+    assert isinstance(raised(scheduler, scheduler.next - 1), KeyError)
+
+
 # ------------------------------------------------------------------------------------------------ progress
 
 

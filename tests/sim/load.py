@@ -101,6 +101,13 @@ def draw_spec(random: Random, wall: float, *, brief: bool, once: float, durable:
         not_before=wall + random.uniform(0, 5) if random.random() < 0.15 else 0.0,
         durability=random.choice(("", "", "", "disk", "os", "memory") if durable else ("", "", "memory")),
         acks_late=random.random() >= once,
+        priority=random.choice((0, 0, 0, 0, 1, 9)),
+        expires=wall + random.uniform(0, 8) if random.random() < 0.05 else 0.0,
+        rate=random.choice((5.0, 50.0)) if random.random() < 0.1 else 0.0,
+        burst=random.choice((1, 3)),
+        rate_key=random.choice(("", "a")),
+        cap=random.choice((1, 2)) if random.random() < 0.1 else 0,
+        cap_key=random.choice(("", "b")),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from tests.sim.disk import Disk
 from tests.sim.laws import Broken, Laws
+from tests.sim.policy import PolicyLaws
 from tests.sim.world import WELCOME, Link, World
 from zmqtasks import wire
 from zmqtasks.config import SchedulerSettings
@@ -37,6 +38,7 @@ class Scheduler:
 
     def __init__(self, world: World, laws: Laws, settings: SchedulerSettings, disk: Disk | None) -> None:
         self.world, self.laws, self.settings, self.disk = world, laws, settings, disk
+        self._policy = PolicyLaws()
         self.workers: dict[bytes, Any] = {}  # the nodes, by nonce
         self.life = 0
         self.up = False
@@ -219,6 +221,8 @@ class Scheduler:
     def _write(self, fx: Effects) -> None:
         disk = self.disk
         self._stored.update(fx.stores)
+        for record in (*fx.records, *fx.unwritten):
+            self._policy.take(record, self.world.now())
         for record in fx.records:
             self.laws.record(record)
         for record in fx.unwritten:

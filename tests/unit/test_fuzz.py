@@ -169,7 +169,7 @@ def test_the_scheduler_survives_for_a_night():
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_worker_survives_any_message_of_a_scheduler(seed):
     rng = random.Random(seed)
-    w = Worker(slots=2, credit=50).up()
+    w = Worker(slots=2, credit=5_000).up()  # a scheduler that lies gives more than there is credit for
     for _ in range(STEPS):
         first = w.core.work.ledger.seen + 1
         pool = [

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from zmqtasks.config import MIB
+from zmqtasks.config import MAX_PRIORITY, MIB
 from zmqtasks.errors import ZmqTasksError
 from zmqtasks.submitter.options import LATER
 
@@ -28,9 +28,17 @@ OPTIONS: Final = (  # the job id has its own field
     "on_unknown",
     "durability",
     "acks_late",
+    "priority",
+    "expires",
+    "rate_limit",
+    "burst",
+    "rate_key",
+    "concurrency_limit",
+    "concurrency_key",
 )
 
 Count = Annotated[int, Meta(ge=0)]
+Priority = Annotated[int, Meta(ge=0, le=MAX_PRIORITY)]
 Seconds = Annotated[float, Meta(ge=0)]
 Name = Annotated[str, Meta(min_length=1)]
 
@@ -54,6 +62,13 @@ class JobLine(Struct, forbid_unknown_fields=True):
     on_unknown: str | UnsetType = UNSET
     durability: str | UnsetType = UNSET
     acks_late: bool | UnsetType = UNSET
+    priority: Priority | UnsetType = UNSET
+    expires: Seconds | datetime | UnsetType = UNSET
+    rate_limit: float | str | UnsetType = UNSET
+    burst: Count | UnsetType = UNSET
+    rate_key: str | UnsetType = UNSET
+    concurrency_limit: Count | UnsetType = UNSET
+    concurrency_key: str | UnsetType = UNSET
 
 
 class BadLine(ZmqTasksError):

@@ -22,8 +22,9 @@ INTERRUPTED: Final = 130
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Processes": ("scheduler", "worker", "repair"),
     "Jobs": ("submit", "result", "revoke"),
+    "Steering": ("control", "purge"),
     "Watching": ("status", "inspect", "explain", "story"),
-    "Trying out": ("demo", "completion", "version"),
+    "Trying out": ("demo", "check", "completion", "version"),
 }
 COMMANDS: Final = frozenset(name for names in GROUPS.values() for name in names)
 
@@ -75,8 +76,10 @@ def cli(ctx: click.Context, app: str | None, broker: str | None) -> None:
     """Tasks, queues and workers on ZeroMQ, without a broker service."""
     common = ctx.ensure_object(Common)
     common.app, common.broker = app, broker
-    if app and ctx.invoked_subcommand != "worker":
-        raise click.UsageError(f"-A is for the worker; {ctx.invoked_subcommand!r} needs no app, only --broker", ctx)
+    if app and ctx.invoked_subcommand not in {"worker", "check"}:
+        raise click.UsageError(
+            f"-A is for worker and check; {ctx.invoked_subcommand!r} needs no app, only --broker", ctx
+        )
 
 
 def main(args: Sequence[str] | None = None) -> int:  # noqa: PLR0911  (one return per kind of ending)

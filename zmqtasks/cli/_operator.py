@@ -13,11 +13,15 @@ from zmqtasks.cli._urls import no_scheduler
 
 CONNECT_TIMEOUT = 5.0  # seconds
 
-_Question = wire.AskStatus | wire.AskJobs | wire.AskJob
+_Control = wire.SetRate | wire.SetQueue | wire.Purge
+_Question = wire.AskStatus | wire.AskJobs | wire.AskJob | _Control
 _ANSWERS: Final[dict[type, type]] = {
     wire.AskStatus: wire.Status,
     wire.AskJobs: wire.Jobs,
     wire.AskJob: wire.JobReport,
+    wire.SetRate: wire.Controlled,
+    wire.SetQueue: wire.Controlled,
+    wire.Purge: wire.Controlled,
 }
 
 
@@ -68,6 +72,10 @@ class Operator:
     def job(self, pair: tuple[bytes, int]) -> wire.JobReport:
         """All about one job."""
         return self._ask(wire.AskJob(*pair))  # type: ignore[no-any-return]
+
+    def control(self, change: _Control) -> wire.Controlled:
+        """Change something; done again if the connection broke meanwhile, which changes nothing more."""
+        return self._ask(change)  # type: ignore[no-any-return]
 
     def _ask(self, question: _Question) -> Any:
         deadline = time.monotonic() + self._timeout

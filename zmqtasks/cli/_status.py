@@ -153,7 +153,15 @@ def queues_table(queues: "list[wire.QueueStatus]") -> "Table":
     out.add_column("ready", justify="right", no_wrap=True)
     out.add_column("workers", justify="right", no_wrap=True)
     out.add_column("durability", no_wrap=True)
+    out.add_column("set", no_wrap=True)
     for queue in queues:
-        style = "yellow" if queue.ready and not queue.workers else ""
-        out.add_row(plain(queue.name, style), f"{queue.ready:,}", f"{queue.workers:,}", queue.durability)
+        style = "yellow" if queue.paused or (queue.ready and not queue.workers) else ""
+        numbers = f"{queue.ready:,}", f"{queue.workers:,}"
+        out.add_row(plain(queue.name, style), *numbers, queue.durability, _set_for(queue))
     return out
+
+
+def _set_for(queue: "wire.QueueStatus") -> str:
+    """What an operator set for it."""
+    weight = f"weight {queue.weight:g}" if queue.weight != 1.0 else ""
+    return ", ".join(filter(None, ("paused" if queue.paused else "", weight)))

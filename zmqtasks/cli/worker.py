@@ -7,18 +7,15 @@ from pathlib import Path
 import click
 
 from zmqtasks.cli._shared import Common, Example, broker_option, broker_url, daemon_options
-from zmqtasks.config import BROKER_VARIABLE
-
-POOLS = ("processes", "threads", "solo")
-POOLS_LATER = ("asyncio", "gevent", "eventlet")
-POOL_ALIASES = {"prefork": "processes"}  # Celery's word
+from zmqtasks.conf.pools import MAX_CONCURRENCY, POOL_ALIASES, POOLS, POOLS_LATER
+from zmqtasks.config import BROKER_VARIABLE, CONFIG_FILE
 
 
-def _pool(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    pool = POOL_ALIASES.get(value, value)
+def _pool(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    pool = POOL_ALIASES.get(value or "", value)
     if pool in POOLS_LATER:
         raise click.BadParameter(f"pool {value} comes later; use {' or '.join(POOLS[:2])}", ctx, param)
-    if pool not in POOLS:
+    if pool is not None and pool not in POOLS:
         raise click.BadParameter(f"there is no pool {value!r}; there are {', '.join(POOLS)}", ctx, param)
     return pool
 
@@ -57,7 +54,7 @@ def _take_configured_broker() -> None:
     Raises:
         BadUrl: zmqtasks.toml cannot be read.
     """
-    if os.environ.get(BROKER_VARIABLE) or not Path("zmqtasks.toml").exists():
+    if os.environ.get(BROKER_VARIABLE) or not Path(CONFIG_FILE).exists():
         return
     from zmqtasks.submitter.client import named_broker
 
@@ -83,16 +80,20 @@ def _cores() -> int:
 @click.option("-A", "--app", metavar="MODULE[:ATTR]", help="The module that holds the App; its tasks are loaded.")
 @broker_option
 @click.option(
-    "-c", "--concurrency", type=click.IntRange(1, 4096), metavar="N", help="Jobs at a time.  [default: one per core]"
+    "-c",
+    "--concurrency",
+    type=click.IntRange(1, MAX_CONCURRENCY),
+    metavar="N",
+    help="Jobs at a time.  [default: the setting worker_concurrency, or one per core]",
 )
 @click.option(
     "-P",
     "--pool",
-    default="processes",
     callback=_pool,
     shell_complete=_complete_pool,  # a click.Choice would not say which pools come later
     metavar="POOL",
-    help="What a slot is: processes (a child each), threads (of one child; for jobs that wait), solo (one slot).",
+    help="What a slot is: processes (a child each), threads (of one child; for jobs that wait), solo (one slot).  "
+    "[default: the setting worker_pool, or processes]",
 )
 @click.option(
     "-Q",
@@ -118,7 +119,7 @@ def command(
     app: str | None,
     broker: str | None,
     concurrency: int | None,
-    pool: str,
+    pool: str | None,
     queues: tuple[str, ...],
     name: str | None,
     shutdown_timeout: float,
@@ -140,6 +141,13 @@ def command(
     if pool == "solo" and concurrency not in (None, 1):
         raise click.BadParameter(f"pool solo is one slot, not {concurrency}; use processes or threads")
     logs.setup(loglevel, logfile)
+    module = app or ctx.ensure_object(Common).app
+    if concurrency is None or pool is None:
+        from zmqtasks.cli._settings import worker_settings
+
+        theirs = worker_settings(module)
+        pool = pool or theirs.pool
+        concurrency = concurrency or theirs.concurrency
 
     from zmqtasks.worker.agent import WorkerOptions, run_worker
 
@@ -151,7 +159,7 @@ def command(
             pool="threads" if pool == "threads" else "processes",
             logfile=logfile,
             queues=queues,
-            app=app or ctx.ensure_object(Common).app,
+            app=module,
             shutdown_timeout=shutdown_timeout,
             loglevel=loglevel,
             lifeline_fd=lifeline_fd,

@@ -15,11 +15,13 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
-from zmqtasks.config import BROKER_VARIABLE
+from zmqtasks.conf.pools import POOLS
+from zmqtasks.conf.saying import SAID_VARIABLE
+from zmqtasks.config import BROKER_VARIABLE, CONFIG_FILE
 from zmqtasks.errors import AppNotLoaded, BadOption, SchedulerUnreachable, ZmqTasksError
 from zmqtasks.local.processes import Listener, Process, Watcher, cores, environment, free_port, private_folder, say
 from zmqtasks.submitter import client as client_module
-from zmqtasks.submitter.client import CONFIG_FILE, Client
+from zmqtasks.submitter.client import Client
 
 __all__ = ["Client", "LocalCluster", "shared"]
 
@@ -41,6 +43,7 @@ class LocalCluster:
         agents: how many workers share these slots, for tests of more than one host.
         app: MODULE or MODULE:ATTRIBUTE whose tasks the workers know.
         queues: that the workers take; none: `default` and those of the app's tasks.
+        pool: what a worker's slots are: "processes", "threads" or "solo", see `zmqtasks worker -P`.
         transport: "ipc", or "tcp" for a port of the loopback interface.
         start_timeout: seconds until everything must be ready.
         loglevel: of the scheduler's and workers' logs, which go to stderr, as the output of jobs does.
@@ -62,6 +65,7 @@ class LocalCluster:
         agents: int = 1,
         app: str | None = None,
         queues: Iterable[str] = (),
+        pool: str = "processes",
         transport: str = "ipc",
         start_timeout: float = 10.0,
         loglevel: str = "warning",
@@ -69,6 +73,8 @@ class LocalCluster:
         slots = cores() if workers is None else workers
         if slots < 1 or agents < 1 or slots < agents:
             raise BadOption(f"{slots} workers in {agents} agents: each agent needs at least one")
+        if pool not in POOLS or (pool == "solo" and slots != agents):
+            raise BadOption(f"pool= is one of {', '.join(POOLS)}, and solo has one slot per agent; not {pool!r}")
         if transport not in {"ipc", "tcp"}:
             raise BadOption(f'transport= is "ipc" or "tcp", not {transport!r}')
         self._app = app
@@ -82,7 +88,7 @@ class LocalCluster:
         self._watcher = Watcher(folder)
         _clusters.add(self)
         try:
-            self._start(slots, agents, list(queues), loglevel)
+            self._start(slots, agents, pool, list(queues), loglevel)
             self._wait_ready(start_timeout)
         except BaseException:
             self.stop()
@@ -90,14 +96,16 @@ class LocalCluster:
         for process in self._processes:
             process.kept = True
 
-    def _start(self, slots: int, agents: int, queues: list[str], loglevel: str) -> None:
+    def _start(self, slots: int, agents: int, pool: str, queues: list[str], loglevel: str) -> None:
         """Everything at once: workers try until the scheduler is there."""
         env = environment(self.url)
+        if self._app and self._app.partition(":")[0] in sys.modules:
+            env[SAID_VARIABLE] = "1"  # this script has heard what the app's settings do not do
         command = ["scheduler", "--bind", self.url, "--in-memory", "-l", loglevel]
         self._processes.append(Process("scheduler", command, env))
         for number in range(agents):
             share = slots // agents + (number < slots % agents)
-            command = ["worker", "--broker", self.url, "-c", str(share), "-n", f"local-{number + 1}@%h"]
+            command = ["worker", "--broker", self.url, "-c", str(share), "-P", pool, "-n", f"local-{number + 1}@%h"]
             command += ["--shutdown-timeout", _WARM, "-l", loglevel]
             command += ["-A", self._app] if self._app else []
             command += ["-Q", ",".join(queues)] if queues else []
@@ -198,29 +206,33 @@ _lock = threading.Lock()
 _told = False  # that the user named no broker
 
 
-def shared(app: str | None = None, *, by_default: bool = False) -> LocalCluster:
+def shared(
+    app: str | None = None, *, by_default: bool = False, workers: int | None = None, pool: str = "processes"
+) -> LocalCluster:
     """The cluster behind local://, started on first use; it ends with this process.
 
     Args:
         app: MODULE:ATTRIBUTE that its workers know; one cluster per app.
         by_default: nobody named local:// or any other broker: the first cluster that is started says so on stderr.
+        workers, pool: of a cluster that is started now, see LocalCluster.
     """
     global _told  # noqa: PLW0603  (once per process)
     with _lock:
         cluster = _shared.get(app)
         if cluster is None or cluster._stopped:  # noqa: SLF001
             begin = time.monotonic()
-            cluster = _shared[app] = LocalCluster(app=app)
+            slots = 1 if pool == "solo" else workers or cores()
+            cluster = _shared[app] = LocalCluster(slots, app=app, pool=pool)
             _log.info(
                 "local:// started a scheduler and %s on this machine in %.2f s; they end with this process",
-                _slots(cores()),
+                _slots(slots),
                 time.monotonic() - begin,
                 extra={"action": "local"},
             )
             if by_default and not _told:
                 _told = True
                 say(
-                    f"no broker is named, so a scheduler and {_slots(cores())} were started on this machine for this "
+                    f"no broker is named, so a scheduler and {_slots(slots)} were started on this machine for this "
                     f"script (local://); name one with broker=, {BROKER_VARIABLE} or {CONFIG_FILE}"
                 )
         return cluster

@@ -11,31 +11,48 @@ R = TypeVar("R")
 _CELERY_STATES: Final = {"submitted": "PENDING", "succeeded": "SUCCESS", "failed": "FAILURE", "cancelled": "REVOKED"}
 
 
+class _Named(Generic[R]):
+    """A job by its id, found when somebody asks for more than that."""
+
+    __slots__ = ("_find", "_found", "id")
+
+    def __init__(self, job_id: str, find: Callable[[], Job[R]]) -> None:
+        self.id = job_id
+        self._find = find
+        self._found: Job[R] | None = None
+
+    def job(self) -> Job[R]:
+        if self._found is None:
+            self._found = self._find()
+        return self._found
+
+
 class AsyncResult(Generic[R]):
     """The outcome of a job, under its id.
 
     Args:
-        job_id: 32 hex digits, or the task_id that was given; empty where the job itself is given.
+        job_id: 32 hex digits, or the task_id that was given.
         find: makes the Job, when somebody asks for more than the id.
-        job: the Job behind it.
     """
 
-    __slots__ = ("__weakref__", "_find", "_id", "_job")  # scripts hold a million of them
+    __slots__ = ("__weakref__", "_behind")  # scripts hold a million of them: one more is 16 bytes more
 
-    def __init__(self, job_id: str, find: Callable[[], Job[R]] | None, job: Job[R] | None = None) -> None:
-        self._id = job_id
-        self._find = find
-        self._job = job
+    _behind: Job[R] | _Named[R]
+
+    def __init__(self, job_id: str, find: Callable[[], Job[R]]) -> None:
+        self._behind = _Named(job_id, find)
 
     @classmethod
     def of(cls, job: Job[R]) -> "AsyncResult[R]":
         """The AsyncResult of a job at hand."""
-        return cls("", None, job)
+        made = cls.__new__(cls)
+        made._behind = job  # noqa: SLF001  (its own)
+        return made
 
     @property
     def id(self) -> str:
         """32 hex digits, or the task_id that was given."""
-        return self._id or self.job.id
+        return self._behind.id
 
     @property
     def task_id(self) -> str:
@@ -45,10 +62,8 @@ class AsyncResult(Generic[R]):
     @property
     def job(self) -> Job[R]:
         """The Job behind it."""
-        if self._job is None:
-            assert self._find is not None, "an AsyncResult without a job can find it"  # noqa: S101
-            self._job = self._find()
-        return self._job
+        behind = self._behind
+        return behind if isinstance(behind, Job) else behind.job()
 
     @overload
     def get(self, timeout: float | None = None, *, propagate: Literal[True] = True) -> R: ...

@@ -10,8 +10,8 @@ from types import ModuleType, TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, overload
 
 from zmqtasks import payload
-from zmqtasks.config import BROKER_VARIABLE
-from zmqtasks.errors import BadUrl, ZmqTasksError
+from zmqtasks.config import BROKER_VARIABLE, CONFIG_FILE
+from zmqtasks.errors import BadOption, BadUrl, ZmqTasksError
 from zmqtasks.ids import given_id
 from zmqtasks.submitter import shipping
 from zmqtasks.submitter.connection import Connection
@@ -22,7 +22,6 @@ from zmqtasks.transport import parse_url
 
 R = TypeVar("R")
 
-CONFIG_FILE: Final = "zmqtasks.toml"
 LOCAL: Final = "local://"
 _EXIT_FLUSH = 5.0  # seconds that leaving the interpreter waits for a client that was not closed
 
@@ -178,7 +177,7 @@ class Client(Submitting):
 
 
 def broker_url(given: str | None = None) -> str:
-    """Where the scheduler is: what was given, else ZMQTASKS_BROKER, else `broker` in ./zmqtasks.toml, else local://.
+    """Where the scheduler is: what was given, else ZMQTASKS_BROKER, else that of ./zmqtasks.toml, else local://.
 
     Raises:
         BadUrl: zmqtasks.toml cannot be read.
@@ -191,18 +190,14 @@ def named_broker(given: str | None = None) -> str | None:
     found = given or os.environ.get(BROKER_VARIABLE)
     if found:
         return found
-    try:
-        with open(CONFIG_FILE, "rb") as file:  # noqa: PTH123  (pathlib costs start-up time)
-            import tomllib
-
-            found = tomllib.load(file).get("broker")
-    except FileNotFoundError:
+    if not os.path.exists(CONFIG_FILE):  # noqa: PTH110  (pathlib costs start-up time)
         return None
-    except (OSError, ValueError) as error:
-        raise BadUrl(f"{CONFIG_FILE} cannot be read: {error}") from None
-    if not isinstance(found, str | None):
-        raise BadUrl(f"{CONFIG_FILE}: broker is a URL, not {found!r}")
-    return found
+    from zmqtasks.conf.settings import broker_in_file
+
+    try:
+        return broker_in_file()
+    except BadOption as error:
+        raise BadUrl(str(error)) from None
 
 
 # Set by zmqtasks.local, which this module must not import: starts (or finds) the cluster and returns its URL. The

@@ -14,6 +14,7 @@ from zmqtasks.config import MAX_JOBS_PER_MESSAGE, MIB
 from zmqtasks.errors import ClientClosed, QueueFull
 from zmqtasks.ids import MAX_COUNTER
 from zmqtasks.submitter.effects import Effects, Submission
+from zmqtasks.submitter.job import RUN
 from zmqtasks.submitter.ledger import Call
 from zmqtasks.submitter.results import Job, Source, Stream
 
@@ -21,13 +22,19 @@ _PENDING_BYTES: Final = 256 * MIB  # payloads that wait to be accepted, before s
 
 
 class Tail:
-    """Single jobs of one call that follow one another; the last one may still get more."""
+    """Single jobs of one call that follow one another; the last one may still get more.
 
-    __slots__ = ("call", "first", "pairs")
+    Attributes:
+        end: counter of the first job that it has no room for: all have the same Source.
+    """
 
-    def __init__(self, first: int, call: Call) -> None:
+    __slots__ = ("call", "end", "first", "pairs", "source")
+
+    def __init__(self, first: int, call: Call, source: Source) -> None:
         self.first = first
+        self.end = source.first + RUN
         self.call = call
+        self.source = source
         self.pairs: list[tuple[bytes, Job[Any]]] = []
 
 
@@ -85,14 +92,10 @@ class Intake:
             if self.closed is not None or self._full():
                 self._wait_for_room(timeout)
             counter, tail = self._next, self._tail
-            if (
-                tail is None
-                or tail.call is not call
-                or tail.first + len(tail.pairs) != counter
-                or counter - tail.first >= MAX_JOBS_PER_MESSAGE
-            ):
-                tail = self._new_tail(call)
-            job: Job[Any] = Job(source, counter)
+            if tail is None or tail.call is not call or tail.first + len(tail.pairs) != counter or counter >= tail.end:
+                tail = self._new_tail(call, source)
+            made_of = tail.source
+            job: Job[Any] = Job(made_of, counter - made_of.first)
             self._next = counter + 1
             tail.pairs.append((data, job))
             self.fresh += 1
@@ -134,7 +137,7 @@ class Intake:
                 self._wait_for_room(timeout)
             if first is None:
                 first = self._take_counters(len(args))
-            jobs: list[Job[Any]] = [Job(source, counter) for counter in range(first, first + len(args))]
+            jobs = source.jobs(first, len(args))
             if stream is not None:
                 for job in jobs:
                     job.feed(stream)
@@ -257,9 +260,9 @@ class Intake:
 
     # ------------------------------------------------------------------------------------------ under the lock
 
-    def _new_tail(self, call: Call) -> Tail:
+    def _new_tail(self, call: Call, source: Source) -> Tail:
         self._check_counters(1)
-        tail = self._tail = Tail(self._next, call)
+        tail = self._tail = Tail(self._next, call, source.at(self._next))
         self._commands.append(tail)
         return tail
 

@@ -8,10 +8,11 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable
 from concurrent.futures import Future
-from concurrent.futures._base import CANCELLED_AND_NOTIFIED, PENDING
+from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from zmqtasks import errors, ids, payload, states
+from zmqtasks.config import MAX_JOBS_PER_MESSAGE
 from zmqtasks.errors import JobTimeout, PayloadError
 from zmqtasks.submitter.callbacks import call_later
 from zmqtasks.submitter.progress import Number, Told
@@ -26,6 +27,7 @@ _log = logging.getLogger(__name__)
 CANCELLED_FORM: Final = states.name(states.CANCELLED)
 ENDS: Final = {state: states.name(state) for state in states.FINAL - {states.SUCCEEDED}}
 END_WORDS: Final = frozenset(ENDS.values())
+RUN: Final = MAX_JOBS_PER_MESSAGE // 2  # jobs that share a Source; integers so small are there once for all
 
 
 class Owner(Protocol):
@@ -47,22 +49,41 @@ class Owner(Protocol):
 
 
 class Source:
-    """What the jobs of one prefix and call share: one object for thousands of jobs.
+    """What the jobs of one prefix and call share: one object for hundreds of jobs.
 
     Args:
         owner: the connection.
         prefix: of their ids.
         task: name of the task, or of the shipped function; empty if it is not known.
         given: the id that the user chose, of which prefix and counter are only the digest.
+        first: counter of the job at place 0: a counter of its own would cost each job an object of 32 bytes.
     """
 
-    __slots__ = ("given", "owner", "prefix", "task")
+    __slots__ = ("_latest", "first", "given", "owner", "prefix", "task")
 
-    def __init__(self, owner: Owner, prefix: bytes, task: str, given: str = "") -> None:
+    def __init__(self, owner: Owner, prefix: bytes, task: str, given: str = "", first: int = 0) -> None:
         self.owner = owner
         self.prefix = prefix
         self.task = task
         self.given = given
+        self.first = first
+        self._latest: Source | None = None
+
+    def at(self, counter: int) -> "Source":
+        """The same for a job of this counter and some of those after it: of the places 0 … RUN - 1."""
+        latest = self._latest or self
+        if not 0 <= counter - latest.first < RUN:
+            latest = self._latest = Source(self.owner, self.prefix, self.task, self.given, counter)
+        return latest
+
+    def jobs(self, first: int, count: int) -> "list[Job[Any]]":
+        """Jobs that follow one another."""
+        made: list[Job[Any]] = []
+        while len(made) < count:
+            source = self.at(first + len(made))
+            start = first + len(made) - source.first
+            made += [Job(source, place) for place in range(start, min(RUN, start + count - len(made)))]
+        return made
 
 
 class Job(Future[T]):
@@ -74,15 +95,14 @@ class Job(Future[T]):
         id: 32 hex digits.
     """
 
-    __slots__ = ("_counter", "_form", "_source", "_state", "_sync", "_value")
+    __slots__ = ("_form", "_place", "_source", "_sync", "_value")  # one more is 16 bytes more
 
-    # _form: codec of the value, or the state's word where there is none. None: not over.
+    # _form: codec of the value, or the state's word where there is none. None: not over; so it is set last.
     # _value: bytes as they came; once somebody asked, a tuple that holds the value or the exception.
 
-    def __init__(self, source: Source, counter: int) -> None:
+    def __init__(self, source: Source, place: int) -> None:
         self._source = source
-        self._counter = counter
-        self._state = PENDING
+        self._place = place
         self._form: str | None = None
         self._value: Any = None
         self._sync: Sync | Stream | None = None
@@ -96,12 +116,13 @@ class Job(Future[T]):
     @property
     def id(self) -> str:
         """32 hex digits."""
-        return ids.job_id(self._source.prefix, self._counter)
+        return ids.job_id(*self.pair)
 
     @property
     def pair(self) -> Pair:
         """The id as (prefix, counter)."""
-        return self._source.prefix, self._counter
+        source = self._source
+        return source.prefix, source.first + self._place
 
     @property
     def task(self) -> str:
@@ -114,21 +135,22 @@ class Job(Future[T]):
 
         A job that has told how far it is (`progress`) is "running" from then on.
         """
-        if self._state is PENDING:
+        form = self._form
+        if form is None:
             return "running" if self.told is not None else "submitted"
-        return self._form if self._form in END_WORDS else "succeeded"
+        return form if form in END_WORDS else "succeeded"
 
     def done(self) -> bool:
         """Whether it is over and its outcome is here."""
-        return self._state is not PENDING
+        return self._form is not None
 
     def running(self) -> bool:
         """Whether it is known to run: only a job that tells how far it is makes itself known."""
-        return self._state is PENDING and self.told is not None
+        return self._form is None and self.told is not None
 
     def cancelled(self) -> bool:
         """Whether somebody cancelled it."""
-        return self._state is CANCELLED_AND_NOTIFIED
+        return self._form == CANCELLED_FORM
 
     def accepted(self, timeout: float | None = None) -> bool:
         """Wait until the scheduler has the job in its journal.
@@ -167,7 +189,7 @@ class Job(Future[T]):
                 Exception, such as SystemExit.
             ZmqTasksError: what ended the job instead: WorkerLost, UnknownJob, ResultExpired …
         """
-        if self._state is PENDING:
+        if self._form is None:
             self._wait(timeout)
         outcome = self._decoded()
         if self._form in END_WORDS:
@@ -184,7 +206,7 @@ class Job(Future[T]):
             JobTimeout: see `result`.
             JobCancelled: see `result`.
         """
-        if self._state is PENDING:
+        if self._form is None:
             self._wait(timeout)
         if self._form not in END_WORDS:
             return None
@@ -235,7 +257,7 @@ class Job(Future[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         """The value, or the exception. Giving up waiting does not cancel the job: `cancel()` does."""
-        if self._state is PENDING:
+        if self._form is None:
             from zmqtasks.submitter import loops  # brings asyncio, which scripts without it need not load
 
             self._source.owner.check_usable()
@@ -287,7 +309,7 @@ class Job(Future[T]):
         Raises:
             JobTimeout: no answer in time; the request stands and is repeated when the scheduler is back.
         """
-        if self._state is not PENDING:
+        if self._form is not None:
             return self.cancelled()
         return self._source.owner.cancel([self.pair], timeout, force=force)[0]
 
@@ -297,7 +319,7 @@ class Job(Future[T]):
         self._check_alive()
         sync = self._synced()
         with sync.condition:
-            if self._state is PENDING:
+            if self._form is None:
                 sync.callbacks.append(fn)
                 return
         try:
@@ -320,8 +342,14 @@ class Job(Future[T]):
 
     def _check_alive(self) -> None:
         """Raise ClientClosed where no outcome can come any more, instead of waiting for ever: in a forked child."""
-        if self._state is PENDING:
+        if self._form is None:
             self._source.owner.check_usable()
+
+    @property
+    def _state(self) -> str:  # type: ignore[override]  # concurrent.futures.wait and as_completed look at it
+        if self._form is None:
+            return PENDING
+        return CANCELLED_AND_NOTIFIED if self._form == CANCELLED_FORM else FINISHED
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]  # made on demand
@@ -343,6 +371,10 @@ class Job(Future[T]):
     def set_exception(self, exception: BaseException | None) -> NoReturn:
         """Not for a Job: only the scheduler ends it."""
         raise RuntimeError(f"{self}: only the scheduler ends a Job")
+
+    def set_running_or_notify_cancel(self) -> NoReturn:
+        """Not for a Job: only the scheduler starts it."""
+        raise RuntimeError(f"{self}: only the scheduler starts a Job")
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.task} {self.state}>"

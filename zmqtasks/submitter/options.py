@@ -5,19 +5,22 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from zmqtasks.config import DEFAULT_QUEUE
+from zmqtasks import rates
+from zmqtasks.config import DEFAULT_QUEUE, MAX_PRIORITY
 from zmqtasks.errors import BadOption, NotAvailable
 from zmqtasks.wire import Spec
 
 KNOWN: Final = frozenset({
     "queue", "retries", "backoff", "backoff_max", "jitter", "crash_budget", "result_ttl", "eta", "countdown", "job_id",
-    "on_unknown", "durability", "acks_late",
+    "on_unknown", "durability", "acks_late", "priority", "expires", "rate_limit", "burst", "rate_key",
+    "concurrency_limit", "concurrency_key",
 })  # fmt: skip
 LATER: Final = frozenset({
-    "priority", "time_limit", "soft_time_limit", "expires", "resources", "key", "lease", "confirm",
-    "rate_limit", "rate_key", "concurrency_limit", "concurrency_key", "link", "link_error", "name",
+    "time_limit", "soft_time_limit", "resources", "key", "lease", "confirm",
+    "link", "link_error", "name",
 })  # fmt: skip
 
+TASK_OPTION: Final = "task option"  # in errors: it was declared by @app.task
 DURABILITIES: Final = ("disk", "os", "memory")
 
 Options = Mapping[str, Any]
@@ -43,6 +46,7 @@ def check(options: Options, known: frozenset[str] = KNOWN, what: str = "option")
             meant = f"; did you mean {near[0]}=?" if near else ""
             raise BadOption(f"there is no {what} {name}={meant} (there are: {', '.join(sorted(known))})")
     _check_values(found, what)
+    _check_limits(found, what)
     if "eta" in found and "countdown" in found:
         raise BadOption("give eta= or countdown=, not both")
     return found
@@ -59,8 +63,25 @@ def _check_values(found: Options, what: str) -> None:
             raise BadOption(f"{what} {name}= is True or False, not {found[name]!r}")
     if found.get("durability") not in {None, *DURABILITIES}:
         raise BadOption(f'{what} durability= is "disk", "os" or "memory", not {found["durability"]!r}')
+    if not 0 <= found.get("priority", 0) <= MAX_PRIORITY:
+        raise BadOption(f"{what} priority= is a number from 0 to {MAX_PRIORITY}, not {found['priority']!r}")
     if found.get("on_unknown") not in {None, "wait", "fail"}:
         raise BadOption(f'{what} on_unknown= is "wait" or "fail", not {found["on_unknown"]!r}')
+
+
+def _check_limits(found: Options, what: str) -> None:
+    for name in found.keys() & {"rate_key", "concurrency_key"}:
+        if not isinstance(found[name], str) and not (what == TASK_OPTION and callable(found[name])):
+            said = "the name of an argument, or a function of all" if what == TASK_OPTION else "a text"
+            raise BadOption(f"{what} {name}= is {said}, not {found[name]!r}")
+    if "rate_limit" in found:
+        try:
+            rates.parse(found["rate_limit"])
+        except BadOption as error:
+            raise BadOption(f"{what} rate_limit=: {error}") from None
+    for key, limit in (("rate_key", "rate_limit"), ("burst", "rate_limit"), ("concurrency_key", "concurrency_limit")):
+        if key in found and not found.get(limit):
+            raise BadOption(f"{what} {key}= needs {limit}=")
 
 
 _CHECKS: Final[dict[str, tuple[Any, bool, str]]] = {
@@ -73,12 +94,16 @@ _CHECKS: Final[dict[str, tuple[Any, bool, str]]] = {
     "result_ttl": ((int, float), True, "a number of seconds, 0 or more"),
     "countdown": ((int, float), False, "a number of seconds"),
     "eta": ((int, float, datetime), False, "a datetime, or Unix time in seconds"),
+    "priority": ((int,), True, f"a number from 0 to {MAX_PRIORITY}"),
+    "burst": ((int,), True, "a number of starts at once, 1 or more"),
+    "concurrency_limit": ((int,), True, "a number of jobs that may run at once, 0 for any"),
+    "expires": ((int, float, datetime), False, "a number of seconds from now, or a datetime"),
 }
 
 
 def timed(options: Options) -> bool:
     """Whether the Spec depends on when it is made."""
-    return "countdown" in options
+    return "countdown" in options or isinstance(options.get("expires"), int | float)
 
 
 def spec(options: Options, *, python: str, wall: float) -> Spec:
@@ -110,4 +135,17 @@ def spec(options: Options, *, python: str, wall: float) -> Spec:
         jitter=bool(options.get("jitter", False)),
         durability=options.get("durability", ""),
         acks_late=options.get("acks_late", True),
+        priority=options.get("priority", 0),
+        expires=_expiry(options.get("expires"), wall),
+        rate=rates.parse(options.get("rate_limit")),
+        burst=max(1, options.get("burst", 1)),
+        rate_key=options.get("rate_key", ""),
+        cap=options.get("concurrency_limit", 0),
+        cap_key=options.get("concurrency_key", ""),
     )
+
+
+def _expiry(expires: float | datetime | None, wall: float) -> float:
+    if expires is None:
+        return 0.0
+    return expires.timestamp() if isinstance(expires, datetime) else wall + float(expires)

@@ -4,13 +4,11 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from typing import Any, TypeVar
 
-from zmqtasks import states
 from zmqtasks.errors import JobTimeout
 from zmqtasks.submitter.callbacks import call_later, tell_later
-from zmqtasks.submitter.job import END_WORDS, ENDS, Job, Owner, Pair, Source
+from zmqtasks.submitter.job import CANCELLED_FORM, END_WORDS, ENDS, Job, Owner, Pair, Source
 from zmqtasks.submitter.progress import read
 from zmqtasks.submitter.waiting import Guard, Stream, Sync, unwatch, watch, watch_all
 
@@ -28,18 +26,17 @@ def finish(jobs: Iterable[Job[Any]], values: Iterable[bytes], codec: str) -> Non
     with Guard.lock:
         for job, value in zip(jobs, values, strict=True):
             job._value = value
-            job._form = codec
             sync = job._sync
             if sync is None:
-                job._state = FINISHED
+                job._form = codec
             elif type(sync) is Sync:
                 synced.append((job, sync))
             else:
-                job._state = FINISHED
+                job._form = codec
                 sync.ready.append(job)  # type: ignore[union-attr]  # mypy does not narrow by type() in a union
                 streams[sync] = None  # type: ignore[index]
     for job, sync_ in synced:
-        _tell(job, sync_, FINISHED, streams)
+        _tell(job, sync_, codec, streams)
     for stream in streams:
         stream.wake()
 
@@ -47,13 +44,12 @@ def finish(jobs: Iterable[Job[Any]], values: Iterable[bytes], codec: str) -> Non
 def end(job: Job[Any], state: int, data: bytes) -> None:
     """End a job without a value. `state`: FAILED, CANCELLED or ABORTED; `data`: a Failure."""
     streams: dict[Stream, None] = {}
-    word = CANCELLED_AND_NOTIFIED if state == states.CANCELLED else FINISHED
+    word = ENDS[state]
     with Guard.lock:
         job._value = data
-        job._form = ENDS[state]
         sync = job._sync
         if type(sync) is not Sync:
-            job._state = word
+            job._form = word
             if isinstance(sync, Stream):
                 sync.ready.append(job)
                 streams[sync] = None
@@ -65,7 +61,7 @@ def end(job: Job[Any], state: int, data: bytes) -> None:
 
 def tell(job: Job[Any], value: bytes) -> None:
     """A running job told how far it is; `value`: MessagePack, as the worker made it. Called by the I/O thread."""
-    if job._state is not PENDING:
+    if job._form is not None:
         return
     sync = job._synced()
     told = read(value, sync.told)
@@ -76,14 +72,14 @@ def tell(job: Job[Any], value: bytes) -> None:
         tell_later(job, sync.listeners)
 
 
-def _tell(job: Job[Any], sync: Sync, word: str, streams: dict[Stream, None]) -> None:
-    """Set the state of a job that somebody waits for, and wake them."""
+def _tell(job: Job[Any], sync: Sync, form: str, streams: dict[Stream, None]) -> None:
+    """End a job that somebody waits for, and wake them."""
     with sync.condition:
-        job._state = word
+        job._form = form
         for waiter in sync.waiters:
-            if job._form not in END_WORDS:
+            if form not in END_WORDS:
                 waiter.add_result(job)
-            elif word is CANCELLED_AND_NOTIFIED:
+            elif form == CANCELLED_FORM:
                 waiter.add_cancelled(job)
             else:
                 waiter.add_exception(job)

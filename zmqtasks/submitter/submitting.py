@@ -95,7 +95,11 @@ class Submitting:
                 is kept), eta (datetime or Unix time) or countdown (seconds) before which it does not start, job_id
                 (an id of your own, for one job), on_unknown ("wait" or "fail" if no worker knows the task),
                 durability (what it outlives once it is accepted: "disk", the loss of power; "os", the scheduler's
-                process; "memory", neither), acks_late (False: whatever dies, it runs once or ends as WorkerLost).
+                process; "memory", neither), acks_late (False: whatever dies, it runs once or ends as WorkerLost),
+                priority (0 to 9, the higher the sooner), expires (seconds from now or a datetime, after which it does
+                not start any more), rate_limit ("10/m": how often jobs of this function start, in the whole cluster),
+                burst (starts at once after a pause, 1), rate_key (a text: jobs with another one have a rate of their
+                own), concurrency_limit (how many of them run at once), concurrency_key (as rate_key).
 
         Raises:
             BadOption: there is no such option, or it cannot have that value.
@@ -233,7 +237,7 @@ class Submitting:
         if "job_id" not in self._given:
             return self.connection.intake.submit_one(prepared.source, prepared.call, data, timeout)
         prefix, counter = given_id(self._given["job_id"])
-        source = Source(self.connection, prefix, prepared.call.task, self._given["job_id"])
+        source = Source(self.connection, prefix, prepared.call.task, self._given["job_id"], counter)
         return self.connection.intake.submit_part(source, prepared.call, [data], timeout=timeout, first=counter)[0]
 
     def send_batch(self, prepared: Prepared, items: list[Item]) -> list[Job[Any]]:

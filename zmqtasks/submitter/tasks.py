@@ -1,16 +1,20 @@
 """Task: what `@app.task` makes. Call it to run it here; submit it to run it on a worker."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from types import CodeType
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
-from zmqtasks.errors import TaskNotRegistered
+from zmqtasks.errors import BadOption, TaskNotRegistered
 from zmqtasks.submitter import options
 from zmqtasks.submitter.asyncresult import AsyncResult
 from zmqtasks.submitter.client import Client
 from zmqtasks.submitter.functions import Shipped
+from zmqtasks.submitter.keys import KeyOf
 from zmqtasks.submitter.results import Job
 from zmqtasks.submitter.submitting import Item, Prepared, Submitting
 from zmqtasks.task import TaskBase
+
+_MAX_KEYS = 1_000  # keys of limits for which what their jobs share is remembered
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,6 +42,7 @@ class Sending(Generic[P, R]):
         self._task = task
         self._given = given
         self._ready: tuple[Submitting, Prepared] | None = None
+        self._by_keys: dict[tuple[str, ...], Sending[P, R]] = {}
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Run the task on a worker.
@@ -47,7 +52,7 @@ class Sending(Generic[P, R]):
             QueueFull: no room within the app's submit_timeout.
             TaskNotRegistered: the task is written in the script itself, and the workers are not this script's own.
         """
-        submitting, prepared = self.prepared()
+        submitting, prepared = self.keyed(args, kwargs).prepared()
         return submitting.send_one(prepared, args, kwargs, submitting.submit_timeout)
 
     async def asubmit(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
@@ -56,9 +61,10 @@ class Sending(Generic[P, R]):
 
         from zmqtasks.submitter import aio
 
-        if self._ready is None or not self._ready[0].connection.usable:
-            await asyncio.to_thread(self.prepared)  # connects, which may take seconds
-        submitting, prepared = self.prepared()
+        sending = self.keyed(args, kwargs)
+        if not sending.connected:
+            await asyncio.to_thread(sending.prepared)
+        submitting, prepared = sending.prepared()
         return await aio.send(submitting, prepared, args, kwargs)
 
     def map(self, items: Iterable[Any]) -> list[Job[R]]:
@@ -75,7 +81,7 @@ class Sending(Generic[P, R]):
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """As `submit`, with Celery's kind of result."""
-        submitting, prepared = self.prepared()
+        submitting, prepared = self.keyed(args, kwargs).prepared()
         return AsyncResult.of(submitting.send_one(prepared, args, kwargs, submitting.submit_timeout))
 
     def apply_async(
@@ -95,7 +101,7 @@ class Sending(Generic[P, R]):
             given: countdown, eta, queue, retries and the other options of `options(...)`.
         """
         sending = self.options(job_id=task_id, **given) if task_id is not None or given else self
-        submitting, prepared = sending.prepared()
+        submitting, prepared = sending.keyed(args, kwargs or {}).prepared()
         job = submitting.send_one(prepared, tuple(args), dict(kwargs or {}), submitting.submit_timeout)
         return AsyncResult.of(job)
 
@@ -106,8 +112,36 @@ class Sending(Generic[P, R]):
         return made
 
     def _many(self, calls: list[Item]) -> list[Job[R]]:
+        if self._task.keys:
+            return self._many_keyed(calls)
         submitting, prepared = self.prepared()
         return submitting.send_batch(prepared, calls)
+
+    def _many_keyed(self, calls: list[Item]) -> list[Job[R]]:
+        """A batch for each of the keys that these calls have."""
+        places: dict[Sending[P, R], list[int]] = {}
+        for place, (args, kwargs) in enumerate(calls):
+            places.setdefault(self.keyed(args, kwargs), []).append(place)
+        jobs: dict[int, Job[R]] = {}
+        for sending, some in places.items():
+            submitting, prepared = sending.prepared()
+            jobs.update(zip(some, submitting.send_batch(prepared, [calls[place] for place in some]), strict=True))
+        return [jobs[place] for place in range(len(calls))]
+
+    def keyed(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "Sending[P, R]":
+        """Itself; or, where the limits of the task have keys, the one with the keys of these arguments."""
+        if not self._task.keys:
+            return self
+        keys = {option: key for option, key in self._task.keys.items() if option not in self._given}
+        if not keys:
+            return self
+        found = tuple(key(args, kwargs) for key in keys.values())
+        sending = self._by_keys.get(found)
+        if sending is None:
+            if len(self._by_keys) >= _MAX_KEYS:
+                self._by_keys.clear()
+            sending = self._by_keys[found] = self.options(**dict(zip(keys, found, strict=True)))
+        return sending
 
     def prepared(self) -> tuple[Submitting, Prepared]:
         """What all jobs share, made once per connection."""
@@ -122,6 +156,11 @@ class Sending(Generic[P, R]):
         self._ready = submitting, prepared
         return self._ready
 
+    @property
+    def connected(self) -> bool:
+        """Whether the next job needs no connecting, which may take seconds."""
+        return self._ready is not None and self._ready[0].connection.usable
+
     @staticmethod
     def _shipped(task: "Task[P, R]", client: Client) -> Shipped | None:
         """Tasks of the script itself go by value to the workers that are its own."""
@@ -133,12 +172,12 @@ class Sending(Generic[P, R]):
                 f"move it to a module and start the workers with -A MODULE, or ship the function: client.submit(fn)"
             )
         # The task object knows what to retry and whether it wants itself; a plain function is cheaper to check.
-        whole = task.bind or task.autoretry_for or task.dont_autoretry_for
-        return Shipped(task if whole else task.fn)
+        whole = task.bind or task.autoretry_for or task.dont_autoretry_for or type(task) is not Task
+        return Shipped(task if whole or _speaks_of_retries(task.fn) else task.fn)
 
 
 class Task(TaskBase[P, R], Sending[P, R]):
-    """A registered function. Made by `@app.task`.
+    """A registered function. Made by `@app.task`; with ``base=`` of a class that is derived from this one.
 
     Args:
         app: where it is registered.
@@ -146,13 +185,41 @@ class Task(TaskBase[P, R], Sending[P, R]):
         declared: see `zmqtasks.task.TaskBase`.
     """
 
-    def __init__(self, app: TaskApp, fn: Callable[P, R], **declared: Any) -> None:
+    def __init__(self, app: TaskApp | None = None, fn: Callable[P, R] | None = None, **declared: Any) -> None:
+        if app is None or fn is None:
+            if "fn" not in vars(self):
+                raise BadOption("a task is made by @app.task")
+            return  # the __init__ of a class of one's own calls this one: all is in place
         super().__init__(fn, **declared)
         self.app = app
+        self.keys: Mapping[str, KeyOf] = {}  # of its limits, by their options
         self._start(self, self.defaults)
+
+    def declare(self, serializer: str, defaults: dict[str, Any]) -> None:
+        """Give it another codec and other options of its jobs, from the next one on."""
+        self.serializer = serializer
+        self.defaults = self._given = defaults
+        self.queue = defaults.get("queue")
+        self._ready = None
+        self._by_keys.clear()
+
+    @classmethod
+    def make(cls, app: TaskApp, fn: Callable[P, R], **declared: Any) -> "Task[P, R]":
+        """A task of this class. Its own `__init__`, if it has one, takes nothing and comes last, as in Celery."""
+        made = cls.__new__(cls)
+        Task.__init__(made, app, fn, **declared)
+        if cls.__init__ is not Task.__init__:
+            cast("Callable[[Task[P, R]], None]", cls.__init__)(made)
+        return made
 
     def __reduce__(self) -> Any:
         told = super().__reduce__()
         if isinstance(told, tuple):
-            told[2]["_ready"] = None  # it belongs to a connection
+            told[2].update(_ready=None, _by_keys={}, keys={})  # they belong to a connection
         return told
+
+
+def _speaks_of_retries(fn: Callable[..., Any]) -> bool:
+    """Whether a function may ask to be tried again, which is counted by what its task says."""
+    code: CodeType | None = getattr(fn, "__code__", None)
+    return code is not None and not {"Retry", "retry"}.isdisjoint(code.co_names)

@@ -9,7 +9,6 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures._base import PENDING
 from typing import Any
 
 from zmqtasks.submitter.progress import Told
@@ -81,7 +80,7 @@ def watch_all(jobs: Iterable[Any], stream: Stream) -> None:
             sync = job._sync
             if type(sync) is Sync:
                 synced.append((job, sync))
-            elif job._state is not PENDING:
+            elif job._form is not None:
                 stream.ready.append(job)
             elif sync is None:
                 job._sync = stream
@@ -90,7 +89,7 @@ def watch_all(jobs: Iterable[Any], stream: Stream) -> None:
     synced += [(job, job._synced()) for job in others]
     for job, sync in synced:
         with sync.condition:
-            if job._state is PENDING:
+            if job._form is None:
                 sync.streams.append(stream)
                 continue
         stream.ready.append(job)

@@ -12,6 +12,8 @@ from zmqtasks.transport.sockets import Socket
 Waitable = Socket | int
 Ready = Mapping[Waitable, int]
 
+SHORT: Final = 0.02  # seconds below which a fraction of a millisecond matters
+_FD_SETSIZE: Final = 1024
 _EVENTS: Final = int(zmq.EVENTS)
 _IN: Final = int(zmq.POLLIN)
 _OUT: Final = int(zmq.POLLOUT)
@@ -78,6 +80,7 @@ class Sleeper:
         self._asked: list[tuple[Socket, int]] = []
         self._fresh = False
         self._known: dict[int, Waitable] = {}  # by descriptor
+        self._low: tuple[list[int], list[int]] | None = None  # what select takes: only low descriptors
 
     def wait(
         self, readers: Iterable[Waitable], timeout: float | None, writers: Sequence[Waitable] = ()
@@ -103,10 +106,22 @@ class Sleeper:
             self._fresh = False
             quiet = self._quiet
             self._asked = [one for one in self._asked if one[0] not in quiet and one[0].type != zmq.PAIR]
+        if not ready and timeout is not None and 0.0 < timeout < SHORT and self._low:
+            self._wait_shortly(timeout, ready)
+            return ready
         milliseconds = 0 if ready else None if timeout is None else max(0, int(timeout * 1000 + 0.999))
         for fd, told in self._poll.poll(milliseconds):
             ready.setdefault(self._known[fd], told)
         return ready
+
+    def _wait_shortly(self, timeout: float, ready: dict[Waitable, int]) -> None:
+        """As poll, which counts in whole milliseconds; this one does in microseconds."""
+        assert self._low is not None  # noqa: S101  (else it is not called)
+        readable, writable, _ = select.select(*self._low, (), timeout)
+        for fd in readable:
+            ready[self._known[fd]] = select.POLLIN
+        for fd in writable:
+            ready[self._known[fd]] = ready.get(self._known[fd], 0) | select.POLLOUT
 
     def _watch(self, readers: list[Waitable], writers: list[Waitable]) -> None:
         """Others than before: sockets come and go, and descriptors are used again."""
@@ -115,6 +130,7 @@ class Sleeper:
         for writer in writers:
             self._wanted[writer] = self._wanted.get(writer, 0) | _OUT
         self._poll, self._known = select.poll(), {}
+        low: tuple[list[int], list[int]] = [], []
         for one, wanted in self._wanted.items():
             if isinstance(one, int):
                 fd, events = one, (select.POLLIN if wanted & _IN else 0) | (select.POLLOUT if wanted & _OUT else 0)
@@ -122,6 +138,10 @@ class Sleeper:
                 fd, events = int(one.getsockopt(zmq.FD)), select.POLLIN
             self._poll.register(fd, events)
             self._known[fd] = one
+            for wish, fds in ((select.POLLIN, low[0]), (select.POLLOUT, low[1])):
+                if events & wish:
+                    fds.append(fd)
+        self._low = low if all(fd < _FD_SETSIZE for fd in self._known) else None
         self._asked = [(one, wanted) for one, wanted in self._wanted.items() if not isinstance(one, int)]
         self._fresh = True  # a monitor may have been asked by somebody else before
 

@@ -19,7 +19,7 @@ from zmqtasks.config import BROKER_VARIABLE, DEFAULT_BROKER, WorkerSettings
 from zmqtasks.errors import PeerError
 from zmqtasks.payload import python_version
 from zmqtasks.transport import Change, Context, Ready, Sleeper, Waitable, Wakeup, parse_url
-from zmqtasks.words import plural
+from zmqtasks.words import duration, plural
 from zmqtasks.worker import hostinfo
 from zmqtasks.worker.claims import Report
 from zmqtasks.worker.core import WorkerCore
@@ -291,7 +291,8 @@ class Agent:
             if self._told > FAILURES_PER_SECOND:
                 self._untold += 1
             else:
-                log.info("%s: %s", core.work.name_of(report.claim, end.number), payload.told(end.payload))
+                again = f" (to be tried again in {duration(end.delay)})" if end.delay >= 0.0 else ""
+                log.info("%s: %s%s", core.work.name_of(report.claim, end.number), payload.told(end.payload), again)
 
     def _tell_state(self, core: WorkerCore, now: Now) -> None:
         if core.welcomed:

@@ -25,16 +25,18 @@ class Target:
         name: of the task, or for people the shipped function's.
         function: the shipped one; None: a registered task.
         codec: of arguments and results.
+        priority: 0 to 9.
         mean: seconds of one job; below 0: unknown.
         worst: seconds of the longest in recent reports.
     """
 
-    __slots__ = ("codec", "function", "mean", "name", "worst")
+    __slots__ = ("codec", "function", "mean", "name", "priority", "worst")
 
-    def __init__(self, name: str, function: Function | None, codec: str) -> None:
+    def __init__(self, name: str, function: Function | None, codec: str, priority: int = 0) -> None:
         self.name = name
         self.function = function
         self.codec = codec
+        self.priority = priority
         self.mean = -1.0
         self.worst = 0.0
 
@@ -79,35 +81,44 @@ class Lot:
 
 
 class Backlog:
-    """Waiting jobs, first in, first out; what is taken back from a child goes to the front."""
+    """Waiting jobs: the most urgent first, else first in, first out; what a child gives back goes to the front."""
 
-    __slots__ = ("_lots", "waiting")
+    __slots__ = ("_levels", "waiting")
 
     def __init__(self) -> None:
-        self._lots: deque[Lot] = deque()
+        self._levels: dict[int, deque[Lot]] = {}  # by priority; none is empty
         self.waiting = 0
 
     def __bool__(self) -> bool:
         return self.waiting > 0
 
     def append(self, piece: Piece, target: Target) -> None:
-        self._lots.append(Lot(piece, target))
+        self._level(target).append(Lot(piece, target))
         self.waiting += len(piece.args)
+
+    def _level(self, target: Target) -> deque[Lot]:
+        level = self._levels.get(target.priority)
+        if level is None:
+            level = self._levels[target.priority] = deque()
+        return level
 
     def put_front(self, pieces: list[Piece], target: Target) -> None:
         """Put these before everything else, in their order."""
         for piece in reversed(pieces):
-            self._lots.appendleft(Lot(piece, target))
+            self._level(target).appendleft(Lot(piece, target))
             self.waiting += len(piece.args)
 
     def cut(self, seconds: float, slots: int) -> tuple[Target, list[Piece]]:
         """Take the next claim off the front: jobs of one target, as many as its measured time allows."""
-        target = self._lots[0].target
+        levels = self._levels
+        top = max(levels) if len(levels) > 1 else next(iter(levels))
+        lots = levels[top]
+        target = lots[0].target
         room = min(target.jobs(seconds), max(FEW, -(-self.waiting // slots)))
         space = MAX_BYTES_PER_MESSAGE
         pieces: list[Piece] = []
-        while room and self._lots and self._lots[0].target is target:
-            lot = self._lots[0]
+        while room and lots and lots[0].target is target:
+            lot = lots[0]
             n = min(room, len(lot))
             if lot.size > space:
                 n = self._fitting(lot, n, space, alone=not pieces)
@@ -120,9 +131,11 @@ class Backlog:
             lot.start += n
             self.waiting -= n
             if not len(lot):
-                self._lots.popleft()
+                lots.popleft()
             elif space <= 0:
                 break
+        if not lots:
+            del levels[top]
         return target, pieces
 
     @staticmethod
@@ -137,9 +150,19 @@ class Backlog:
     def remove(self, spans: list[Span]) -> None:
         """Take these numbers out; ones that are not here do not matter. One pass, however many spans."""
         gone = sorted(spans)
+        for priority, level in list(self._levels.items()):
+            left = self._without(level, gone)
+            if left:
+                self._levels[priority] = left
+            else:
+                del self._levels[priority]
+        self.waiting = sum(len(lot) for level in self._levels.values() for lot in level)
+
+    @staticmethod
+    def _without(level: deque[Lot], gone: list[Span]) -> deque[Lot]:
         ends = [first + count for first, count in gone]
         lots: deque[Lot] = deque()
-        for lot in self._lots:
+        for lot in level:
             at, high = lot.piece.first + lot.start, lot.piece.first + len(lot.piece.args)
             index = bisect_right(ends, at)  # the first span that ends behind the beginning of the lot
             if index == len(gone) or gone[index][0] >= high:
@@ -152,13 +175,13 @@ class Backlog:
                     lots.append(Lot(lot.part(at - lot.piece.first, upto - lot.piece.first), lot.target))
                 at = max(at, end)
                 index += 1
-        self._lots = lots
-        self.waiting = sum(map(len, self._lots))
+        return lots
 
     def numbers(self) -> Iterator[int]:
         """All of them, in the order in which they will run."""
-        for lot in self._lots:
-            yield from range(lot.piece.first + lot.start, lot.piece.first + len(lot.piece.args))
+        for _, level in sorted(self._levels.items(), reverse=True):
+            for lot in level:
+                yield from range(lot.piece.first + lot.start, lot.piece.first + len(lot.piece.args))
 
 
 class Outcomes:

@@ -23,6 +23,7 @@ from typing import Final, TextIO, cast
 
 from zmqtasks import logs
 from zmqtasks.errors import NoCurrentJob
+from zmqtasks.request import Request
 from zmqtasks.task import CurrentJob, set_current
 from zmqtasks.worker import hostinfo
 from zmqtasks.worker.cells import Cells
@@ -71,7 +72,7 @@ class Child:
 
     def run(self) -> None:
         """Run claims until the agent is gone."""
-        set_current(self._current, self._tell)
+        set_current(self._current, self._tell, self._request)
         sys.stdout, sys.stderr = cast("TextIO", self._output.stdout), cast("TextIO", self._output.stderr)
         logs.in_child(cast("TextIO", self._output.log), self._job_and_task)
         if len(self._runners) == 1:
@@ -114,6 +115,10 @@ class Child:
     def _current(self) -> CurrentJob | None:
         runner = self._runner()
         return runner.current() if runner is not None else None
+
+    def _request(self) -> Request | None:
+        runner = self._runner()
+        return runner.request() if runner is not None else None
 
     def _whose(self) -> tuple[int, str]:
         runner = self._runner()

@@ -180,7 +180,7 @@ class WorkerCore:
     # -------------------------------------------------------------------------------------------- jobs
 
     def _on_assign(self, message: wire.Assign, now: Now, fx: Effects) -> None:
-        self.work.add(message)
+        fx.reclaim |= self.work.add(message)
         if self.draining:
             fx.reclaim |= self.work.retract_all()
 

@@ -44,8 +44,10 @@ class Functions:
     def __len__(self) -> int:
         return len(self._loaded)
 
-    def find(self, claim: Claim, fd: int = -1) -> tuple[Call, Exceptions, Exceptions]:
-        """What to call, which exceptions may be tried again, and which never. Raises Unrunnable.
+    def find(self, claim: Claim, fd: int = -1) -> tuple[Call, Exceptions, Exceptions, TaskBase[..., Any] | None]:
+        """What to call, which exceptions may be tried again, which never, and the task that says so, if one does.
+
+        Raises Unrunnable.
 
         Args:
             claim: says what.
@@ -55,13 +57,15 @@ class Functions:
         if claim.digest:
             task = self._shipped(claim, fd)
             if not isinstance(task, TaskBase):
-                return task, (Exception,), ()
+                return task, (Exception,), (), None
         else:
             task = self._tasks.get(claim.name)
             if task is None:
                 raise Unrunnable(payload.failure("TaskNotRegistered", self._not_registered(claim.name)))
-        call = partial(task.fn, task) if task.bind else task.fn
-        return call, task.autoretry_for or (Exception,), task.dont_autoretry_for
+        call: Call = partial(task.fn, task) if task.bind else task.fn
+        if type(task).__call__ is not TaskBase.__call__:
+            call = task.run_as_job
+        return call, task.autoretry_for or (Exception,), task.dont_autoretry_for, task
 
     def _not_registered(self, name: str) -> str:
         near = difflib.get_close_matches(name, self._tasks, n=3)

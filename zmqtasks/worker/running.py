@@ -9,24 +9,26 @@ import threading
 from _signal import getsignal  # type: ignore[import-not-found]  # that of `signal` makes an enum: 80 times as long
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from mmap import mmap
 from time import perf_counter
 from typing import Any, Final
 
 from zmqtasks import payload
-from zmqtasks.errors import PayloadError
+from zmqtasks.errors import PayloadError, Retry
 from zmqtasks.ids import job_id
+from zmqtasks.request import Arguments, Request
 from zmqtasks.task import CurrentJob
-from zmqtasks.wire import FAILED, RETRYABLE, End, Run
+from zmqtasks.wire import FAILED, End, Run
 from zmqtasks.worker.cells import Cells
 from zmqtasks.worker.claims import INLINE_BYTES, Claim, Report, decode_claim
-from zmqtasks.worker.functions import Call, Exceptions, Functions, Unrunnable
-from zmqtasks.worker.loading import innermost
+from zmqtasks.worker.failures import MISSING, Failed, Rules
+from zmqtasks.worker.functions import Functions, Unrunnable
+from zmqtasks.worker.hooks import Hooks, too_large
 from zmqtasks.worker.packets import BODY_FILE, HEADER, files_in, read_all
 
 FLUSH_AFTER: Final = 0.001  # seconds: results older than this are reported before the next job begins
 _ROOM: Final = 2 * INLINE_BYTES + 64 * 1024  # bytes of a claim message: arguments, function, and what describes them
-_MISSING: Final = object()
 _ALARM: Final = int(signal.SIGALRM)
 
 
@@ -66,6 +68,10 @@ class Runner:
         self._claim_cell = 2 * index
         self._number_cell = 2 * index + 1
         self._claim: Claim | None = None
+        self._rules: Rules | None = None  # of the claim
+        self._request: Request | None = None  # that a job asked for
+        self._request_number = 0  # of that job
+        self._wanted: dict[int, Retry] = {}  # by number: jobs are tried again whatever they come to
         self._runs: list[Run] = []
         self._ends: list[End] = []
         self._forked = False
@@ -125,12 +131,39 @@ class Runner:
 
     def current(self) -> CurrentJob | None:
         """What runs now; looked up when a job asks for it, not kept per job."""
+        found = self._find()
+        return found[0] if found is not None else None
+
+    def request(self) -> Request | None:
+        """The same, as its task sees it: made when a job asks for it first, and the same one until that job ends."""
+        known = self._request
+        if known is not None and self._request_number == self.number:
+            return known
+        found = self._find()
+        if found is None:
+            return None
+        job, number, raw, codec = found
+        task = self._rules.task if self._rules is not None else None
+        self._request_number = number
+        self._request = request = Request(
+            id=job.id,
+            task=job.task if task is None else task.name,
+            retries=job.retries,
+            attempt=job.attempt,
+            hostname=job.worker,
+            arguments=partial(_decoded, codec, raw),
+            retry_later=partial(self._wanted.__setitem__, number),
+        )
+        return request
+
+    def _find(self) -> tuple[CurrentJob, int, bytes, str] | None:
+        """What runs now, its number, its encoded arguments, and their codec."""
         number, claim = self.number, self._claim
         for piece in claim.pieces if claim else ():
             place = number - piece.first
             if 0 <= place < len(piece.args):
                 assert claim is not None  # noqa: S101  (the loop had pieces)
-                return CurrentJob(
+                job = CurrentJob(
                     job_id(piece.prefix, piece.counters[place]),
                     piece.attempt + place,
                     claim.name,
@@ -138,6 +171,7 @@ class Runner:
                     claim.retried.get(number, 0),
                     host=self._around.host,
                 )
+                return job, number, piece.args[place], claim.codec
         return None
 
     # -------------------------------------------------------------------------------------------- one claim
@@ -146,29 +180,34 @@ class Runner:
         self._claim = claim
         try:
             try:
-                call, retry, never = self._around.functions.find(claim, function_fd)
+                call, retry, never, task = self._around.functions.find(claim, function_fd)
             finally:
                 if function_fd >= 0:
                     os.close(function_fd)
-            decode, encode_result = payload.decoder(claim.codec), payload.encoder(claim.codec)
+            decode, encode = payload.decoder(claim.codec), payload.encoder(claim.codec)
         except Unrunnable as reason:
             self._fail_all(claim, reason.failure)
         except PayloadError as error:
             self._fail_all(claim, payload.failure("PayloadError", f"{claim.name}: {error}"))
         else:
-            self._run_jobs(claim, call, decode, encode_result, retry, never)
+            self._rules = Rules(claim, call, retry, never, task)
+            hooks = None
+            if task is not None and task.hooked:
+                hooks = Hooks(task, call, encode, claim.max_payload, self.current, self._take_wanted)
+            self._run_jobs(claim, decode, hooks.encode if hooks else encode, self._rules, hooks)
         self._report(finished=True)
-        self._claim = None
+        self._claim = self._rules = self._request = None
+        self._wanted.clear()  # a thread may have asked for a job that was over
 
     def _run_jobs(
         self,
         claim: Claim,
-        call: Call,
         decode: Callable[[bytes], Any],
         encode_result: Callable[[object], bytes],
-        retry: Exceptions,
-        never: Exceptions,
+        rules: Rules,
+        hooks: Hooks | None,
     ) -> None:
+        call = rules.call if hooks is None else hooks.call
         words, cell, clock = self._words, self._number_cell, perf_counter
         handler, disarm = getsignal, self._around.disarm
         results: list[bytes] = []
@@ -188,7 +227,7 @@ class Runner:
                     self._report(finished=False)
                     flushed = last = clock()
                 words[cell] = number
-                given = value = _MISSING
+                given = value = MISSING
                 try:
                     given = decode(raw)
                     args, kwargs = given
@@ -199,13 +238,11 @@ class Runner:
                 except BaseException as error:  # noqa: BLE001  (a job may raise anything, SystemExit too: the child lives on)
                     if handler(_ALARM):
                         disarm()
-                    if type(error) is TypeError and given is not _MISSING:  # Python's own; others may be anything
-                        _tell_place(error, call)
-                    kind, told = _failure(claim, error, given, value, retry, never)
+                    failed = self._failed(number, error, given, value, hooks)
                     now = clock()
                     self._close(first, results, total, longest)
                     results, total, longest = [], 0.0, 0.0
-                    self._ends.append(End(number, kind, told, now - last))
+                    self._ends.append(failed.end(number, now - last))
                     last = now
                     continue
                 if not results:
@@ -218,21 +255,40 @@ class Runner:
                 longest = max(longest, took)
         self._close(first, results, total, longest)
 
+    def _failed(self, number: int, error: BaseException, given: object, value: object, hooks: Hooks | None) -> Failed:
+        """What became of a job that raised; its task's class is told."""
+        assert self._rules is not None  # noqa: S101  (called while a claim runs)
+        request = self._request if self._request_number == number else None
+        failed = self._rules.failed(number, self._take_wanted() or error, given, value, request)
+        if hooks is not None:
+            hooks.failed(failed, given=given is not MISSING)
+            if getsignal(_ALARM):
+                self._around.disarm()
+        return failed
+
+    def _take_wanted(self) -> Retry | None:
+        """What the job that runs asked for by `retry(throw=False)`."""
+        return self._wanted.pop(self.number, None) if self._wanted else None
+
     def _close(self, first: int, results: list[bytes], total: float, longest: float) -> None:
         """A run of successes is over. What is too large for the scheduler becomes a failure."""
         if not results:
             return
-        claim = self._claim
+        claim, rules = self._claim, self._rules
         assert claim is not None  # noqa: S101  (called while one runs)
-        if max(map(len, results)) <= claim.max_payload:
+        assert rules is not None  # noqa: S101  (the same)
+        if max(map(len, results)) <= claim.max_payload and not self._wanted:
             self._runs.append(Run(first, results, total, longest))
             return
         share = total / len(results)
         for number, data in enumerate(results, first):
-            if len(data) <= claim.max_payload:
+            again = self._wanted.pop(number, None)
+            if again is not None:
+                self._ends.append(rules.asked(number, again).end(number, share))
+            elif len(data) <= claim.max_payload:
                 self._runs.append(Run(number, [data], share, longest))
             else:
-                text = f"{claim.name}: the result has {len(data)} bytes, the scheduler takes {claim.max_payload}"
+                text = too_large(claim.name, len(data), claim.max_payload)
                 self._ends.append(End(number, FAILED, payload.failure("PayloadTooLarge", text), share))
 
     def _fail_all(self, claim: Claim, failure: bytes) -> None:
@@ -251,33 +307,6 @@ class Runner:
         self._runs, self._ends = [], []
 
 
-def _failure(
-    claim: Claim, error: BaseException, given: object, value: object, retry: Exceptions, never: Exceptions
-) -> tuple[int, bytes]:
-    """What became of a job that did not give a result: the kind of End, and its payload."""
-    if given is _MISSING:
-        text = f"{claim.name}: the arguments cannot be decoded as {claim.codec}: {innermost(error)}"
-        return FAILED, payload.failure("PayloadError", text)
-    if value is not _MISSING:
-        try:
-            payload.encode_result(claim.codec, value, claim.name)
-        except PayloadError as told:
-            return FAILED, payload.failure("PayloadError", str(told))
-        except BaseException:  # noqa: BLE001, S110  (it fails in yet another way: the first one is told)
-            pass
-    try:
-        frames = error.__traceback__
-        kind = RETRYABLE if isinstance(error, retry) and not isinstance(error, never) else FAILED
-        BaseException.with_traceback(error, frames.tb_next if frames else None)
-        return kind, payload.encode_exception(error)
-    except BaseException as broken:  # noqa: BLE001  (a class can override anything, and do anything there)
-        text = f"{payload.message_of(error)} (and telling of it failed: {payload.message_of(broken)})"
-        return FAILED, payload.failure(type(error).__name__, text)
-
-
-def _tell_place(error: TypeError, call: Call) -> None:
-    """Where arguments do not fit, the submitter may have another version of the task: say which one the worker has."""
-    frames = error.__traceback__
-    code = getattr(getattr(call, "func", call), "__code__", None)
-    if frames is not None and frames.tb_next is None and code is not None:
-        error.add_note(f"the worker runs {code.co_filename}, line {code.co_firstlineno}")
+def _decoded(codec: str, raw: bytes) -> Arguments:
+    args, kwargs = payload.decoder(codec)(raw)
+    return args, kwargs

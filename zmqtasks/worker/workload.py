@@ -66,7 +66,7 @@ class Workload:
         self.doomed: set[int] = set()
         self.max_payload = 64 * 1024 * 1024
         self._functions: dict[bytes, Function] = {}
-        self._targets: dict[tuple[bytes | str, str], Target] = {}
+        self._targets: dict[tuple[bytes | str, str, int], Target] = {}
 
     @property
     def empty(self) -> bool:
@@ -92,8 +92,10 @@ class Workload:
 
     # -------------------------------------------------------------------------------------------- jobs come and go
 
-    def add(self, assign: Assign) -> None:
+    def add(self, assign: Assign) -> bool:
         """Take in the jobs of an Assign; those that were seen before are skipped.
+
+        Whether some of them are so urgent that what stands unstarted in the shared queue has to let them pass.
 
         Raises:
             PeerError: numbers that cannot be, a Work whose counters and arguments do not match, or that has no jobs.
@@ -115,6 +117,15 @@ class Workload:
                 self._add_work(number + skip, attempt + skip, work, skip)
             number += count
             attempt += count
+        return self._overtakes(max((work.priority for work in assign.works), default=0))
+
+    def _overtakes(self, priority: int) -> bool:
+        """Whether longer jobs that are less urgent than this stand in front; short ones are soon over."""
+        if not priority:
+            return False
+        limit = self.settings.claim
+        targets = [pushed.target for pushed in self.claims.values()]
+        return any(target.priority < priority and not 0 <= target.mean <= limit for target in targets)
 
     def _add_work(self, first: int, attempt: int, work: Work, skip: int) -> None:
         counters, args = (work.counters[skip:], work.args[skip:]) if skip else (work.counters, work.args)
@@ -161,7 +172,7 @@ class Workload:
         self.late.clear()
 
     def _target(self, work: Work) -> Target | None:
-        key = (work.function or work.task, work.codec)
+        key = (work.function or work.task, work.codec, work.priority)
         target = self._targets.get(key)
         if target is None:
             function = None
@@ -171,7 +182,7 @@ class Workload:
                     return None
             if len(self._targets) >= MAX_TARGETS:
                 self._targets.clear()
-            target = self._targets[key] = Target(work.task, function, work.codec)
+            target = self._targets[key] = Target(work.task, function, work.codec, work.priority)
         return target
 
     def forget(self, digests: list[bytes]) -> None:

@@ -148,7 +148,9 @@ def test_json_is_stable_and_sorted():
         "journal",
     ]
     assert [w["name"] for w in told["workers"]] == ["w1@host", "w2"]
-    assert told["queues"][0] == {"name": "lonely", "ready": 5, "workers": 0, "durability": ""}
+    assert told["queues"][0] == {
+        "name": "lonely", "ready": 5, "workers": 0, "durability": "", "paused": False, "weight": 1.0,
+    }  # fmt: skip
     assert list(told["workers"][0]) == [
         "name",
         "host",

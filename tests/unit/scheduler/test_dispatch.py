@@ -6,16 +6,16 @@ from tests.helpers.scheduler_harness import Harness, WorkerPeer
 from zmqtasks import wire
 from zmqtasks.clock import Now
 from zmqtasks.config import KIB, MAX_BYTES_PER_MESSAGE, MAX_JOBS_PER_MESSAGE
-from zmqtasks.scheduler.core.dispatch import STUCK
 from zmqtasks.scheduler.core.effects import Send
 from zmqtasks.scheduler.core.records import Assigned
+from zmqtasks.scheduler.core.retracts import STUCK
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import ASSIGNED, READY
 
 
 def measured(h: Harness, took: float, task: str = "add") -> None:
     """Have a task's run time known, by one job on a worker that leaves again."""
-    w, s = h.worker("measuring", tasks=[task]), h.submitter("measuring")
+    w, s = h.worker(f"measuring {task}", tasks=[task]), h.submitter(f"m {task}")
     s.submit(task=task)
     w.assigned()
     w.done(took=took)

@@ -314,7 +314,7 @@ def test_status(h):
         (lambda core: setattr(core.state.find(b"s".ljust(12, b"\0"), 0), "worker", None), "place"),
         (lambda core: setattr(core.state.find(b"s".ljust(12, b"\0"), 1), "state", ASSIGNED), "line"),
         (lambda core: next(iter(core.state.lines.all())).jobs.clear(), "line"),
-        (lambda core: core.state.lines.ready.clear(), "line"),
+        (lambda core: core.state.lines.ready.update(dict.fromkeys(core.state.lines.profiles())), "line"),
     ],
 )  # fmt: skip
 def test_check_finds_what_is_broken(h, damage, law):

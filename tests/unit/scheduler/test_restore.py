@@ -528,3 +528,22 @@ def test_records_that_skip_numbers_are_no_journal(h):
     h.core.restore(1, h.journal.records)
     with pytest.raises(RestoreError, match="record 9 follows record"):
         h.core.restore(9, h.journal.records)
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_delay_that_a_worker_asked_for_survives_a_restart_and_a_clock_that_was_set_back(make, compacted):
+    h = make(durable=True, compact_above=0)
+    w, s = h.worker(), h.submitter()
+    s.submit()  # its Spec knows of no back-off
+    w.assigned()
+    w.report(ends=[wire.End(1, wire.RETRYABLE, b"", 0.01, 300.0, 3)])
+    h.pass_time(100.0)
+    if compacted:
+        h.core.on_journal(1, 0, "")
+        h.turn()
+    h.restart()
+    assert h.core.state.backoffs.at == pytest.approx(h.mono + 200.0)
+    h.wall -= 10_000.0
+    h.restart()
+    most = 200.0 if compacted else 300.0  # as long as when it was written down
+    assert h.core.state.backoffs.at == pytest.approx(h.mono + most)

@@ -1,10 +1,14 @@
 """Attempts that end without an outcome: retries, crashes, losses."""
 
+import math
+
 import pytest
 
-from zmqtasks import wire
+from zmqtasks import payload, wire
+from zmqtasks.scheduler.core.lifecycle import LONGEST_DELAY
 from zmqtasks.scheduler.core.records import Requeued
 from zmqtasks.states import DELAYED, FAILED, READY
+from zmqtasks.task import FOREVER
 
 
 def one(h, **spec):
@@ -51,8 +55,8 @@ def test_backoff_doubles_up_to_its_limit(h):
     for number, delay in ((1, 2.0), (2, 4.0), (3, 5.0), (4, 5.0)):
         fx = w.send(wire.Done([], [wire.End(number, wire.RETRYABLE, b"", 0.01)]))
         w.expect(wire.DoneAck)
-        due = pytest.approx(h.wall + delay)
-        assert fx.records == [Requeued(s.prefix, 0, 0, number, due, solo=False, attempt=0, evidence="")]
+        record = Requeued(s.prefix, 0, 0, number, pytest.approx(h.wall + delay), False, 0, "", pytest.approx(delay))
+        assert fx.records == [record]
         assert h.job().state == DELAYED
         assert h.core.state.backoffs.at == pytest.approx(h.mono + delay)
         h.pass_time(delay - 0.1)
@@ -166,3 +170,111 @@ def test_jitter_waits_for_a_share_of_the_backoff_that_differs_from_job_to_job(h)
     shares = [record.due - h.wall for record in fx.records]
     assert all(0.0 <= share < 100.0 for share in shares)
     assert len(set(shares)) == 8
+
+
+# ------------------------------------------------------------------------------------------------ as the worker says
+
+
+def asked(number, delay=-1.0, limit=-1):
+    return wire.End(number, wire.RETRYABLE, payload.failure("builtins.ValueError", "oops"), 0.01, delay, limit)
+
+
+def test_a_worker_says_when_and_how_often_a_job_is_tried_again(h):
+    w, s = one(h, backoff=1.0, jitter=True)  # and no retries, for other reasons
+    for number, delay in ((1, 300.0), (2, 0.5)):
+        fx = w.send(wire.Done([], [asked(number, delay, 2)]))
+        w.expect(wire.DoneAck)
+        record = Requeued(s.prefix, 0, 0, number, pytest.approx(h.wall + delay), False, 0, "", pytest.approx(delay))
+        assert fx.records == [record]
+        h.pass_time(delay - 0.1)
+        assert w.inbox == []
+        h.pass_time(0.1)
+        assert w.assigned() == [0]
+    w.report(ends=[asked(3, 1.0, 2)])
+    assert s.ends() == {0: (FAILED, "builtins.ValueError", "oops")}
+
+
+def test_a_delay_of_nothing_is_at_once(h):
+    w, _ = one(h, backoff=50.0)
+    w.report(ends=[asked(1, 0.0, 1)])
+    assert w.assigned() == [0]
+
+
+def test_without_a_delay_of_its_own_it_waits_as_its_spec_says_and_counts_as_the_worker_does(h):
+    w, _ = one(h, backoff=50.0)
+    w.report(ends=[asked(1, limit=1)])
+    assert h.core.state.backoffs.at == pytest.approx(h.mono + 50.0)
+
+
+def test_a_limit_below_that_of_the_spec_holds(h):
+    w, s = one(h, retries=5)
+    w.report(ends=[asked(1, 0.0, 0)])
+    assert s.ends()[0][0] == FAILED
+
+
+@pytest.mark.parametrize("limit", [-1, -3, -(2**63)])
+def test_without_a_limit_of_its_own_the_spec_holds(h, limit):
+    w, s = one(h, retries=1)
+    w.report(ends=[asked(1, 0.0, limit)])
+    assert w.assigned() == [0]
+    w.report(ends=[asked(2, 0.0, limit)])
+    assert s.ends()[0][0] == FAILED
+
+
+def test_for_ever_is_for_ever(h):
+    w, s = one(h)
+    for number in range(1, 301):
+        w.report(ends=[asked(number, 0.0, wire.UNLIMITED)])
+        assert w.assigned() == [0]
+    assert h.job().retries == 300
+    w.done()
+    s.results()
+
+
+def test_exceptions_and_what_was_asked_for_are_counted_together(h):
+    w, s = one(h, retries=2)
+    w.ended(1, wire.RETRYABLE)
+    w.assigned()
+    w.report(ends=[asked(2, 0.0, 3)])
+    w.assigned()
+    w.ended(3, wire.RETRYABLE, "the third")
+    assert s.ends()[0] == (FAILED, "builtins.ValueError", "the third")
+
+
+@pytest.mark.parametrize(
+    ("delay", "waits"),
+    [(math.inf, LONGEST_DELAY), (1e300, LONGEST_DELAY), (math.nan, 7.0), (-math.inf, 7.0), (-0.5, 7.0), (-0.0, 0.0)],
+)
+def test_a_worker_is_not_believed_blindly(h, delay, waits):
+    w, _ = one(h, backoff=7.0)
+    w.report(ends=[asked(1, delay, 2**62)])
+    if not waits:
+        assert w.assigned() == [0]
+        return
+    assert h.job().state == DELAYED
+    assert h.core.state.backoffs.at == pytest.approx(h.mono + waits)
+    (row,) = h.operator().jobs().rows
+    assert math.isfinite(row.due)
+
+
+def test_the_story_tells_which_retry_it_is(h):
+    w, _ = one(h)
+    w.report(ends=[asked(1, 9.0, 4)])
+    o = h.operator()
+    report = o.job()
+    assert report.story[-1].cause == "retry 1 of 4"
+    assert report.reasons[0] == "It is delayed for another 9.0 s: its last attempt failed, and retry 1 waits."
+    assert "It failed 1 time before." in report.reasons
+    h.pass_time(9.0)
+    w.assigned()
+    w.report(ends=[asked(2, 9.0, wire.UNLIMITED)])
+    assert o.job().story[-1].cause == "retry 2"
+
+
+def test_a_spec_without_limit_has_none(h):
+    w, _ = one(h, retries=FOREVER)
+    w.ended(1, wire.RETRYABLE)
+    w.assigned()
+    o = h.operator()
+    assert "It failed 1 time before." in o.job().reasons
+    assert [line.cause for line in o.job().story if "retry" in line.cause] == ["retry 1"]

@@ -11,7 +11,7 @@ from msgspec.msgpack import encode as msgpack
 
 from zmqtasks import errors, payload
 from zmqtasks.states import ABORTED, CANCELLED, FAILED
-from zmqtasks.submitter.job import Job, Pair, Source, Stream
+from zmqtasks.submitter.job import RUN, Job, Pair, Source, Stream
 from zmqtasks.submitter.results import as_completed, end, finish, tell, unwatch, watch
 
 PREFIX = bytes(range(12))
@@ -90,12 +90,29 @@ def test_a_job_that_nobody_waits_for_costs_little() -> None:
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        for counter in range(1000):
-            jobs[counter] = Job(source, 7)
+        jobs[:] = source.jobs(1_000_000, 1000)
         each = (tracemalloc.get_traced_memory()[0] - before) / 1000
     finally:
         tracemalloc.stop()
-    assert each < 160, f"{each} bytes"
+    assert each < 130, f"{each} bytes"
+
+
+@pytest.mark.parametrize("first", [0, 1, RUN - 2, 10 * RUN, 2**32 - 3 * RUN])
+def test_jobs_that_follow_one_another_have_ids_that_do(first: int) -> None:
+    source = Source(Owner(), PREFIX, "t", "mine")
+    made = source.jobs(first, 3) + source.jobs(first + 3, 2 * RUN) + source.jobs(first + 3 + 2 * RUN, 1)
+    assert [each.pair for each in made] == [(PREFIX, first + i) for i in range(2 * RUN + 4)]
+    assert {(each._source.task, each._source.given) for each in made} == {("t", "mine")}
+    assert len({each._source for each in made}) <= 4
+    assert source.jobs(first, 0) == []
+
+
+def test_a_source_serves_counters_in_any_order() -> None:
+    source = Source(Owner(), PREFIX, "t")
+    for counter in (0, RUN - 1, RUN, 5, 7 * RUN, 3, 4, 2**32 - 1):
+        (made,) = source.jobs(counter, 1)
+        assert made.pair == (PREFIX, counter)
+        assert 0 <= counter - source.at(counter).first < RUN
 
 
 def test_failures_raise_what_the_task_raised_with_its_remote_traceback() -> None:
@@ -395,7 +412,11 @@ def test_cancel_asks_the_scheduler() -> None:
 
 
 def test_only_the_scheduler_ends_a_job_and_none_is_pickled() -> None:
-    for refused in (lambda: job().set_result(1), lambda: job().set_exception(ValueError())):
+    for refused in (
+        lambda: job().set_result(1),
+        lambda: job().set_exception(ValueError()),
+        lambda: job().set_running_or_notify_cancel(),
+    ):
         with pytest.raises(RuntimeError, match="only the scheduler"):
             refused()
     with pytest.raises(TypeError, match="cannot be pickled"):

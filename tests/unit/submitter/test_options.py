@@ -52,9 +52,9 @@ def test_wrong_options_are_named(given: dict[str, object], told: str) -> None:
 
 
 def test_options_that_come_later_are_refused_rather_than_ignored() -> None:
-    with pytest.raises(NotAvailable, match="priority= is not available yet"):
-        options.check({"priority": 3})
-    assert options.check({"priority": None, "queue": None}) == {}
+    with pytest.raises(NotAvailable, match="time_limit= is not available yet"):
+        options.check({"time_limit": 3})
+    assert options.check({"time_limit": None, "queue": None}) == {}
 
 
 @pytest.mark.parametrize("name", sorted(options.KNOWN))

@@ -82,3 +82,21 @@ def test_a_run_too_large_for_a_message_is_cut():
         (Done([large], []), True),
         (Done([small[1]], []), False),
     ]
+
+
+def test_the_most_urgent_goes_first_and_what_comes_back_stands_in_front_of_its_equals(quick):
+    urgent = Target("urgent", None, "json", 5)
+    urgent.measured(1, 1e-6, 1e-6)
+    backlog = Backlog()
+    backlog.append(piece(1, 2), quick)
+    backlog.append(piece(3, 2), urgent)
+    backlog.append(piece(5, 2), quick)
+    backlog.put_front([piece(7, 1)], quick)
+    backlog.put_front([piece(8, 1)], urgent)
+    assert list(backlog.numbers()) == [8, 3, 4, 7, 1, 2, 5, 6]
+    target, pieces = backlog.cut(0.001, 1)
+    assert (target, [p.first for p in pieces]) == (urgent, [8, 3])
+    backlog.remove([(1, 1), (5, 2)])
+    assert list(backlog.numbers()) == [7, 2]
+    assert backlog.cut(0.001, 1)[0] is quick
+    assert not backlog

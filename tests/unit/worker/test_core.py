@@ -265,6 +265,26 @@ def test_whose_process_had_other_slots_is_a_suspect_or_was_killed_for_another_jo
     worker.nothing_more()
 
 
+@pytest.mark.parametrize(("took", "way"), [(0.0001, False), (0.5, True)])
+def test_long_jobs_in_the_shared_queue_make_way_for_urgent_ones(took, way):
+    worker = Worker(ahead=2).up()
+    worker.assign(1)
+    worker.numbers()
+    worker.report(1, [run(1, 1, each=took)])
+    worker.assign(2)
+    claims = worker.numbers()
+    assert claims
+    worker.handle(Assign(4, BASE + 4, [Work(b"p" * 12, "urgent", b"", "msgpack", [4], [b"x"], [], 9)], []))
+    assert worker.reclaim == way
+    if way:
+        assert claims == [[2], [3]]
+        worker.reclaimed(3)
+        assert worker.numbers() == [[4]]
+    else:
+        worker.numbers()
+    worker.all_sent()
+
+
 def test_a_claim_tells_how_often_its_jobs_were_retried():
     worker = Worker().up()
     worker.handle(Assign(1, BASE + 1, [work(1, 3)], [], [(2, 4)]))

@@ -71,6 +71,6 @@ def test_a_module_that_raises_anything_at_all_is_told(tmp_path, monkeypatch):
 
 def test_a_bound_task_gets_itself():
     task = TaskBase(lambda self, x: (self.name, x), name="t.f", bind=True, autoretry_for=(KeyError,))
-    call, retry, never = Functions({"t.f": task}, "w1").find(claim())
+    call, retry, never, found = Functions({"t.f": task}, "w1").find(claim())
     assert call(3) == ("t.f", 3)
-    assert (retry, never) == ((KeyError,), ())
+    assert (retry, never, found) == ((KeyError,), (), task)

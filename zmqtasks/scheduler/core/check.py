@@ -1,7 +1,9 @@
 """What must hold after every turn, as conservation laws: nothing is created, lost or in two places."""
 
-from zmqtasks.scheduler.core.model import Job, Worker
+from zmqtasks.scheduler.core.model import NO_FLOWS, Job, Worker
+from zmqtasks.scheduler.core.needs import LimitKey
 from zmqtasks.scheduler.core.payloads import size
+from zmqtasks.scheduler.core.quotas import Cap
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import ASSIGNED, DELAYED, FINAL, READY, RUNNING, WAITING
 
@@ -40,6 +42,7 @@ def check(state: State) -> None:
     assert args == state.arg_bytes, f"bytes: {args} of arguments, counted {state.arg_bytes}"
     _strays(state)
     _ways(state)
+    _limits(state)
     for job in state.progress:
         assert job.state in (ASSIGNED, RUNNING), f"progress: job {job.id} is not leased, yet its progress is kept"
     blobs = sum(len(target.blob.blob) for target in state.targets.values() if target.blob is not None)
@@ -73,6 +76,22 @@ def _ways(state: State) -> None:
             assert job.out == out.get(job, 0), f"out: job {job.id} is on {out.get(job, 0)} ways, counted {job.out}"
 
 
+def _limits(state: State) -> None:
+    """A cap counts what workers hold; a line is shut by as many limits as are reached."""
+    running: dict[LimitKey, int] = {}
+    for worker in state.workers.values():
+        for job in worker.held.values():
+            for key in job.submission.limits:
+                running[key] = running.get(key, 0) + 1
+    for limit in state.limits.all():
+        if isinstance(limit, Cap):
+            held = running.get(limit.key, 0)
+            assert held == limit.running, f"cap: {held} jobs of {limit.key} are held, counted {limit.running}"
+    for line in state.lines.all():
+        shut = sum(limit.shut for limit in line.limits) + (line.need.queue in state.lines.paused)
+        assert shut == line.shut, f"limit: {shut} of the limits of {line.need} are reached, counted {line.shut}"
+
+
 def _lines(state: State) -> dict[Job, int]:
     places: dict[Job, int] = {}
     for line in state.lines.all():
@@ -84,9 +103,16 @@ def _lines(state: State) -> dict[Job, int]:
         for profile in state.lines.profiles():
             served = profile.serves(line.need)
             assert (profile in line.profiles) == served, f"line: {line.need} and its profiles disagree"
-            index = profile.solos if line.solo else profile.flows.get(line.flow, ())
-            assert (line in index) == (served and len(line) > 0), f"line: {line.need} is indexed wrongly"
+            level = profile.levels.get(line.need.priority, NO_FLOWS)
+            index = profile.solos if line.solo else level.get(line.turn, ())
+            assert (line in index) == (served and len(line) > 0 and not line.shut), (
+                f"line: {line.need} is indexed wrongly"
+            )
     for profile in state.lines.profiles():
+        assert profile.top == max(profile.levels, default=-1), "line: the highest priority is another"
+        assert profile.flows is profile.levels.get(profile.top, NO_FLOWS), "line: the most urgent lines are others"
+        assert (profile.top > 0) == (profile in state.lines.urgent), "line: the profiles with urgent work are others"
+        assert all(profile.levels.values()), "line: a priority without lines is remembered"
         assert profile.feasible == (profile in state.lines.ready), "line: the rotation is not that of work and room"
         uneven = bool(profile.hungry and profile.crowded)
         assert uneven == (profile in state.lines.uneven), "line: the profiles to be balanced are others"

@@ -39,7 +39,7 @@ def step(state: State, now: Now, fx: Effects) -> None:
             base = next(iter(bases))
             if base.seq > usage.upto:
                 break
-            left -= _renew(state, base, fx)
+            left -= _renew(state, base, now, fx)
         if not bases or next(iter(bases)).seq > usage.upto:
             usage.upto, usage.renewed = 0, usage.upto
     if now.mono >= usage.totals_at and state.seq > state.totality.seq:
@@ -49,12 +49,14 @@ def step(state: State, now: Now, fx: Effects) -> None:
         _trim(state, now, fx)
 
 
-def write_totals(state: State, fx: Effects) -> None:
-    """Write down what is true of the whole scheduler."""
+def write_totals(state: State, fx: Effects, level: int = OS) -> None:
+    """Write down what is true of the whole scheduler, and what operators have set."""
     totality = state.totality
-    counters, limit = dict(state.counters), state.journal.limit
-    fact = Totals(state.epoch, state.orders, state.attempts, state.payloads.last, counters, limit)
-    totality.seq = state.record(fx, fact, OS)
+    fact = Totals(
+        state.epoch, state.orders, state.attempts, state.payloads.last, dict(state.counters), state.journal.limit,
+        dict(state.limits.told), dict(state.shares.weights), sorted(state.lines.paused),
+    )  # fmt: skip
+    totality.seq = state.record(fx, fact, level)
     state.bases[totality] = None
     state.bases.move_to_end(totality)
 
@@ -71,7 +73,7 @@ def _trim(state: State, now: Now, fx: Effects) -> None:
         state.journal.trim_at = now.mono + TRIM
 
 
-def _renew(state: State, base: Submission | Target | Totality, fx: Effects) -> int:
+def _renew(state: State, base: Submission | Target | Totality, now: Now, fx: Effects) -> int:
     """Write one down anew; returns what that cost, in jobs."""
     if isinstance(base, Totality):
         write_totals(state, fx)
@@ -81,13 +83,13 @@ def _renew(state: State, base: Submission | Target | Totality, fx: Effects) -> i
         base.seq = state.record(fx, Shipped(base.blob), DISK)
         cost = COST + len(base.blob.blob) // 1_000
     else:
-        base.seq = state.record(fx, _kept(state, base), base.level)
+        base.seq = state.record(fx, _kept(state, base, now), base.level)
         cost = COST + base.live
     state.bases.move_to_end(base)
     return cost
 
 
-def _kept(state: State, submission: Submission) -> Kept:
+def _kept(state: State, submission: Submission, now: Now) -> Kept:
     """All that still matters of a submission."""
     source, target, first = submission.source, submission.target, submission.first
     owner = source.owner.prefix if source.owner is not None else source.prefix
@@ -108,7 +110,7 @@ def _kept(state: State, submission: Submission) -> Kept:
             places.append(place)
             args.append(told(job.args))
             if job.number or job.retries or job.crashes:
-                marks.append(_mark(state, job, place))
+                marks.append(_mark(state, job, place, now))
             continue
         assert job.outcome is not None  # noqa: S101  (it is over, and known)
         if job.state == SUCCEEDED:
@@ -125,9 +127,10 @@ def _kept(state: State, submission: Submission) -> Kept:
     )  # fmt: skip
 
 
-def _mark(state: State, job: Job, place: int) -> Mark:
+def _mark(state: State, job: Job, place: int, now: Now) -> Mark:
     held = job.worker if job.state in (ASSIGNED, RUNNING) else None
+    due = state.dues.get(job, 0.0)
     return Mark(
-        place, job.crashes, job.retries, state.dues.get(job, 0.0), job.solo, job.attempt, job.number,
-        held.nonce if held is not None else b"", list(state.evidence.get(job, ())),
+        place, job.crashes, job.retries, due, job.solo, job.attempt, job.number,
+        held.nonce if held is not None else b"", list(state.evidence.get(job, ())), max(0.0, due - now.wall),
     )  # fmt: skip

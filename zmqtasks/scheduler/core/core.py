@@ -13,10 +13,12 @@ from zmqtasks.scheduler.core import (
     check,
     compaction,
     delivery,
+    expiry,
     lifecycle,
     operators,
     outcomes,
     paging,
+    policy,
     progress,
     restore,
     strays,
@@ -50,6 +52,9 @@ _FROM_SUBMITTER: Final[dict[type, Callable[..., None]]] = {
 _FROM_OPERATOR: Final[dict[type, Callable[..., None]]] = {
     wire.AskJobs: operators.on_ask_jobs,
     wire.AskJob: operators.on_ask_job,
+    wire.SetRate: policy.on_set_rate,
+    wire.SetQueue: policy.on_set_queue,
+    wire.Purge: policy.on_purge,
 }
 
 MAX_RELEASE: Final = 50  # characters of another release's name that are repeated to people
@@ -261,6 +266,8 @@ class Core:
         """
         state = self.state
         self._come_due(now, fx, caught_up=caught_up)
+        if state.purges:
+            policy.step(state, now, fx)
         dispatch(state, now, fx)
         if state.accepting:
             submitters.hurry_accepted(state, now)
@@ -291,10 +298,14 @@ class Core:
             workers.expire_leases(state, now, fx)
         if state.adoptions.at <= mono:
             strays.expire(state, now, fx)
+        if state.limits.at <= mono:
+            state.limits.come_due(mono)
         if state.backoffs.at <= mono:
             self._wake(state.backoffs, mono, now)
         if state.delays.at <= now.wall:
             self._wake(state.delays, now.wall, now)
+        if state.expirations.at <= now.wall:
+            expiry.come_due(state, now, fx)
         if state.lines.lately or state.warned or state.patience.at <= mono:
             unserved.watch(state, now, fx)
 
@@ -316,16 +327,19 @@ class Core:
         state, mono = self.state, now.mono
         soonest = min(
             state.leases.at, state.backoffs.at, state.patience.at, state.adoptions.at, state.expiries.at,
-            state.balance_at, state.stalls.at, delivery.next_expiry(state),
+            state.balance_at, state.stalls.at, state.limits.at, delivery.next_expiry(state),
         )  # fmt: skip
         if state.durable and state.journal.upto:
             soonest = min(soonest, mono + compaction.PAUSE)
+        if state.purges:
+            soonest = mono
         if state.accepting:
             soonest = min(soonest, next(iter(state.accepting.values())) + state.settings.accept_delay)
         if state.acks:
             soonest = min(soonest, workers.next_ack(state) + state.settings.ack_delay)
-        if state.delays.at < inf:
-            soonest = min(soonest, mono + max(0.0, state.delays.at - now.wall))
+        on_the_wall = min(state.delays.at, state.expirations.at)
+        if on_the_wall < inf:
+            soonest = min(soonest, mono + max(0.0, on_the_wall - now.wall))
         return soonest if soonest < inf else None
 
     def check(self) -> None:

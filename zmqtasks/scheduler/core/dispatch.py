@@ -5,23 +5,20 @@ never measured, or takes longer, is given to free slots only. So micro-jobs flow
 hoarded. Each call is O(what it assigns + queues with work and room), never O(jobs) or O(workers).
 """
 
-from collections import deque
 from itertools import chain, islice
 from math import ceil, inf
 
 from zmqtasks.clock import Now
 from zmqtasks.config import MAX_BYTES_PER_MESSAGE, MAX_JOBS_PER_MESSAGE
-from zmqtasks.ids import spans
+from zmqtasks.scheduler.core import retracts
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.lifecycle import seat
-from zmqtasks.scheduler.core.model import CHEAPEST, OS, Job, Line, Profile, Ref, Submission, Worker
+from zmqtasks.scheduler.core.model import CHEAPEST, OS, Job, Line, Profile, Ref, Submission, Team, Worker
 from zmqtasks.scheduler.core.records import Assigned
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import ASSIGNED, WAITING
-from zmqtasks.wire import Argument, Assign, Code, Function, Retract, Work
+from zmqtasks.wire import Argument, Assign, Code, Function, Work
 
-STALL = 0.005  # seconds without an outcome after which a free slot may get the waiting jobs of a crowded worker
-STUCK = 0.05  # seconds after which they are taken back anyway: they wait behind long ones, and others overtake them
 FAR = 5  # times the horizon: longer jobs are given to free slots only
 _LOOK_AHEAD = 8  # lines tried for one that may be given in advance, workers tried for one to take back from
 _SPREAD = 8  # workers that share a line's jobs in advance: with one job for each of thousands, messages cost the most
@@ -33,87 +30,121 @@ def dispatch(state: State, now: Now, fx: Effects) -> None:
     """Give ready jobs to workers with credit. Called once at the end of a turn."""
     state.balance_at = inf
     if state.stalls.at <= now.mono:
-        _free_stuck(state, now, fx)
+        retracts.free_stuck(state, now, fx)
     if state.journal.pending > state.settings.max_pending:
         return  # what comes of more jobs would have to wait for the disk, too: in memory
     for worker in list(state.quarantined) if state.quarantined else ():
         _end_quarantine(state, worker)
+    if state.saved:
+        _let_fill(state)
     plan: _Plan = {}
     if state.lines.ready:
-        _serve_solos(state, plan, fx)
-        _feed_hungry(state, plan, fx)
-        _fill_roomy(state, plan, fx)
+        _serve_solos(state, plan, now, fx)
+        _feed_hungry(state, plan, now, fx)
+        _fill_roomy(state, plan, now, fx)
     for worker, jobs in plan.items():
         if len(worker.held) == len(jobs):  # it was idle: its time without an outcome begins now
             worker.moved = now.mono
         _assign(state, worker, jobs, now, fx)
         if not worker.watched and len(worker.held) > worker.slots:
             worker.watched = True
-            state.stalls.add(now.mono + STUCK, worker)
+            state.stalls.add(now.mono + retracts.STUCK, worker)
+    if state.lines.urgent:
+        retracts.overtake(state, fx)
     if state.lines.uneven:
-        _balance(state, now, fx)
+        retracts.balance(state, now, fx)
 
 
-def _feed_hungry(state: State, plan: _Plan, fx: Effects) -> None:
-    """Free slots: queues take turns, and in each its submitters, one worker's share at a time."""
-    turns = deque(profile for profile in state.lines.ready if profile.flows and profile.hungry)
+def _feed_hungry(state: State, plan: _Plan, now: Now, fx: Effects) -> None:
+    """Free slots: the highest priority first; among equals queues take turns, and in each its submitters."""
+    profiles = [profile for profile in state.lines.ready if profile.flows and profile.hungry]
     others: dict[Profile, int] = {}  # workers that have not had their share in this round
-    while turns:
-        profile = turns.popleft()
-        if not (profile.flows and profile.hungry):
-            continue
-        team = next(iter(profile.hungry))
-        hungry = team.hungry
-        left = others.get(profile) or len(hungry) * len(profile.hungry)
-        others[profile] = left - 1
-        worker = next(iter(hungry))
-        line = next(iter(profile.flows.values())).first()
-        free = worker.slots - len(worker.held) - worker.astray - worker.void
-        amount = min(-(-len(line) // left), free, worker.credit)
-        _give(state, worker, state.lines.take(line, amount), plan, fx)
-        state.lines.rotate(profile, line)
-        if worker in hungry:  # others first
-            hungry.move_to_end(worker)
-        if worker in team.roomy:  # it has the least to do, and is sent a message anyway: it comes first there
-            team.roomy.move_to_end(worker, last=False)
-        if team in profile.hungry:
-            profile.hungry.move_to_end(team)
-        turns.append(profile)
+    while profiles:
+        top = max(profile.top for profile in profiles)
+        turns = state.shares.turns(profile for profile in profiles if profile.top == top)
+        while turns:
+            profile = turns.next()
+            if profile.top == top and profile.hungry and _feed_one(state, profile, others, plan, now, fx):
+                turns.put(profile)
+        profiles = [profile for profile in profiles if profile.flows and profile.hungry]
 
 
-def _fill_roomy(state: State, plan: _Plan, fx: Effects) -> None:
-    """Work in advance: queues take turns, and in each its submitters, one line for all workers at a time."""
-    turns = deque(profile for profile in state.lines.ready if profile.flows and profile.roomy)
-    while turns:
-        profile = turns.popleft()
-        if profile.flows and profile.roomy:
+def _feed_one(state: State, profile: Profile, others: dict[Profile, int], plan: _Plan, now: Now, fx: Effects) -> bool:
+    """One worker with a free slot gets its share of the line whose turn it is; False: there was none."""
+    team = next(iter(profile.hungry))
+    hungry = team.hungry
+    left = others.get(profile) or len(hungry) * len(profile.hungry)
+    others[profile] = left - 1
+    worker = next(iter(hungry))
+    line = next(iter(profile.flows.values())).first()
+    free = worker.slots - len(worker.held) - worker.astray - worker.void
+    amount = min(-(-len(line) // left), free, worker.credit)
+    if line.limits:
+        amount = min(amount, state.limits.room(line, now.mono))
+    state.shares.charge(profile.queue, amount, line.head().submission.target.mean)
+    given = _give(state, worker, state.lines.take(line, amount), plan, fx)
+    if line.limits:
+        state.limits.count(line, given, now.mono)
+    state.lines.rotate(profile, line)
+    if worker in hungry:  # others first
+        hungry.move_to_end(worker)
+    if worker in team.roomy:  # it has the least to do, and is sent a message anyway: it comes first there
+        team.roomy.move_to_end(worker, last=False)
+    if team in profile.hungry:
+        profile.hungry.move_to_end(team)
+    return amount > 0
+
+
+def _fill_roomy(state: State, plan: _Plan, now: Now, fx: Effects) -> None:
+    """Work in advance, in the same order, one line for some workers at a time."""
+    profiles = [profile for profile in state.lines.ready if profile.flows and profile.roomy]
+    saved: set[Team] = set()  # they get nothing less urgent in advance: more urgent jobs wait for a free slot of theirs
+    while profiles:
+        top = max(profile.top for profile in profiles)
+        turns = state.shares.turns(profile for profile in profiles if profile.top == top)
+        while turns:
+            profile = turns.next()
+            if profile.top != top or not profile.roomy:
+                continue
+            if not profile.hungry and needs_slot(profile, state.settings.horizon):
+                _save_slot(state, profile)
             line = _pick_short(profile, state.settings.horizon)
-            if line is not None:
-                _share_out(state, profile, line, plan, fx)
+            if line is None:
+                saved.update(profile.teams)
+            elif profile.roomy and _share_out(state, profile, line, saved, plan, fx):
                 state.lines.rotate(profile, line)
-                turns.append(profile)
+                turns.put(profile)
+        profiles = [profile for profile in profiles if profile.roomy and 0 <= profile.top < top]
 
 
-def _share_out(state: State, profile: Profile, line: Line, plan: _Plan, fx: Effects) -> None:
-    """Some workers with room get their share of a line's first jobs of one target, one job each at least."""
+def _share_out(state: State, profile: Profile, line: Line, saved: set[Team], plan: _Plan, fx: Effects) -> bool:
+    """Some workers with room get their share of a line's first jobs of one target, one job each at least.
+
+    False: nobody may have any.
+    """
     horizon = state.settings.horizon
     target = line.head().submission.target
     cost = _counted(target.cost, horizon)
     others = min(len(next(iter(profile.roomy)).roomy) * len(profile.roomy), _SPREAD)
     share = -(-len(line) // others)
+    given = 0
     for _ in range(others):
-        if not profile.roomy:
-            return
-        team = next(iter(profile.roomy))
+        team = next((team for team in profile.roomy if team not in saved), None)
+        if team is None:
+            break
         profile.roomy.move_to_end(team)
         worker = next(iter(team.roomy))
         team.roomy.move_to_end(worker)
         # rounded up, so that whoever is looked at gets something: all others are not among the roomy
         room = ceil((worker.slots * horizon - worker.load - CHEAPEST) / cost)
-        amount = min(share, room, worker.credit)
-        _give(state, worker, state.lines.take_alike(line, amount), plan, fx)
+        jobs = state.lines.take_alike(line, min(share, room, worker.credit))
+        given += len(jobs)
+        _give(state, worker, jobs, plan, fx)
         if not len(line) or line.head().submission.target is not target:
-            return
+            break
+    if given:
+        state.shares.charge(profile.queue, given, target.mean)
+    return given > 0
 
 
 def _counted(cost: float, horizon: float) -> float:
@@ -125,12 +156,43 @@ def _pick_short(profile: Profile, horizon: float) -> Line | None:
     """The first line in turn whose jobs are known to be short enough to be held in advance."""
     for flow in islice(profile.flows.values(), _LOOK_AHEAD):
         line = flow.first()
-        if 0.0 <= line.head().submission.target.cost <= FAR * horizon:
+        if _is_short(line, horizon):
             return line
     return None
 
 
-def _serve_solos(state: State, plan: _Plan, fx: Effects) -> None:
+def _is_short(line: Line, horizon: float) -> bool:
+    """Whether its jobs may be held in advance: they are known to be short, and nobody counts their starts."""
+    return not line.limits and 0.0 <= line.head().submission.target.cost <= FAR * horizon
+
+
+def needs_slot(profile: Profile, horizon: float) -> bool:
+    """Whether it is the turn of jobs that are given to free slots only."""
+    return bool(profile.flows) and not _is_short(next(iter(profile.flows.values())).first(), horizon)
+
+
+def _save_slot(state: State, profile: Profile) -> None:
+    """One worker fills up no further: else no slot would ever be free where short jobs are plenty."""
+    if profile not in state.saved:
+        some = islice(chain.from_iterable(team.able for team in profile.able), _LOOK_AHEAD)
+        worker = min(some, key=lambda worker: worker.load / worker.slots, default=None)
+        if worker is not None and not worker.saved:
+            worker.saved = True
+            state.saved[profile] = worker
+            seat(state, worker)
+
+
+def _let_fill(state: State) -> None:
+    """Workers with a saved slot fill up again where nobody needs one any more."""
+    for profile, worker in list(state.saved.items()):
+        unable = worker.route is None or worker.draining or worker.quarantine is not None
+        if unable or not profile.teams or not needs_slot(profile, state.settings.horizon):
+            del state.saved[profile]
+            worker.saved = False
+            seat(state, worker)
+
+
+def _serve_solos(state: State, plan: _Plan, now: Now, fx: Effects) -> None:
     """Jobs that a dead worker held run one at a time, alone on a worker that takes nothing else meanwhile."""
     for profile in [profile for profile in state.lines.ready if profile.solos]:
         for line, server in list(profile.solos.items()):
@@ -144,7 +206,9 @@ def _serve_solos(state: State, plan: _Plan, fx: Effects) -> None:
                 state.quarantined[worker] = None
                 seat(state, worker)
             if not worker.held and worker not in plan:
-                _give(state, worker, state.lines.take(line, 1), plan, fx)
+                given = _give(state, worker, state.lines.take(line, 1), plan, fx)
+                if line.limits:
+                    state.limits.count(line, given, now.mono)
 
 
 def _a_server(profile: Profile) -> Worker | None:
@@ -165,12 +229,15 @@ def _end_quarantine(state: State, worker: Worker) -> None:
         seat(state, worker)
 
 
-def _give(state: State, worker: Worker, jobs: list[Job], plan: _Plan, fx: Effects) -> None:
-    """Give jobs taken from a line to a worker; those whose arguments are not at hand wait for them instead."""
+def _give(state: State, worker: Worker, jobs: list[Job], plan: _Plan, fx: Effects) -> int:
+    """Give jobs taken from a line to a worker; those whose arguments are not at hand wait for them instead.
+
+    Returns how many were given.
+    """
     if state.payloads.spilled:
         jobs = [job for job in jobs if _at_hand(state, job, fx)]
-        if not jobs:
-            return
+    if not jobs:
+        return 0
     held = worker.held
     number = worker.next
     load = cost = 0.0
@@ -191,6 +258,7 @@ def _give(state: State, worker: Worker, jobs: list[Job], plan: _Plan, fx: Effect
     worker.credit -= len(jobs)
     seat(state, worker)
     plan.setdefault(worker, []).extend(jobs)
+    return len(jobs)
 
 
 def _at_hand(state: State, job: Job, fx: Effects) -> bool:
@@ -248,13 +316,9 @@ def _send_assign(state: State, worker: Worker, jobs: list[Job], now: Now, fx: Ef
             if target.blob is not None and target.digest not in worker.functions:
                 worker.functions.add(target.digest)
                 functions.append(_announced(target.blob, large))
-            if not works or not _same_work(
-                works[-1], submission.source.prefix, target.digest, target.name, submission.codec
-            ):
+            if not works or not _same_work(works[-1], submission):
                 counters, arguments = [], []
-                works.append(
-                    Work(submission.source.prefix, target.name, target.digest, submission.codec, counters, arguments)
-                )
+                works.append(_work(submission, counters, arguments))
         counters.append(job.counter)
         if job.retries:
             retried.append((job.number, job.retries))
@@ -298,67 +362,18 @@ def _announced(function: Function, large: list[Argument | Code]) -> Function:
     return Function(function.digest, function.name, b"")
 
 
-def _same_work(work: Work, prefix: bytes, digest: bytes, name: str, codec: str) -> bool:
-    return work.prefix == prefix and work.function == digest and work.task == name and work.codec == codec
+def _work(submission: Submission, counters: list[int], arguments: list[bytes]) -> Work:
+    target, priority = submission.target, submission.spec.priority
+    prefix, codec = submission.source.prefix, submission.codec
+    return Work(prefix, target.name, target.digest, codec, counters, arguments, [], priority)
 
 
-def _free_stuck(state: State, now: Now, fx: Effects) -> None:
-    """What has waited on a worker without any outcome goes back to the front of its line."""
-    for _, worker in list(state.stalls.due(now.mono)):
-        worker.watched = False
-        more = len(worker.held) - worker.slots
-        if more <= 0 or worker.route is None or state.workers.get(worker.nonce) is not worker:
-            continue
-        if now.mono < worker.moved + STUCK:
-            worker.watched = True
-            state.stalls.add(worker.moved + STUCK, worker)
-            continue
-        wanted = [number for number in islice(reversed(worker.held), more) if number not in worker.asked]
-        if wanted:
-            worker.stuck = True
-            seat(state, worker)
-            worker.asked.update(wanted)
-            fx.sends.append(Send(worker.route, Retract(spans(reversed(wanted)))))
-            state.count("retracts")
-
-
-def _balance(state: State, now: Now, fx: Effects) -> None:
-    """Where a slot is free and no line has work for it, ask a crowded equal for half of what has not started."""
-    uneven = state.lines.uneven
-    for profile in list(islice(uneven, _LOOK_AHEAD)):
-        uneven.move_to_end(profile)
-        if profile.flows:
-            continue
-        crowded = ((team, victim) for team in profile.crowded for victim in team.crowded)
-        for team, victim in list(islice(crowded, _LOOK_AHEAD)):
-            ripe = victim.moved + STALL
-            if now.mono < ripe:
-                _wake(state, ripe)
-            elif _retract_half(state, profile, victim, fx):
-                profile.crowded.move_to_end(team)  # the next in turn is another
-                team.crowded.move_to_end(victim)
-                _wake(state, now.mono + STALL)
-                break
-    if len(uneven) > _LOOK_AHEAD:
-        _wake(state, now.mono + STALL)
-
-
-def _retract_half(state: State, profile: Profile, victim: Worker, fx: Effects) -> bool:
-    """Ask for half of what it cannot be running and was not asked for yet; whether there was any."""
-    held, queue = victim.held, profile.queue
-    more = len(held) + victim.astray + victim.void - victim.slots
-    if victim.route is None or len(victim.asked) >= more:
-        return False
-    behind = islice(reversed(held), more)
-    excess = [n for n in behind if n not in victim.asked and held[n].submission.spec.queue == queue]
-    wanted = excess[: (len(excess) + 1) // 2]
-    if not wanted:
-        return False
-    victim.asked.update(wanted)
-    fx.sends.append(Send(victim.route, Retract(spans(reversed(wanted)))))
-    state.count("retracts")
-    return True
-
-
-def _wake(state: State, mono: float) -> None:
-    state.balance_at = min(state.balance_at, mono)
+def _same_work(work: Work, submission: Submission) -> bool:
+    target = submission.target
+    return (
+        work.prefix == submission.source.prefix
+        and work.function == target.digest
+        and work.task == target.name
+        and work.codec == submission.codec
+        and work.priority == submission.spec.priority
+    )

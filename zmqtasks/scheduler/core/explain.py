@@ -9,8 +9,10 @@ from zmqtasks.clock import Now
 from zmqtasks.scheduler.core import rows, unserved
 from zmqtasks.scheduler.core.model import Job, Line, Worker
 from zmqtasks.scheduler.core.payloads import size
+from zmqtasks.scheduler.core.quotas import Cap
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import ABORTED, ASSIGNED, CANCELLED, DELAYED, FAILED, READY, RUNNING, SUCCEEDED, WAITING
+from zmqtasks.task import FOREVER
 from zmqtasks.words import duration, plural
 
 LOOK: Final = 100_000  # outcomes among which that of a job is looked for, to say how long it is kept
@@ -48,13 +50,18 @@ def _past(state: State, job: Job) -> list[str]:
     if job in state.cancels:
         told.append("Somebody asked to cancel it; its worker has not answered yet.")
     if job.retries:
-        allowed = "1 retry is" if spec.retries == 1 else f"{spec.retries:,} retries are"
-        told.append(f"It failed {plural(job.retries, 'time')} before; {allowed} allowed.")
+        allowed = "; 1 retry is allowed" if spec.retries == 1 else f"; {spec.retries:,} retries are allowed"
+        told.append(f"It failed {plural(job.retries, 'time')} before{allowed if _limited(job) else ''}.")
     if job.crashes:
         where = "a process" if job.crashes == 1 else f"{job.crashes:,} processes"
         told.append(f"It was running in {where} that died; its crash budget is {spec.crash_budget}.")
     told += [f"{text[:1].upper()}{text[1:]}." for text in state.evidence.get(job, ())]
     return told
+
+
+def _limited(job: Job) -> bool:
+    """Whether the Spec says how often it is tried again; a job that asks for it is counted by its worker."""
+    return job.retries <= job.submission.spec.retries < FOREVER
 
 
 # ------------------------------------------------------------------------------------------------ before the start
@@ -70,7 +77,8 @@ def _delayed(state: State, job: Job, now: Now) -> list[str]:
     spec = job.submission.spec
     if spec.not_before > now.wall:
         return [f"It is delayed {left}: it was submitted with a time before which it must not start."]
-    return [f"It is delayed {left}: its last attempt failed, and retry {job.retries} of {spec.retries} waits."]
+    which = f"retry {job.retries} of {spec.retries}" if _limited(job) else f"retry {job.retries}"
+    return [f"It is delayed {left}: its last attempt failed, and {which} waits."]
 
 
 def _ready(state: State, job: Job, now: Now) -> list[str]:
@@ -78,8 +86,10 @@ def _ready(state: State, job: Job, now: Now) -> list[str]:
     place = rows.front(state, job)
     ahead = f"more than {rows.LOOK:,} jobs stand" if place is None else _ahead(place)
     whose = "of the same submitter and task" if line.need.task else "of the same submitter"
-    told = [f"It is ready in queue {line.need.queue!r}; {ahead} before it in its line (jobs {whose})."]
+    urgent = f" with priority {line.need.priority}" if line.need.priority else ""
+    told = [f"It is ready in queue {line.need.queue!r}{urgent}; {ahead} before it in its line (jobs {whose})."]
     told += _turns(line)
+    told += _limits(state, line, now)
     if line.solo:
         told.append(
             "A worker died that held it: it runs alone on a worker, one such job at a time, when that worker is empty."
@@ -90,6 +100,26 @@ def _ready(state: State, job: Job, now: Now) -> list[str]:
     return told + _workers(line, now)
 
 
+def _limits(state: State, line: Line, now: Now) -> list[str]:
+    """Which limits the line is under, and which of them hold it up."""
+    told = []
+    if line.need.queue in state.lines.paused:
+        told.append(f"Queue {line.need.queue!r} is paused: no job of it starts until somebody resumes it.")
+    for limit in line.limits:
+        key = f" with the key {limit.key[2]!r}" if limit.key[2] else ""
+        if isinstance(limit, Cap):
+            told.append(f"Of its jobs{key} {limit.limit:,} may run at once; {limit.running:,} do.")
+        elif limit.interval:
+            wait = limit.opens_at - now.mono
+            next_one = f"the next in {duration(wait)}" if wait > 0 else "one may start now"
+            told.append(f"Its jobs{key} may start {_rate(limit.interval)}; {next_one}.")
+    return told
+
+
+def _rate(interval: float) -> str:
+    return f"{1 / interval:,.6g} times a second" if interval <= 1 else f"once in {duration(interval)}"
+
+
 def _ahead(place: int) -> str:
     if place == 0:
         return "no job stands"
@@ -98,7 +128,8 @@ def _ahead(place: int) -> str:
 
 def _turns(line: Line) -> list[str]:
     """With whom the line takes turns."""
-    flows = max((len(profile.flows) for profile in line.profiles), default=1) - 1
+    priority = line.need.priority
+    flows = max((len(profile.levels.get(priority, ())) for profile in line.profiles), default=1) - 1
     teams = dict.fromkeys(team for profile in line.profiles for team in profile.teams)
     queues = max((sum(1 for other in team.profiles if other.flows) for team in teams), default=1) - 1
     others = []

@@ -1,6 +1,7 @@
 """How a job moves on: into a line, off a worker, to its end, out of memory. Called by the verbs."""
 
 import logging
+from datetime import UTC, datetime
 from zlib import crc32
 
 from zmqtasks import payload, states
@@ -26,14 +27,16 @@ from zmqtasks.scheduler.core.records import Ended, Requeued
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.scheduler.core.story import Entry
 from zmqtasks.states import ABORTED, ASSIGNED, CANCELLED, DELAYED, FAILED, READY, RUNNING
-from zmqtasks.wire import CancelAck, Spec
+from zmqtasks.task import FOREVER
+from zmqtasks.wire import UNLIMITED, CancelAck, Spec
 from zmqtasks.words import plural
 
 _ENDED = {FAILED: "it failed", CANCELLED: "it was cancelled", ABORTED: "the system ended it"}
 _LATEST_BACKOFF = 60  # doublings; beyond this 2**n means nothing
+LONGEST_DELAY = 10 * 365 * 86_400.0  # seconds until a retry, whatever a worker says
 
 
-def release(state: State, job: Job) -> None:
+def release(state: State, job: Job, now: Now) -> None:
     """The job is no longer its worker's: the credit and the load return."""
     worker = job.worker
     if worker is None:
@@ -47,6 +50,8 @@ def release(state: State, job: Job) -> None:
     if job.state == RUNNING:
         worker.running -= 1
     job.worker = None
+    if job.submission.limits:
+        state.limits.ended(job.submission, 1, now.mono)
     seat(state, worker)
 
 
@@ -62,7 +67,10 @@ def seat(state: State, worker: Worker) -> None:
             if worker.credit > 0:
                 if held < worker.slots:
                     groups |= HUNGRY
-                if not worker.stuck and worker.load + CHEAPEST < worker.slots * state.settings.horizon:
+                if (
+                    not (worker.stuck or worker.saved)
+                    and worker.load + CHEAPEST < worker.slots * state.settings.horizon
+                ):
                     groups |= ROOMY
     if groups != worker.groups:
         state.lines.regroup(worker, groups)
@@ -74,7 +82,7 @@ def end(state: State, job: Job, to: int, outcome: bytes, now: Now, fx: Effects) 
     state.count(states.name(to))
     kept = state.payloads.keep(outcome, fx)
     where = "" if job.worker is None else f" on worker {job.worker.name}"
-    release(state, job)
+    release(state, job, now)
     state.dues.pop(job, None)
     state.moves.one(job, to)
     state.record(fx, Ended(submission.source.prefix, job.counter, to, told(kept), now.wall), submission.level)
@@ -163,15 +171,18 @@ def requeue(
     state: State, job: Job, cause: str, now: Now, fx: Effects, *, delay: float = 0.0, evidence: str = ""
 ) -> None:
     """The job goes back into its line, or waits for `delay` seconds first. `evidence`: of the death it was part of."""
-    release(state, job)
+    release(state, job, now)
     state.progress.pop(job, None)
     submission = job.submission
     if job in state.cancels:
         end(state, job, CANCELLED, payload.failure("JobCancelled", f"job {job.id} was cancelled"), now, fx)
         return
+    if 0.0 < submission.spec.expires <= now.wall:
+        end(state, job, ABORTED, payload.failure("JobExpired", f"job {job.id}: {expired(submission)}"), now, fx)
+        return
     due = now.wall + delay if delay else 0.0
     fact = Requeued(
-        submission.source.prefix, job.counter, job.crashes, job.retries, due, job.solo, job.attempt, evidence
+        submission.source.prefix, job.counter, job.crashes, job.retries, due, job.solo, job.attempt, evidence, delay
     )
     state.record(fx, fact, submission.level)
     if delay:
@@ -185,19 +196,36 @@ def requeue(
     state.count("requeued")
 
 
-def retry(state: State, job: Job, failure: bytes, now: Now, fx: Effects) -> None:
-    """The attempt raised something that may be tried again: do so while retries are left."""
+def retry(
+    state: State, job: Job, failure: bytes, now: Now, fx: Effects, *, delay: float = -1.0, limit: int = -1
+) -> None:
+    """The attempt raised something that may be tried again: do so while retries are left.
+
+    Args:
+        state: of the scheduler.
+        job: is held by a worker.
+        failure: what the job ends with when no retry is left.
+        now: the time.
+        fx: what follows.
+        delay: seconds until then, as its worker says; below 0: as its Spec says. Workers are not believed blindly.
+        limit: retries that it has at most, as its worker says; -1: as its Spec says; UNLIMITED: for ever.
+    """
     spec = job.submission.spec
     job.attempt = 0
-    if job.retries >= spec.retries:
+    most = limit if limit >= 0 else spec.retries
+    if job.retries >= most and limit != UNLIMITED:
         end(state, job, FAILED, failure, now, fx)
         return
-    delay = longest_backoff(spec, job.retries)
-    if spec.jitter:
-        delay *= _share(job)
+    if delay >= 0.0:  # what is no number is not
+        delay = min(delay, LONGEST_DELAY)
+    else:
+        delay = longest_backoff(spec, job.retries)
+        if spec.jitter:
+            delay *= _share(job)
     job.retries += 1
     state.count("retried")
-    requeue(state, job, f"retry {job.retries} of {spec.retries}", now, fx, delay=delay)
+    told = "" if limit == UNLIMITED or most >= FOREVER else f" of {most}"
+    requeue(state, job, f"retry {job.retries}{told}", now, fx, delay=delay)
 
 
 def longest_backoff(spec: Spec, retries: int) -> float:
@@ -343,6 +371,12 @@ def forget_job(state: State, job: Job, now: Now, fx: Effects) -> None:
         state.lines.release(submission)
         drop_target(state, submission)
         state.tombstones.append((now.mono + state.settings.tombstone_ttl, submission))
+
+
+def expired(submission: Submission) -> str:
+    """What is said of jobs whose time to start is over."""
+    when = datetime.fromtimestamp(submission.spec.expires, UTC).isoformat(timespec="milliseconds")
+    return f"it had not started when its time was over (expires {when})"
 
 
 def abort(state: State, job: Job, error: str, text: str, now: Now, fx: Effects) -> None:

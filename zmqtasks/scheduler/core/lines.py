@@ -8,11 +8,13 @@ queues it takes from, unless it is the only one of its team that has any.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from zmqtasks.scheduler.core.flow import Flow
-from zmqtasks.scheduler.core.model import Job, Line, Need, Profile, Submission, Team, Worker
+from zmqtasks.scheduler.core.model import NO_FLOWS, Job, Line, Profile, Submission, Team, Worker
+from zmqtasks.scheduler.core.needs import LimitKey, Need
+from zmqtasks.scheduler.core.quotas import Limit
 
 # Groups of workers in a team, as bits of `Worker.groups`.
 ABLE: Final = 1
@@ -29,6 +31,9 @@ class Lines:
         uneven: profiles that have both a free slot and a worker with more than it can run at once, in turn.
         unserved: non-empty lines that no worker serves.
         lately: those that came to that since somebody emptied this list.
+        urgent: profiles that have work whose priority is not 0.
+        limits_of: the limits of a new line, by their keys.
+        paused: queues of which no job starts: their lines are shut, as if a limit were reached.
     """
 
     def __init__(self) -> None:
@@ -39,7 +44,10 @@ class Lines:
         self.ready: OrderedDict[Profile, None] = OrderedDict()
         self.uneven: OrderedDict[Profile, None] = OrderedDict()
         self.unserved: dict[Line, None] = {}
+        self.limits_of: Callable[[tuple[LimitKey, ...], Line], tuple[Limit, ...]] = _unlimited
         self.lately: list[Line] = []
+        self.urgent: dict[Profile, None] = {}
+        self.paused: set[str] = set()
 
     def all(self) -> Iterable[Line]:
         """Every line, for checks and status."""
@@ -61,8 +69,9 @@ class Lines:
         spec, target = submission.spec, submission.target
         shipped = bool(target.digest)
         need = Need(
-            spec.queue, "" if shipped else target.name, spec.python if shipped else "", strict=spec.fail_unknown
-        )
+            spec.queue, "" if shipped else target.name, spec.python if shipped else "",
+            strict=spec.fail_unknown, priority=spec.priority, limits=submission.limits,
+        )  # fmt: skip
         owner = submission.source.owner
         # the owner may change while a job stands in a solo line, which is found by this key
         flow = submission.source.prefix if solo or owner is None else owner.prefix
@@ -70,6 +79,9 @@ class Lines:
         line = self._lines.get(key)
         if line is None:
             line = self._lines[key] = Line(need, flow, solo=solo)
+            if need.limits:
+                line.limits = self.limits_of(need.limits, line)
+            line.shut += need.queue in self.paused
             line.profiles = [p for p in self._profiles.get(need.queue, {}).values() if p.serves(need)]
             self._queues.setdefault(need.queue, {})[line] = None
         if not solo:
@@ -94,9 +106,9 @@ class Lines:
             line.jobs.appendleft(job)
         if was_empty:
             self._filled(line)
-        elif not line.solo:
+        elif not line.solo and not line.shut:
             for profile in line.profiles:
-                profile.flows[line.flow].put(line)  # an older job is in front now
+                profile.levels[line.need.priority][line.turn].put(line)  # an older job is in front now
 
     def remove(self, job: Job) -> None:
         """A job leaves from wherever it stands."""
@@ -147,8 +159,40 @@ class Lines:
             self._emptied(line)
         return taken
 
+    def shut(self, line: Line) -> None:
+        """One more of its limits is reached."""
+        line.shut += 1
+        if line.shut == 1 and len(line):
+            for profile in line.profiles:
+                self._unindex(profile, line)
+
+    def reopen(self, line: Line) -> None:
+        """One less of its limits is reached."""
+        line.shut -= 1
+        if not line.shut and len(line):
+            for profile in line.profiles:
+                self._index(profile, line)
+
+    def pause(self, queue: str) -> None:
+        """No job of this queue starts any more."""
+        if queue not in self.paused:
+            self.paused.add(queue)
+            for line in self._queues.get(queue, ()):
+                self.shut(line)
+
+    def resume(self, queue: str) -> None:
+        """Its jobs start again."""
+        if queue in self.paused:
+            self.paused.discard(queue)
+            for line in self._queues.get(queue, ()):
+                self.reopen(line)
+
+    def of_task(self, task: str) -> list[Line]:
+        """The lines of a registered task."""
+        return [line for line in self._lines.values() if line.need.task == task]
+
     def _filled(self, line: Line) -> None:
-        for profile in line.profiles:
+        for profile in line.profiles if not line.shut else ():
             self._index(profile, line)
         if not line.profiles:
             self.unserved[line] = None
@@ -158,14 +202,22 @@ class Lines:
         if line.solo:
             profile.solos[line] = None
         else:
-            flow = profile.flows.get(line.flow)
+            priority = line.need.priority
+            level = profile.levels.get(priority)
+            if level is None:
+                level = profile.levels[priority] = OrderedDict()
+                if priority > profile.top:
+                    profile.top, profile.flows = priority, level
+                    if priority:
+                        self.urgent[profile] = None
+            flow = level.get(line.turn)
             if flow is None:
-                flow = profile.flows[line.flow] = Flow()
+                flow = level[line.turn] = Flow()
             flow.put(line)
         self._sort_in(profile)
 
     def _emptied(self, line: Line) -> None:
-        for profile in line.profiles:
+        for profile in line.profiles if not line.shut else ():
             self._unindex(profile, line)
         self.unserved.pop(line, None)
         line.since = None
@@ -176,11 +228,23 @@ class Lines:
         if line.solo:
             profile.solos.pop(line, None)
         else:
-            flow = profile.flows[line.flow]
+            level = profile.levels[line.need.priority]
+            flow = level[line.turn]
             flow.remove(line)
             if not flow:
-                del profile.flows[line.flow]
+                del level[line.turn]
+                if not level:
+                    self._drop_level(profile, line.need.priority)
         self._sort_in(profile)
+
+    def _drop_level(self, profile: Profile, priority: int) -> None:
+        """No line of this priority has a job any more."""
+        del profile.levels[priority]
+        if priority == profile.top:
+            profile.top = max(profile.levels, default=-1)
+            profile.flows = profile.levels.get(profile.top, NO_FLOWS)
+            if profile.top <= 0:
+                self.urgent.pop(profile, None)
 
     def _sort_in(self, profile: Profile) -> None:
         if profile.solos or (profile.flows and (profile.hungry or profile.roomy)):  # `feasible`, without a call
@@ -191,6 +255,8 @@ class Lines:
     def _forget(self, line: Line) -> None:
         if self._lines.pop((line.need, line.flow, line.solo), None) is None:
             return
+        for limit in line.limits:
+            limit.lines.pop(line, None)
         lines = self._queues[line.need.queue]
         del lines[line]
         if not lines:
@@ -230,7 +296,8 @@ class Lines:
             if profile.serves(line.need):
                 line.profiles.append(profile)
                 if len(line):
-                    self._index(profile, line)
+                    if not line.shut:
+                        self._index(profile, line)
                     self.unserved.pop(line, None)
                     line.since = None
 
@@ -257,6 +324,7 @@ class Lines:
         if not profiles:
             del self._profiles[profile.queue]
         self.ready.pop(profile, None)
+        self.urgent.pop(profile, None)
         for line in self._queues.get(profile.queue, ()):
             if profile in line.profiles:
                 line.profiles.remove(profile)
@@ -301,10 +369,15 @@ class Lines:
 
     def rotate(self, profile: Profile, line: Line) -> None:
         """The queue and the submitter of this line have had their turn."""
-        if line.flow in profile.flows:
-            profile.flows.move_to_end(line.flow)
+        level = profile.levels.get(line.need.priority, NO_FLOWS)
+        if line.turn in level:
+            level.move_to_end(line.turn)
         if profile in self.ready:
             self.ready.move_to_end(profile)
+
+
+def _unlimited(_keys: tuple[LimitKey, ...], _line: Line) -> tuple[Limit, ...]:
+    return ()
 
 
 def _member(group: OrderedDict[Worker, None], worker: Worker, groups: int, bit: int) -> int:

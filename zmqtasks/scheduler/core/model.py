@@ -1,12 +1,15 @@
 """The tables: jobs and what they hang on, workers, submitters. Data only; the verbs are in their own modules."""
 
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from zmqtasks import ids
 from zmqtasks.scheduler.core.firsts import Firsts
 from zmqtasks.scheduler.core.flow import Flow
+from zmqtasks.scheduler.core.needs import LimitKey, Need
+from zmqtasks.scheduler.core.quotas import Limit
 from zmqtasks.states import FINAL, READY
 from zmqtasks.wire import End, Function, Run, Spec
 
@@ -95,12 +98,13 @@ class Submission:
         level: what its records outlive (MEMORY, OS, DISK).
         seq: number of the oldest record that says what still matters of it.
         live: jobs of it that are still known.
+        limits: keys of the limits that its jobs are under.
         wall: Unix time at which the last outcome of them came, or the last of all was forgotten; 0: none did.
     """
 
     __slots__ = (
-        "codec", "count", "digest", "first", "level", "line", "live", "order", "seq", "source", "spec", "target",
-        "wall",
+        "codec", "count", "digest", "first", "level", "limits", "line", "live", "order", "seq", "source", "spec",
+        "target", "wall",
     )  # fmt: skip
 
     def __init__(
@@ -118,6 +122,7 @@ class Submission:
         self.level = DISK
         self.seq = 0
         self.wall = 0.0
+        self.limits: tuple[LimitKey, ...] = ()
         self.line: Line | None = None
 
 
@@ -195,16 +200,6 @@ class Job:
         return self.state in FINAL
 
 
-@dataclass(slots=True, frozen=True)
-class Need:
-    """What a worker must have to run a job of a line."""
-
-    queue: str
-    task: str  # name of a registered task; empty for shipped functions
-    python: str  # major.minor for shipped functions
-    strict: bool = False  # no job of the line may wait for a worker that knows its task
-
-
 class Line:
     """Ready jobs that stand behind one another: of one submitter, with one need.
 
@@ -213,14 +208,19 @@ class Line:
         gone: jobs that have left from the middle and are skipped when their turn comes.
         solo: its jobs run alone on a worker.
         users: submissions that stand here; a line without any is forgotten.
+        limits: see `limits.py`; `shut`: how many of them are reached: no job of the line may start.
+        turn: what it takes turns as: its submitter, by itself where there are limits.
     """
 
-    __slots__ = ("flow", "gone", "jobs", "need", "profiles", "since", "solo", "users")
+    __slots__ = ("flow", "gone", "jobs", "limits", "need", "profiles", "shut", "since", "solo", "turn", "users")
 
     def __init__(self, need: Need, flow: bytes, *, solo: bool) -> None:
         self.need = need
         self.flow = flow
         self.solo = solo
+        self.turn: bytes | tuple[bytes, tuple[LimitKey, ...]] = (flow, need.limits) if need.limits else flow
+        self.limits: tuple[Limit, ...] = ()
+        self.shut = 0
         self.users = 0
         self.jobs: deque[Job] = deque()
         self.gone: set[Job] = set()
@@ -271,23 +271,32 @@ class Team:
         self.crowded: OrderedDict[Worker, None] = OrderedDict()
 
 
+Flows = OrderedDict[bytes | tuple[bytes, tuple[LimitKey, ...]], Flow[Line]]
+NO_FLOWS: Final[Flows] = OrderedDict()  # never filled
+
+
 class Profile:
     """What the workers of one queue can run; dispatch looks at profiles, never at every worker.
 
     Attributes:
-        flows: the non-empty lines they may serve, by submitter, in turn.
+        levels: the non-empty lines they may serve, by priority, and by submitter, in turn; `top`: the highest priority
+            among them, -1: there are none; `flows`: those of that priority.
         solos: the non-empty lines of solo jobs, with the worker that serves each.
         teams: those that take from this queue and can run these tasks, or have this Python.
         able: those whose group of that name is not empty, in turn; and so on.
     """
 
-    __slots__ = ("able", "crowded", "flows", "hungry", "python", "queue", "roomy", "solos", "tasks", "teams")
+    __slots__ = (
+        "able", "crowded", "flows", "hungry", "levels", "python", "queue", "roomy", "solos", "tasks", "teams", "top",
+    )  # fmt: skip
 
     def __init__(self, queue: str, tasks: frozenset[str], python: str) -> None:
         self.queue = queue
         self.tasks = tasks
         self.python = python
-        self.flows: OrderedDict[bytes, Flow[Line]] = OrderedDict()
+        self.levels: dict[int, Flows] = {}
+        self.top = -1
+        self.flows = NO_FLOWS
         self.solos: dict[Line, Worker | None] = {}
         self.teams: dict[Team, None] = {}
         self.able: OrderedDict[Team, None] = OrderedDict()
@@ -324,6 +333,7 @@ class Worker:
         strays: attempts that it holds at jobs which are unknown here, by number (see `strays.py`); `astray`: how many
             of them are not over, and take its slots.
         quarantine: the line of solo jobs that it serves instead of all others.
+        saved: it gets nothing in advance, so that a slot comes free for jobs that are only given to free slots.
         team: its equals; `groups`: in which of their groups it is (see `lines`).
         bulk: the route of its bulk connection, if it has one.
     """
@@ -331,7 +341,7 @@ class Worker:
     __slots__ = (
         "asked", "astray", "bulk", "busy", "connection", "credit", "done", "draining", "functions", "groups", "heard",
         "held", "host", "load", "moved", "name", "next", "nonce", "offered", "pid", "quarantine", "queues", "route",
-        "running", "slots", "strays", "stuck", "tasks", "team", "void", "watched",
+        "running", "saved", "slots", "strays", "stuck", "tasks", "team", "void", "watched",
     )  # fmt: skip
 
     def __init__(self, nonce: bytes) -> None:
@@ -360,7 +370,7 @@ class Worker:
         self.strays: dict[int, Stray] = {}
         self.astray = 0
         self.void = 0
-        self.stuck = self.watched = False
+        self.stuck = self.watched = self.saved = False
         self.quarantine: Line | None = None
 
     def __str__(self) -> str:
@@ -457,3 +467,11 @@ class CancelRequest:
     cancelled: list[int]
     refused: list[int]
     unknown: list[int]
+
+
+class Purging(NamedTuple):
+    """A purge on its way: who asked, and the jobs that are still to be looked at."""
+
+    route: bytes
+    jobs: Iterator[Job]
+    done: list[int]  # one number: how many were cancelled so far

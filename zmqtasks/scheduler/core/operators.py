@@ -77,8 +77,10 @@ def status(state: State, now: Now, me: Identity) -> Status:
                 ready.get(queue, 0),
                 serving.get(queue, 0),
                 state.durability(queue) if state.durable else "memory",
+                queue in state.lines.paused,
+                state.shares.weights.get(queue, 1.0),
             )
-            for queue in sorted(ready.keys() | serving.keys())
+            for queue in sorted(ready.keys() | serving.keys() | state.lines.paused)
         ],
         {states.name(s): n for s, n in enumerate(state.moves.counts)},
         sum(1 for s in state.submitters.values() if s.route is not None),

@@ -60,6 +60,8 @@ def _succeeded(state: State, worker: Worker, run: Run, now: Now, fx: Effects) ->
         load += job.cost
         if job.state == RUNNING:
             worker.running -= 1
+        if job.submission.limits:
+            state.limits.ended(job.submission, 1, now.mono)
         job.worker = None
         jobs.append(job)
         outcomes.append(result if len(result) <= spill else keep(result, fx))
@@ -107,7 +109,7 @@ def _ended(state: State, worker: Worker, job: Job, end: End, now: Now, fx: Effec
     if end.kind == END_CANCELLED:
         lifecycle.end(state, job, CANCELLED, end.payload, now, fx)
     elif end.kind == RETRYABLE:
-        lifecycle.retry(state, job, end.payload, now, fx)
+        lifecycle.retry(state, job, end.payload, now, fx, delay=end.delay, limit=end.limit)
     elif end.kind in (CRASHED, SUSPECT):
         job.attempt = 0
         job.solo = job.solo or end.kind == SUSPECT

@@ -46,6 +46,9 @@ class Totals(Struct, array_like=True, gc=False, tag=2):
     payloads: int  # the highest number that a large payload was stored under
     counters: dict[str, int]
     limit: int = 0  # bytes of records at which they are written down anew
+    rates: dict[str, tuple[float, int]] = {}  # (starts per second, burst) by task, set by operators
+    weights: dict[str, float] = {}  # of queues
+    paused: list[str] = []  # queues
 
 
 class Shipped(Struct, array_like=True, gc=False, tag=3):
@@ -103,6 +106,7 @@ class Requeued(Struct, array_like=True, gc=False, tag=7):
     solo: bool
     attempt: int  # a lost worker may come back with it; 0: it is surely over
     evidence: str  # of the death that it was running in; empty: there was none
+    delay: float = -1.0  # seconds until `due`, at that time; below 0: an earlier release has not written them down
 
 
 class Succeeded(Struct, array_like=True, gc=False, tag=8):
@@ -151,6 +155,7 @@ class Mark(Struct, array_like=True, gc=False):
     number: int
     worker: bytes  # that holds it; empty: none does
     evidence: list[str]
+    delay: float = -1.0  # as in Requeued
 
 
 class Kept(Struct, array_like=True, gc=False, tag=12):

@@ -10,7 +10,7 @@ from sys import intern
 from typing import Any, Final
 
 from zmqtasks.clock import Now
-from zmqtasks.scheduler.core import lifecycle
+from zmqtasks.scheduler.core import expiry, lifecycle, limits
 from zmqtasks.scheduler.core.effects import Effects
 from zmqtasks.scheduler.core.model import (
     DISK,
@@ -67,7 +67,7 @@ class Restorer:
         self._payload = 0
         self._owners: dict[bytes, Submitter] = {}
         self._fresh: dict[Submission, list[Job]] = {}  # nothing has happened to their jobs yet
-        self._due: dict[Job, float] = {}  # Unix time at which a delayed job is tried again
+        self._due: dict[Job, tuple[float, float]] = {}  # Unix time at which a job is tried again; seconds it waits
         self._ended: list[tuple[float, Job]] = []
         self._missing: set[Target] = set()
         self._tombs: dict[Submission, float] = {}  # when the last outcome was forgotten
@@ -110,6 +110,9 @@ class Restorer:
         state.orders = max(state.orders, record.orders)
         state.counters = dict(record.counters)
         state.journal.limit = record.limit
+        state.limits.told = dict(record.rates)
+        state.shares.weights = dict(record.weights)
+        state.lines.paused = set(record.paused)  # no line is there yet
 
     def _shipped(self, record: Shipped) -> None:
         self._base(self._target("", record.function.digest, record.function))
@@ -154,6 +157,7 @@ class Restorer:
         spec = state.shared(record.spec)
         submission = Submission(source, record.first, count, record.digest, target, intern(record.codec), spec)
         submission.order = record.order
+        submission.limits = limits.keys_of(submission)
         submission.level = _level(state, record.spec)
         source.submissions[record.first] = submission
         source.firsts.add(record.first)
@@ -245,7 +249,7 @@ class Restorer:
         job.crashes, job.retries, job.solo, job.attempt = record.crashes, record.retries, record.solo, record.attempt
         if record.due:
             job.state = DELAYED
-            self._due[job] = record.due
+            self._due[job] = record.due, record.delay
         if record.evidence:
             self.state.evidence.setdefault(job, []).append(record.evidence)
         self.state.count("requeued")
@@ -337,7 +341,7 @@ class Restorer:
             self._lease(job, self._worker(mark.worker), mark.number, mark.attempt)
         elif mark.due:
             job.state = DELAYED
-            self._due[job] = mark.due
+            self._due[job] = mark.due, mark.delay
 
     def _data(self, data: Any) -> Payload:
         payload = restored(data)
@@ -358,7 +362,10 @@ class Restorer:
         live = self._payloads()
         self._functions()
         self._workers(now)
-        self._jobs(now)
+        everything = [s for source in state.sources.values() for s in source.submissions.values() if s.live]
+        everything.sort(key=lambda submission: submission.order)
+        self._limits(everything, now)
+        self._jobs(everything, now)
         self._outcomes(now)
         for owner in self._owners.values():
             state.submitters[owner.prefix] = owner
@@ -413,13 +420,22 @@ class Restorer:
             worker.heard = worker.moved = now.mono
             state.leases.add(now.mono + state.settings.lease, worker)
 
-    def _jobs(self, now: Now) -> None:
+    def _limits(self, everything: Sequence[Submission], now: Now) -> None:
+        """What runs counts at once; and that something started just before the end is not known, but may be."""
+        limits = self.state.limits
+        for submission in everything:
+            if submission.limits:
+                limits.declare(submission, now.mono)
+        for worker in self.state.workers.values():
+            for job in worker.held.values():
+                limits.held(job.submission, now.mono)
+        limits.be_careful(now.mono)
+
+    def _jobs(self, everything: Sequence[Submission], now: Now) -> None:
         """Jobs that are not over, in the order in which they were accepted; those that came back stand in front."""
         state = self.state
         counts = state.moves.counts
         back: list[Job] = []
-        everything = [s for source in state.sources.values() for s in source.submissions.values() if s.live]
-        everything.sort(key=lambda submission: submission.order)
         for submission in everything:
             jobs = self._fresh.get(submission) or list(_jobs_of(submission))
             delayed = submission.spec.not_before > now.wall
@@ -435,14 +451,16 @@ class Restorer:
                         else:
                             (back if job.number or job.solo else ready).append(job)
                 counts[job.state] += 1
+            expiry.watch(state, submission)
             if ready:
                 state.lines.append(state.lines.line_of(submission), ready)
         for job in reversed(back):
             state.lines.put_back(job)
-        for job, due in self._due.items():
-            longest = lifecycle.longest_backoff(job.submission.spec, job.retries - 1)  # the clock may go back
-            delay = min(max(0.0, due - now.wall), longest)
-            state.dues[job] = due
+        for job, (due, longest) in self._due.items():
+            if longest < 0.0:  # an earlier release has not written it down
+                longest = lifecycle.longest_backoff(job.submission.spec, job.retries - 1)  # noqa: PLW2901
+            delay = min(max(0.0, due - now.wall), longest)  # the clock may have gone back
+            state.dues[job] = now.wall + delay
             state.backoffs.add(now.mono + delay, job)
         for submission in everything[-SHOWN:]:
             cause = "restored from the journal: the scheduler was restarted"

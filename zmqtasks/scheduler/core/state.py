@@ -7,6 +7,7 @@ from math import inf
 from zmqtasks.config import SchedulerSettings
 from zmqtasks.scheduler.core.deadlines import Timers
 from zmqtasks.scheduler.core.effects import Effects, Send
+from zmqtasks.scheduler.core.limits import Limits
 from zmqtasks.scheduler.core.lines import Lines
 from zmqtasks.scheduler.core.model import (
     DISK,
@@ -16,6 +17,8 @@ from zmqtasks.scheduler.core.model import (
     Job,
     Line,
     Operator,
+    Profile,
+    Purging,
     Source,
     Stray,
     Submission,
@@ -25,6 +28,7 @@ from zmqtasks.scheduler.core.model import (
 )
 from zmqtasks.scheduler.core.payloads import Payloads
 from zmqtasks.scheduler.core.records import Record
+from zmqtasks.scheduler.core.shares import Shares
 from zmqtasks.scheduler.core.story import Story
 from zmqtasks.scheduler.core.transitions import Moves
 from zmqtasks.states import DELAYED
@@ -102,6 +106,8 @@ class State:
         self.orders = 0
         self.moves = Moves()
         self.lines = Lines()
+        self.shares = Shares()
+        self.limits = Limits(self.lines)
         self.payloads = Payloads(settings.spill)
         self.story = Story()
         self.peers: dict[bytes, Worker | Submitter | Operator | Bulk] = {}
@@ -112,6 +118,7 @@ class State:
         self.idle_targets: dict[str | bytes, None] = {}  # that no submission uses, the oldest first
         self.leases: Timers[Worker] = Timers(lambda worker: self.workers.get(worker.nonce) is worker)
         self.delays: Timers[Job] = Timers(_delayed)  # wall clock: all other times here are monotonic
+        self.expirations: Timers[Submission] = Timers(lambda submission: submission.live > 0)  # wall clock, too
         self.backoffs: Timers[Job] = Timers(_delayed)
         self.expiries: Timers[Job] = Timers(_kept)  # only jobs with a result_ttl of their own
         self.finished: deque[tuple[float, Job]] = deque()  # (time of expiry, job), all of the default ttl
@@ -148,6 +155,8 @@ class State:
         self.blocked: dict[Submitter, None] = {}  # whose next outcome is being loaded
         self.waiting: dict[int, Job] = {}  # by the reference that is being loaded
         self.quarantined: dict[Worker, None] = {}
+        self.purges: deque[Purging] = deque()
+        self.saved: dict[Profile, Worker] = {}  # who is kept from filling up, for jobs that need a free slot
         self.balance_at = inf
         self.stalls: Timers[Worker] = Timers(lambda worker: self.workers.get(worker.nonce) is worker)
         self.counters: dict[str, int] = {}

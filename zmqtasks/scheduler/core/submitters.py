@@ -6,11 +6,11 @@ from sys import intern
 
 from zmqtasks import wire
 from zmqtasks.clock import Now
-from zmqtasks.config import MAX_ASKED, MAX_JOBS_PER_MESSAGE, MAX_NAME
+from zmqtasks.config import MAX_ASKED, MAX_JOBS_PER_MESSAGE, MAX_NAME, MAX_PRIORITY
 from zmqtasks.errors import PeerError
 from zmqtasks.ids import MAX_COUNTER, PREFIX_BYTES, Span, expand, job_id, spans, total
 from zmqtasks.payload import function_digest
-from zmqtasks.scheduler.core import adoption, delivery, lifecycle, payloads
+from zmqtasks.scheduler.core import adoption, delivery, expiry, lifecycle, limits, payloads
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.model import (
     DISK,
@@ -26,6 +26,7 @@ from zmqtasks.scheduler.core.model import (
     Submitter,
     Target,
 )
+from zmqtasks.scheduler.core.needs import RATE
 from zmqtasks.scheduler.core.records import Delivered, Submitted
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.scheduler.core.story import Entry
@@ -126,8 +127,19 @@ def on_submit(state: State, submitter: Submitter, message: Submit, now: Now, fx:
     spec = state.shared(message.spec)
     submission = Submission(source, message.first, count, digest, target, intern(message.codec), spec)
     submission.level = _level(state, message.spec)
+    submission.limits = limits.keys_of(submission)
+    if submission.limits or (state.limits.told and target.name in state.limits.told):
+        _limit(state, submission, now)
     _accept(state, source, submission, message, now, fx)
     _note_accepted(state, submitter, submission, (message.first, count))
+
+
+def _limit(state: State, submission: Submission, now: Now) -> None:
+    """Its jobs may start only so often, or run only so many at once."""
+    task = submission.target.key
+    if task in state.limits.told and not submission.spec.rate:
+        submission.limits += ((RATE, task, ""),)
+    state.limits.declare(submission, now.mono)
 
 
 def _ask_for_hello(state: State, submitter: Submitter, now: Now, fx: Effects) -> None:
@@ -149,12 +161,25 @@ def _shape(state: State, message: Submit) -> tuple[str, str] | None:
     if message.first < 0 or message.first + count - 1 > MAX_COUNTER:
         return "PeerError", "job counters have 32 bits"
     spec = message.spec
-    if not isfinite(spec.backoff + spec.backoff_max + spec.result_ttl + spec.not_before):
-        return "PeerError", "times are finite numbers of seconds"
-    names = [message.task, message.codec, spec.queue, spec.python, *(function.name for function in message.functions)]
+    wrong = _numbers(spec)
+    if wrong:
+        return "PeerError", wrong
+    names = [message.task, message.codec, spec.queue, spec.python, spec.rate_key, spec.cap_key]
+    names += [function.name for function in message.functions]
     if max(map(len, names)) > MAX_NAME:
         return "PeerError", f"names have at most {MAX_NAME:,} characters"
     return _sizes(state, message)
+
+
+def _numbers(spec: Spec) -> str:
+    """Which number of a Spec cannot be; empty: all can."""
+    if not isfinite(spec.backoff + spec.backoff_max + spec.result_ttl + spec.not_before + spec.expires + spec.rate):
+        return "times and rates are finite numbers"
+    if not 0 <= spec.priority <= MAX_PRIORITY:
+        return f"a priority is 0 to {MAX_PRIORITY}, not {spec.priority}"
+    if spec.rate < 0 or spec.burst < 1 or spec.cap < 0:
+        return "a rate and a number of jobs at once are not negative, a burst is 1 or more"
+    return ""
 
 
 def _full(state: State, count: int) -> tuple[str, str] | None:
@@ -249,6 +274,7 @@ def _accept(state: State, source: Source, submission: Submission, message: Submi
     state.count("submitted", count)
     if state.strays:
         jobs = adoption.adopt(state, source, jobs, now, fx)
+    expiry.watch(state, submission)
     if delayed:
         for job in jobs:
             state.delays.add(submission.spec.not_before, job)

@@ -1,0 +1,211 @@
+"""What an app's settings do: to its tasks, to their jobs, to its connection, and when it travels."""
+
+import logging
+import pickle
+import sys
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.fake_scheduler import FakeScheduler
+from zmqtasks import App, Task, errors, payload, wire
+from zmqtasks.conf import saying
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[FakeScheduler]:
+    def run(submit: wire.Submit, _functions: dict[bytes, bytes]) -> list[bytes | BaseException]:
+        return [payload.encode_result(submit.codec, submit.codec, submit.task) for _ in submit.args]
+
+    with FakeScheduler(f"ipc://{tmp_path}/s", run) as fake:
+        yield fake
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("ZMQTASKS_BROKER", raising=False)
+    monkeypatch.setattr(saying, "_said", set())
+
+
+@pytest.fixture
+def app(scheduler: FakeScheduler) -> Iterator[App]:
+    made = App("photos", broker=scheduler.url)
+    yield made
+    made.close()
+
+
+def nothing() -> None:
+    pass
+
+
+def submitted(scheduler: FakeScheduler, task: Task) -> wire.Submit:
+    task.submit().result(10)
+    return scheduler.of(wire.Submit)[-1]
+
+
+# ------------------------------------------------------------------------------------------------ tasks
+
+
+def test_settings_are_the_defaults_of_tasks(app: App, scheduler: FakeScheduler) -> None:
+    app.conf.update(
+        task_acks_late=False, CELERY_RESULT_EXPIRES=60, default_queue="normal", task_serializer="json",
+        task_reject_on_worker_lost=False,
+    )  # fmt: skip
+    submit = submitted(scheduler, app.task(name="t")(nothing))
+    assert submit.codec == "json"
+    assert submit.spec == wire.Spec(queue="normal", crash_budget=0, result_ttl=60.0, acks_late=False)
+
+
+def test_what_a_task_says_counts_more(app: App, scheduler: FakeScheduler) -> None:
+    app.conf.update(
+        task_acks_late=False, result_expires=60, default_queue="normal", task_serializer="json",
+        task_reject_on_worker_lost=False, task_ignore_result=True,
+    )  # fmt: skip
+    own = app.task(
+        name="t", acks_late=True, result_ttl=5, queue="high", serializer="pickle", crash_budget=2
+    )(nothing)  # fmt: skip
+    submit = submitted(scheduler, own)
+    assert submit.codec == "pickle"
+    assert submit.spec == wire.Spec(queue="high", crash_budget=2, result_ttl=5.0, acks_late=True)
+    kept = app.task(name="kept", ignore_result=False)(nothing)
+    assert submitted(scheduler, kept).spec.result_ttl == 60.0
+    assert submitted(scheduler, app.task(name="ignored")(nothing)).spec.result_ttl == 0.0
+
+
+def test_a_change_holds_for_tasks_that_are_there_already(app: App, scheduler: FakeScheduler) -> None:
+    task = app.task(name="t")(nothing)
+    own = app.task(name="own", queue="own")(nothing)
+    assert submitted(scheduler, task).spec == wire.Spec()
+    app.conf.task_default_queue = "normal"
+    app.conf.accept_content = ["json"]
+    assert (task.queue, task.serializer, own.queue) == ("normal", "json", "own")
+    submit = submitted(scheduler, task)
+    assert (submit.spec.queue, submit.codec) == ("normal", "json")
+    assert submitted(scheduler, own).spec.queue == "own"
+
+
+def test_tasks_that_only_workers_know_have_the_same_defaults(app: App, scheduler: FakeScheduler) -> None:
+    app.conf.update(task_default_queue="normal", task_acks_late=False, serializer="json")
+    assert app.send_task("there.only").get(10) == "json"
+    assert app.send_task("there.only", queue="high", acks_late=True).get(10) == "json"
+    first, second = (submit.spec for submit in scheduler.of(wire.Submit))
+    assert (first.queue, first.acks_late) == ("normal", False)
+    assert (second.queue, second.acks_late) == ("high", True)
+
+
+def test_an_app_that_nobody_needs_is_gone_at_once() -> None:
+    app = App("photos")
+    gone, conf = weakref.ref(app), app.conf
+    del app
+    assert gone() is None
+    conf.task_serializer = "json"
+
+
+# ------------------------------------------------------------------------------------------------ the connection
+
+
+def test_the_broker_and_the_time_out_come_from_a_module(scheduler: FakeScheduler) -> None:
+    Path("settings_a.py").write_text(f"CELERY_BROKER_URL = {scheduler.url!r}\nBROKER_CONNECTION_TIMEOUT = 9\n")
+    app = App("photos", submit_timeout=3)
+    assert app.config_from_object("settings_a", namespace=None)
+    try:
+        assert app.client.url == scheduler.url
+        assert app.client.submit_timeout == 3.0
+        assert app.conf.connect_timeout == 9.0
+    finally:
+        app.close()
+
+
+def test_results_that_are_not_accepted_are_not_decoded(app: App) -> None:
+    app.conf.update(task_serializer="pickle", result_accept_content=["json"])
+    with pytest.raises(errors.PayloadError, match="codec 'pickle' is not accepted here"):
+        app.task(name="t")(nothing).submit().result(10)
+
+
+def test_the_broker_of_the_folder(scheduler: FakeScheduler) -> None:
+    Path("zmqtasks.toml").write_text(f'broker = "{scheduler.url}"\ntask_default_queue = "of-the-file"\n')
+    app = App("photos")
+    try:
+        assert submitted(scheduler, app.task(name="t")(nothing)).spec.queue == "of-the-file"
+    finally:
+        app.close()
+
+
+# ------------------------------------------------------------------------------------------------ where they come from
+
+
+def test_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = App("photos")
+    with pytest.raises(errors.BadOption, match="the environment variable PHOTOS is not set"):
+        app.config_from_envvar("PHOTOS")
+    assert app.config_from_envvar("PHOTOS", silent=True) is False
+    monkeypatch.setenv("PHOTOS", "no_such_module_anywhere")
+    assert app.config_from_envvar("PHOTOS", silent=True) is False
+    with pytest.raises(errors.BadOption, match="no configuration 'no_such_module_anywhere'"):
+        app.config_from_envvar("PHOTOS", force=True)
+    Path("settings_b.py").write_text("task_serializer = 'json'")
+    monkeypatch.setenv("PHOTOS", "settings_b")
+    assert app.config_from_envvar("PHOTOS") is True
+    assert app.conf.task_serializer == "json"
+
+
+def test_a_module_that_is_not_there() -> None:
+    app = App("photos")
+    assert app.config_from_object("no_such_module_anywhere", silent=True, force=True) is False
+    with pytest.raises(errors.BadOption, match="no configuration 'no_such_module_anywhere'"):
+        app.config_from_object("no_such_module_anywhere")
+    with pytest.raises(errors.BadOption, match="there is no setting nonsense"):
+        app.config_from_object({"nonsense": 1}, silent=True)
+
+
+def test_wrong_settings_of_the_app_itself_are_named() -> None:
+    with pytest.raises(errors.BadOption, match=r"test_app_settings.py, line \d+: there is no setting quue"):
+        App("photos", quue="x")
+    with pytest.raises(errors.BadOption, match=r"broker_url is the URL of a zmqtasks scheduler"):
+        App("photos", broker="amqp://guest@localhost//")
+
+
+def test_includes_come_from_three_places() -> None:
+    for name in ("first", "second", "third"):
+        Path(f"module_{name}.py").write_text("", encoding="utf-8")
+    app = App("photos", include=["module_first"])
+    app.conf.update(imports=["module_second"], CELERY_INCLUDE=("module_third", "module_first"))
+    assert app.include == ["module_first", "module_second", "module_third"]
+    app.load()
+    for name in app.include:
+        assert sys.modules.pop(name)
+
+
+# ------------------------------------------------------------------------------------------------ travelling
+
+
+def test_settings_travel_with_the_app(app: App, scheduler: FakeScheduler, caplog: pytest.LogCaptureFixture) -> None:
+    app.conf.update(default_queue="normal", task_routes=[lambda: None], result_backend="x", accept=["json"])
+    app.conf.from_object({"submit_timeout": 3})
+    caplog.clear()
+    there = pickle.loads(pickle.dumps(app))
+    assert (there.name, there.conf.broker_url) == ("photos", scheduler.url)
+    assert (there.conf.task_default_queue, there.conf.submit_timeout) == ("normal", 3.0)
+    assert (there.conf.task_serializer, there.conf.task_routes) == ("json", None)
+    assert not caplog.records
+
+
+def test_a_broker_of_the_environment_is_that_of_where_the_app_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZMQTASKS_BROKER", "tcp://here:1")
+    data = pickle.dumps(App("photos"))
+    monkeypatch.setenv("ZMQTASKS_BROKER", "tcp://there:1")
+    assert pickle.loads(data).conf.broker_url == "tcp://there:1"
+
+
+def test_what_does_nothing_is_said_where_the_app_is_made(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    App("photos", result_backend="redis://", task_time_limit=3)
+    App("photos", result_backend="redis://", task_time_limit=3)
+    assert [record.getMessage() for record in caplog.records] == [
+        "not needed: result_backend (there is no result backend: the scheduler keeps the results)",
+        "kept, but without effect yet: task_time_limit (time limits)",
+    ]

@@ -1,0 +1,231 @@
+"""How many jobs may start in a time, and how many may run at once."""
+
+from itertools import pairwise
+
+import pytest
+
+from tests.helpers.scheduler_harness import Harness, SubmitterPeer, WorkerPeer
+from tests.unit.scheduler.test_dispatch import measured
+from zmqtasks import wire
+from zmqtasks.scheduler.core.quotas import LATE_SHARE, Rate
+from zmqtasks.states import READY
+
+
+def starts(h: Harness, w: WorkerPeer, s: SubmitterPeer, jobs: int, step: float, most: float) -> list[float]:
+    """Run jobs as they come, each at once; returns the times (seconds from now) at which they were given out."""
+    begin, times = h.mono, []
+    while len(times) < jobs and h.mono - begin < most:
+        for message in w.take(wire.Assign):
+            times += [h.mono - begin for work in message.works for _ in work.counters]
+        if w.held:
+            w.done(took=0.0001)
+        else:
+            h.pass_time(step)
+    s.results()
+    return times
+
+
+@pytest.mark.parametrize("rate", [0.5, 10 / 60, 100.0])
+def test_no_window_gets_more_than_its_share(h, rate):
+    w, s = h.worker(slots=4, credit=1_000), h.submitter()
+    s.send(s.message(50, rate=rate))
+    times = starts(h, w, s, 50, 0.01 / rate, 60 / rate)
+    assert len(times) == 50
+    assert all(later - earlier >= (1 - LATE_SHARE) / rate for earlier, later in pairwise(times))
+    for window in (2, 10, 40):  # whole intervals: nothing adds up
+        assert all(times[i + window] - times[i] >= (window - LATE_SHARE) / rate for i in range(50 - window))
+    assert times[-1] <= 49 / rate * 1.01  # and little is wasted
+    s.take(wire.Accepted)
+
+
+def test_a_burst_is_what_was_asked_for_and_no_more(h):
+    w, s = h.worker(slots=10, credit=1_000), h.submitter()
+    s.send(s.message(30, rate=1.0, burst=5))
+    times = starts(h, w, s, 30, 0.05, 60.0)
+    for window in (1.0, 3.0, 10.0):
+        most = max(sum(1 for t in times if begin <= t < begin + window) for begin in times)
+        assert most <= 5 + window
+    assert sum(1 for t in times if t < 0.5) == 5
+    s.take(wire.Accepted)
+
+
+def test_each_key_has_a_rate_of_its_own(h):
+    w, s = h.worker(slots=10), h.submitter()
+    for key in ("a", "b", "a", "b"):
+        s.submit(1, rate=0.1, rate_key=key)
+    assert w.assigned() == [0, 1]
+    w.done()
+    h.pass_time(9.9)
+    assert w.inbox == []
+    h.pass_time(0.2)
+    assert sorted(w.assigned()) == [2, 3]
+    s.results()
+
+
+def test_a_limited_job_holds_up_nobody(h):
+    measured(h, 0.001)
+    w, s = h.worker(slots=2, credit=1_000, tasks=["add", "slow"]), h.submitter()
+    s.send(s.message(5, task="slow", rate=0.01), s.message(100))
+    came = w.assigned()
+    assert came[0] == 0  # the first of the limited ones
+    assert set(came[1:]) == set(range(5, 5 + len(came) - 1))
+    assert len(came) > 5
+    s.take(wire.Accepted)
+
+
+def test_a_limited_job_gets_a_slot_where_short_ones_are_plenty(h):
+    measured(h, 0.001)
+    w, s = h.worker(slots=2, credit=1_000, tasks=["add", "rare"]), h.submitter()
+    s.submit(2_000 // 4)
+    rare = h.submitter("rare")
+    rare.send(rare.message(1, task="rare", rate=1.0))
+    rare.take(wire.Accepted)
+    for _ in range(100):
+        if any(work.task == "rare" for m in w.take(wire.Assign) for work in m.works):
+            break
+        w.done(*w.numbers()[:2], took=0.001)
+        s.results()
+    else:
+        pytest.fail("it never got one")
+
+
+@pytest.mark.parametrize("how", ["done", "failed", "lost", "retracted"])
+def test_no_more_run_at_once_than_may(h, how):
+    w, s = h.worker(slots=10), h.submitter()
+    s.submit(5, cap=2, crash_budget=5)
+    assert w.assigned() == [0, 1]
+    other = h.worker("other", slots=10)
+    assert other.inbox == []
+    if how == "done":
+        w.done(1)
+    elif how == "failed":
+        w.ended(1, wire.FAILED)
+    elif how == "lost":
+        w.ended(1, wire.CRASHED)
+    else:
+        w.retracted(1)
+    h.turn()
+    assert len([job for job in range(5) if h.job(job).worker is not None]) == 2
+    for peer in (w, other):
+        peer.take(wire.Assign)
+    s.results()
+
+
+def test_caps_have_keys_and_both_limits_hold_together(h):
+    w, s = h.worker(slots=10), h.submitter()
+    s.submit(3, cap=1, cap_key="x", rate=0.1, burst=3)
+    s.submit(3, cap=1, cap_key="y", rate=0.1, burst=3)
+    assert w.assigned() == [0, 3]
+    w.done(1)
+    assert w.assigned() == [1]  # the third of the burst
+    w.done(3)
+    assert w.inbox == []
+    h.pass_time(10.1)
+    assert w.assigned() == [2]
+    s.results()
+
+
+def test_after_a_restart_a_rate_begins_as_if_it_was_used_up(make):
+    h = make(durable=True)
+    w, s = h.worker(slots=10), h.submitter()
+    s.submit(4, rate=0.1)
+    s.submit(3, task="add", cap=1, cap_key="k")
+    assert w.assigned() == [0, 4]
+    h.restart()
+    w.connect()
+    w.join()
+    assert w.inbox == []  # the one that holds the cap is still running
+    h.pass_time(9.0)
+    assert w.inbox == []
+    h.pass_time(1.1)
+    assert w.assigned() == [1]
+    w.done(2)
+    assert w.assigned() == [5]
+    s.connect()
+
+
+def test_the_newest_declaration_counts_and_an_operators_counts_more(h):
+    w, s = h.worker(slots=10), h.submitter()
+    s.submit(3, rate=0.001)
+    assert w.assigned() == [0]
+    s.submit(1, rate=1.0)
+    h.pass_time(1.1)
+    assert len(w.assigned()) == 1
+    limits = h.core.state.limits
+    limits.tell("add", 0.0, 1, h.mono)
+    h.turn()
+    assert len(w.assigned()) == 2
+    limits.tell("add", 0.001, 1, h.mono)
+    s.submit(2)
+    w.assigned()
+    s.submit(2, rate=100.0)
+    h.pass_time(5.0)
+    assert w.inbox == []
+    limits.tell("add", None, 1, h.mono)
+    h.pass_time(1.0)
+    assert w.inbox
+    w.assigned()
+
+
+def test_an_operator_limits_a_task_that_had_no_limit(h):
+    w, s = h.worker(slots=1), h.submitter()
+    s.submit(3)
+    assert w.assigned() == [0]
+    h.core.state.limits.tell("add", 0.1, 1, h.mono)
+    w.done(1)
+    assert w.assigned() == [1]
+    w.done(2)
+    assert w.inbox == []
+    assert h.job(2).state == READY
+    h.pass_time(10.1)
+    assert w.assigned() == [2]
+    s.results()
+
+
+def test_limits_that_nobody_uses_are_forgotten(h):
+    w, s = h.worker(slots=1), h.submitter()
+    for key in range(3_000):
+        s.send(s.message(1, rate=1e6, rate_key=str(key), result_ttl=0.0))
+        w.take(wire.Assign)
+        w.done()
+        s.results()
+        h.pass_time(0.01)
+    assert len(h.core.state.limits.all()) < 2_100
+    s.inbox.clear()
+
+
+def test_a_rate_counts_whole_intervals():
+    rate = Rate(("rate", "t", ""))
+    rate.allow(2.0, 3, 0.0)
+    assert rate.room(100.0) == 3
+    rate.count(3, 100.0)
+    assert rate.room(100.0) == 0
+    assert rate.opens_at == pytest.approx(100.5)
+    assert rate.room(100.5) == 1
+    assert rate.room(101.5) == 3
+    assert rate.room(1e9) == 3
+
+
+def test_what_cannot_be_is_refused(h):
+    s = h.submitter()
+    for wrong in ({"rate": -1.0}, {"burst": 0}, {"cap": -1}, {"rate": float("nan")}):
+        s.send(s.message(1, **wrong))
+        s.expect(wire.Rejected)
+
+
+def test_waiting_for_a_limit_is_no_reason_to_take_work_back(h):
+    w, s = h.worker(slots=1, credit=100), h.submitter()
+    s.submit(1)
+    w.assigned()
+    s.submit(2, rate=0.001, priority=9)
+    w.take(wire.Retract)
+    w.done(1)
+    assert w.assigned() == [1]
+    w.done(2)
+    s.submit(3)
+    w.assigned()
+    h.turn()
+    assert w.inbox == []
+    w.done()
+    w.take(wire.Assign)
+    s.results()

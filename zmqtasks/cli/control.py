@@ -1,0 +1,102 @@
+"""``zmqtasks control``: change how a running scheduler gives out jobs."""
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from zmqtasks.cli._shared import (
+    Example,
+    answer_option,
+    broker_option,
+    broker_url,
+    json_option,
+    loglevel_option,
+    show_json,
+)
+from zmqtasks.errors import BadOption
+
+if TYPE_CHECKING:
+    from zmqtasks import wire
+
+HELP: Final = """Change how the scheduler gives out jobs, while it runs.
+
+\b
+rate_limit TASK RATE   how often jobs of a task start, in the whole cluster: 10/m, 100/s, 0 (no limit), or default
+pause QUEUE            no job of this queue starts any more; what runs goes on
+resume QUEUE           its jobs start again
+weight QUEUE NUMBER    its share of the slots' time beside other queues of the same priority (1 by default)
+
+What is set stays so when the scheduler is started again.
+"""
+
+
+@click.command(
+    help=HELP,
+    epilog=Example("zmqtasks control rate_limit photos.resize 100/s", "zmqtasks control pause nightly"),
+)
+@click.argument("what", type=click.Choice(("rate_limit", "pause", "resume", "weight")))
+@click.argument("name", metavar="NAME")
+@click.argument("value", metavar="[VALUE]", required=False)
+@click.option(
+    "--burst",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="With rate_limit: starts at once after a pause.",
+)
+@broker_option
+@answer_option
+@json_option
+@loglevel_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    *,
+    what: str,
+    name: str,
+    value: str | None,
+    burst: int,
+    broker: str | None,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """See HELP, in which click wraps no line of the list."""
+    from zmqtasks.cli._operator import Operator
+
+    if (value is None) == (what in ("rate_limit", "weight")):
+        needs = "a value" if value is None else "no value"
+        raise click.UsageError(f"control {what} takes {needs} besides {name!r}", ctx)
+    message: wire.SetRate | wire.SetQueue
+    message, said = _rate(name, value, burst) if what == "rate_limit" else _queue(what, name, value)
+    with Operator(broker_url(ctx, broker), timeout) as operator:
+        done = operator.control(message)
+    if done.error:
+        raise BadOption(done.error)
+    if as_json:
+        show_json({"done": what, "name": name, "value": value})
+    else:
+        click.echo(said)
+
+
+def _rate(task: str, value: str | None, burst: int) -> "tuple[wire.SetRate, str]":
+    from zmqtasks import rates, wire
+
+    if value == "default":
+        return wire.SetRate(task, None), f"jobs of {task} start as often as they say themselves"
+    rate = rates.parse(value)
+    said = f"at most {rates.show(rate)}" if rate else "without a limit"
+    return wire.SetRate(task, rate, burst), f"jobs of {task} start {said}, in the whole cluster"
+
+
+def _queue(what: str, queue: str, value: str | None) -> "tuple[wire.SetQueue, str]":
+    from zmqtasks import wire
+
+    if what == "weight":
+        try:
+            weight = float(value or "")
+        except ValueError:
+            raise BadOption(f"a weight is a number above 0, not {value!r}") from None
+        return wire.SetQueue(queue, weight=weight), f"queue {queue} has weight {weight:g}"
+    said = "is paused: no job of it starts" if what == "pause" else "is resumed"
+    return wire.SetQueue(queue, paused=what == "pause"), f"queue {queue} {said}"

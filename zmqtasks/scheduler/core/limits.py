@@ -1,0 +1,158 @@
+"""Which lines are under which limits, and when these open them again.
+
+Lines whose limits are reached are out of the index until time, or the end of a job, opens them again: they hold up
+nobody, and cost nothing.
+"""
+
+from typing import Final
+
+from zmqtasks.scheduler.core.deadlines import Timers
+from zmqtasks.scheduler.core.lines import Lines
+from zmqtasks.scheduler.core.model import Line, Submission
+from zmqtasks.scheduler.core.needs import CAP, RATE, LimitKey
+from zmqtasks.scheduler.core.quotas import Cap, Limit, Rate
+
+_IDLE: Final = 1_000  # limits that nobody uses, beyond which they are forgotten
+
+
+class Limits:
+    """All of them.
+
+    Attributes:
+        at: monotonic time at which the next rate opens; inf: none is shut.
+        told: (rate, burst) that an operator set, by task.
+    """
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self._all: dict[LimitKey, Limit] = {}
+        self._rates: Timers[Rate] = Timers(lambda rate: rate.shut)
+        self.told: dict[str, tuple[float, int]] = {}
+        lines.limits_of = self.find
+
+    @property
+    def at(self) -> float:
+        """See above."""
+        return self._rates.at
+
+    def all(self) -> list[Limit]:
+        """For checks and status."""
+        return list(self._all.values())
+
+    def find(self, keys: tuple[LimitKey, ...], line: Line) -> tuple[Limit, ...]:
+        """The limits of a new line."""
+        found = tuple(self._get(key) for key in keys)
+        for limit in found:
+            limit.lines[line] = None
+            line.shut += limit.shut
+        return found
+
+    def _get(self, key: LimitKey) -> Limit:
+        limit = self._all.get(key)
+        if limit is None:
+            if len(self._all) > _IDLE:
+                self._sweep()
+            limit = self._all[key] = Rate(key) if key[0] == RATE else Cap(key)
+        return limit
+
+    def _sweep(self) -> None:
+        """Forget those without a line that hold nothing back."""
+        self._all = {
+            key: limit
+            for key, limit in self._all.items()
+            if limit.lines or limit.shut or (isinstance(limit, Cap) and limit.running)
+        }
+
+    def declare(self, submission: Submission, mono: float) -> None:
+        """A new submission says what the limits of its jobs are: the newest counts, unless an operator said more."""
+        spec = submission.spec
+        for key in submission.limits:
+            limit = self._get(key)
+            if isinstance(limit, Cap):
+                limit.limit = spec.cap
+            else:
+                limit.declared = (spec.rate, spec.burst)
+                told = self.told.get(key[1]) if isinstance(key[1], str) else None
+                limit.allow(*(told or limit.declared), mono)
+            self._look(limit, mono)
+
+    def tell(self, task: str, rate: float | None, burst: int, mono: float) -> None:
+        """An operator sets the rate of a task; None: as its jobs say themselves."""
+        if rate is None:
+            self.told.pop(task, None)
+        else:
+            self.told[task] = (rate, burst)
+            whole = self._get((RATE, task, ""))
+            for line in self._lines.of_task(task):
+                if not any(isinstance(limit, Rate) for limit in line.limits):
+                    line.limits += (whole,)
+                    whole.lines[line] = None
+                    if whole.shut:
+                        self._lines.shut(line)
+        for key, limit in self._all.items():
+            if isinstance(limit, Rate) and key[1] == task:
+                limit.allow(*(self.told.get(task) or limit.declared), mono)
+                self._look(limit, mono)
+
+    def room(self, line: Line, mono: float) -> int:
+        """How many of a line's jobs may start now."""
+        return min(limit.room(mono) for limit in line.limits)
+
+    def count(self, line: Line, jobs: int, mono: float) -> None:
+        """Jobs of a line were given to free slots."""
+        for limit in line.limits:
+            limit.count(jobs, mono)
+            self._look(limit, mono)
+
+    def ended(self, submission: Submission, jobs: int, mono: float) -> None:
+        """Workers do not hold these jobs any more."""
+        for key in submission.limits:
+            limit = self._all.get(key)
+            if isinstance(limit, Cap):
+                limit.running = max(0, limit.running - jobs)
+                self._look(limit, mono)
+
+    def held(self, submission: Submission, mono: float) -> None:
+        """A worker holds one more job, which it was given in an earlier life of the scheduler, or has from one."""
+        for key in submission.limits:
+            limit = self._get(key)
+            if isinstance(limit, Cap):
+                limit.count(1, mono)
+                self._look(limit, mono)
+
+    def be_careful(self, mono: float) -> None:
+        """After a restart: what started just before it is not known, so each rate begins as if all of it was used."""
+        for limit in self._all.values():
+            if isinstance(limit, Rate) and limit.interval:
+                limit.tat = mono + limit.burst * limit.interval
+                self._look(limit, mono)
+
+    def come_due(self, mono: float) -> None:
+        """Open the rates whose time has come."""
+        for _, rate in list(self._rates.due(mono)):
+            if rate.shut:
+                self._look(rate, mono)
+
+    def _look(self, limit: Limit, mono: float) -> None:
+        """Open or shut the lines of a limit."""
+        shut = limit.room(mono) == 0
+        if shut != limit.shut:
+            limit.shut = shut
+            for line in limit.lines:
+                if shut:
+                    self._lines.shut(line)
+                else:
+                    self._lines.reopen(line)
+        if shut and isinstance(limit, Rate):
+            self._rates.add(limit.opens_at, limit)
+
+
+def keys_of(submission: Submission) -> tuple[LimitKey, ...]:
+    """The limits that a submission's jobs are under."""
+    spec, target = submission.spec, submission.target.key
+    keys: tuple[LimitKey, ...] = ()
+    if spec.rate:
+        keys += ((RATE, target, spec.rate_key),)
+    if spec.cap:
+        keys += ((CAP, target, spec.cap_key),)
+    return keys
