@@ -180,6 +180,8 @@ def requeue(
     if 0.0 < submission.spec.expires <= now.wall:
         end(state, job, ABORTED, payload.failure("JobExpired", f"job {job.id}: {expired(submission)}"), now, fx)
         return
+    if submission.spec.expires:  # the clock may have been beyond that time, and was set back
+        state.expirations.add(submission.spec.expires, submission)
     due = now.wall + delay if delay else 0.0
     fact = Requeued(
         submission.source.prefix, job.counter, job.crashes, job.retries, due, job.solo, job.attempt, evidence, delay
