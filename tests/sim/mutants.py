@@ -159,6 +159,16 @@ MUTANTS = (
            "state.trimmed = fx.trim = oldest.seq - 1", "state.trimmed = fx.trim = state.seq - 1", "restore", 43),
     Mutant("the submitter lets go of what the scheduler keeps in memory only", "submitter.core",
            "book.accept(parcel, fx, volatile=message.volatile)", "book.accept(parcel, fx, volatile=False)", "result", 120),
+    Mutant("the worker keeps what it was told to drop", "worker.core",
+           "fx.reclaim |= work.drop(message.dropped, outcomes=False)", "pass", "drop", 191),
+    Mutant("compaction forgets retries", _CORE + "compaction",
+           "place, job.crashes, job.retries,", "place, job.crashes, 0,", "restore", 1755),
+    Mutant("arguments that were loaded do not stay until they are sent", _CORE + "core",
+           "arguments=job is not None", "arguments=False", "liveness", 1185),
+    Mutant("a retry waits longer because the clock was set back", _CORE + "restore",
+           "delay = min(max(0.0, due - now.wall), longest)", "delay = max(0.0, due - now.wall)", "liveness", 1243),
+    Mutant("a job that comes back after its time is given out again", _CORE + "lifecycle",
+           "if 0.0 < submission.spec.expires <= now.wall:", "if False:", "expiry", 0),
 )  # fmt: skip
 
 TABLE = Table("tests.sim.mutants", "tests.sim.history", MUTANTS)

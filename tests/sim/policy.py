@@ -28,7 +28,11 @@ class PolicyLaws:
             if record.spec.rate:
                 key = target, record.spec.rate_key
                 rate, burst = self._rates.get(key, (0.0, 1))
-                self._rates[key] = max(rate, record.spec.rate), max(burst, record.spec.burst)
+                higher = max(rate, record.spec.rate)
+                self._rates[key] = higher, max(burst, record.spec.burst)
+                ahead = self._due.get(key, now.mono) - now.mono
+                if ahead > 0.0:  # what has started counts as many intervals of the new rate
+                    self._due[key] = now.mono + ahead * rate / higher
         elif isinstance(record, Assigned):
             for prefix, counters in record.jobs:
                 for counter in counters:

@@ -229,3 +229,18 @@ def test_waiting_for_a_limit_is_no_reason_to_take_work_back(h):
     w.done()
     w.take(wire.Assign)
     s.results()
+
+
+def test_the_worker_that_serves_a_lonely_job_serves_it_again_when_its_limit_opens(h):
+    w, s = h.worker(slots=2), h.submitter()
+    s.submit(2, rate=1.0, burst=2, crash_budget=5)
+    assert w.assigned() == [0, 1]
+    w.report(ends=[wire.End(n, wire.SUSPECT, b"\x94\xaaWorkerLost\xa4oops\xa0\xc4\x00", 0.1) for n in (1, 2)])
+    came = []
+    for _ in range(40):
+        h.pass_time(0.25)
+        for message in w.take(wire.Assign):
+            came += [counter for work in message.works for counter in work.counters]
+            w.done(message.number)
+    assert sorted(came) == [0, 1]
+    s.results()
