@@ -19,6 +19,10 @@ class PolicyLaws:
         self._rates: dict[Key, tuple[float, int]] = {}
         self._due: dict[Key, float] = {}
 
+    def forget(self) -> None:
+        """The scheduler has no journal, and begins anew."""
+        self._due.clear()
+
     def take(self, record: Record, now: Now) -> None:
         """One fact, when it happens."""
         if isinstance(record, Submitted):

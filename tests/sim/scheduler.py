@@ -110,6 +110,8 @@ class Scheduler:
             link.up.silence()
         self.links.clear()
         self.laws.restarted(left, power=power)
+        if self.disk is None:
+            self._policy.forget()
 
     def stop(self) -> None:
         """SIGSTOP."""

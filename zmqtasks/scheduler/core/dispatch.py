@@ -196,7 +196,7 @@ def _serve_solos(state: State, plan: _Plan, now: Now, fx: Effects) -> None:
     """Jobs that a dead worker held run one at a time, alone on a worker that takes nothing else meanwhile."""
     for profile in [profile for profile in state.lines.ready if profile.solos]:
         for line, server in list(profile.solos.items()):
-            worker = server or next((one for one in state.quarantined if one.quarantine is line), None)
+            worker = server or _server_of(state, profile, line)
             if worker is None or worker.quarantine is not line or worker.route is None or worker.draining:
                 worker = _a_server(profile)
                 if worker is None:
@@ -204,11 +204,16 @@ def _serve_solos(state: State, plan: _Plan, now: Now, fx: Effects) -> None:
                 worker.quarantine = line
                 state.quarantined[worker] = None
                 seat(state, worker)
-            profile.solos[line] = worker  # a limit that was reached may have taken the line out of the index
+            profile.solos[line] = worker
             if not worker.held and worker not in plan:
                 given = _give(state, worker, state.lines.take(line, 1), plan, fx)
                 if line.limits:
                     state.limits.count(line, given, now.mono)
+
+
+def _server_of(state: State, profile: Profile, line: Line) -> Worker | None:
+    """Who serves it already: a limit that was reached has taken the line out of the index, which knew that."""
+    return next((one for one in state.quarantined if one.quarantine is line and one.team in profile.teams), None)
 
 
 def _a_server(profile: Profile) -> Worker | None:

@@ -362,10 +362,10 @@ class Restorer:
         live = self._payloads()
         self._functions()
         self._workers(now)
-        everything = [s for source in state.sources.values() for s in source.submissions.values() if s.live]
+        everything = [s for source in state.sources.values() for s in source.submissions.values()]
         everything.sort(key=lambda submission: submission.order)
         self._limits(everything, now)
-        self._jobs(everything, now)
+        self._jobs([submission for submission in everything if submission.live], now)
         self._outcomes(now)
         for owner in self._owners.values():
             state.submitters[owner.prefix] = owner
