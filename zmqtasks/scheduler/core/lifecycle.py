@@ -177,10 +177,7 @@ def requeue(
     if job in state.cancels:
         end(state, job, CANCELLED, payload.failure("JobCancelled", f"job {job.id} was cancelled"), now, fx)
         return
-    if 0.0 < submission.spec.expires <= now.wall:
-        end(state, job, ABORTED, payload.failure("JobExpired", f"job {job.id}: {expired(submission)}"), now, fx)
-        return
-    if submission.spec.expires:  # the clock may have been beyond that time, and was set back
+    if submission.spec.expires:  # it may be over by now: then it ends in this turn
         state.expirations.add(submission.spec.expires, submission)
     due = now.wall + delay if delay else 0.0
     fact = Requeued(

@@ -44,7 +44,6 @@ TABLE: Final[dict[int, dict[int, str]]] = {
         SUCCEEDED: "its result came",
         FAILED: "its failure came, or its crash budget is spent",
         CANCELLED: "taken back from the worker, or killed there",
-        ABORTED: "it came back when it must not start any more",
     },
     RUNNING: {
         READY: "lost with its worker or child, or tried again at once",
@@ -52,7 +51,6 @@ TABLE: Final[dict[int, dict[int, str]]] = {
         SUCCEEDED: "its result came",
         FAILED: "its failure came, or its crash budget is spent",
         CANCELLED: "killed while it ran",
-        ABORTED: "it came back when it must not start any more",
     },
     SUCCEEDED: {},
     FAILED: {},
