@@ -1,13 +1,11 @@
 """Jobs that must not start after a certain time: what has not started then is ended by the system."""
 
 from zmqtasks.clock import Now
-from zmqtasks.ids import spans
-from zmqtasks.scheduler.core import lifecycle
-from zmqtasks.scheduler.core.effects import Effects, Send
+from zmqtasks.scheduler.core import lifecycle, retracts
+from zmqtasks.scheduler.core.effects import Effects
 from zmqtasks.scheduler.core.model import Submission, Worker
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import ASSIGNED, DELAYED, READY, WAITING
-from zmqtasks.wire import Retract
 
 
 def watch(state: State, submission: Submission) -> None:
@@ -30,6 +28,4 @@ def come_due(state: State, now: Now, fx: Effects) -> None:
             elif job.state == ASSIGNED and job.worker is not None and job.number not in job.worker.asked:
                 asked.setdefault(job.worker, []).append(job.number)
         for worker, numbers in asked.items():
-            if worker.route is not None:
-                worker.asked.update(numbers)
-                fx.sends.append(Send(worker.route, Retract(spans(sorted(numbers)))))
+            retracts.ask_back(state, worker, sorted(numbers), fx)

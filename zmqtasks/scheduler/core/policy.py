@@ -8,13 +8,12 @@ from math import isfinite
 from typing import Final
 
 from zmqtasks.clock import Now
-from zmqtasks.ids import spans
-from zmqtasks.scheduler.core import compaction, lifecycle
+from zmqtasks.scheduler.core import compaction, lifecycle, retracts
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.model import DISK, Job, Purging, Worker
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import DELAYED, READY, WAITING
-from zmqtasks.wire import Controlled, Purge, Retract, SetQueue, SetRate
+from zmqtasks.wire import Controlled, Purge, SetQueue, SetRate
 
 SLICE: Final = 1_000  # jobs that a turn looks at for a purge
 MOST: Final = 10_000  # tasks and queues that something can be set for
@@ -58,10 +57,7 @@ def on_set_queue(state: State, route: bytes, message: SetQueue, now: Now, fx: Ef
 def _take_back(state: State, queue: str, fx: Effects) -> None:
     """What stands on workers and has not started comes back."""
     for worker in state.workers.values():
-        numbers = _of_queue(worker, queue)
-        if numbers and worker.route is not None:
-            worker.asked.update(numbers)
-            fx.sends.append(Send(worker.route, Retract(spans(numbers))))
+        retracts.ask_back(state, worker, _of_queue(worker, queue), fx)
 
 
 def _of_queue(worker: Worker, queue: str) -> list[int]:

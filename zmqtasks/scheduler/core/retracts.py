@@ -19,6 +19,14 @@ _LOOK_AHEAD = 8  # workers tried for one to take back from
 _FLOWS = 8  # lines of the most urgent jobs that are counted
 
 
+def ask_back(state: State, worker: Worker, numbers: list[int], fx: Effects) -> None:
+    """Ask a worker that is there for these, in ascending order: what has not started comes back."""
+    if numbers and worker.route is not None:
+        worker.asked.update(numbers)
+        fx.sends.append(Send(worker.route, Retract(spans(numbers))))
+        state.count("retracts")
+
+
 def free_stuck(state: State, now: Now, fx: Effects) -> None:
     """What has waited on a worker without any outcome goes back to the front of its line."""
     for _, worker in list(state.stalls.due(now.mono)):
@@ -34,9 +42,7 @@ def free_stuck(state: State, now: Now, fx: Effects) -> None:
         if wanted:
             worker.stuck = True
             seat(state, worker)
-            worker.asked.update(wanted)
-            fx.sends.append(Send(worker.route, Retract(spans(reversed(wanted)))))
-            state.count("retracts")
+            ask_back(state, worker, wanted[::-1], fx)
 
 
 def balance(state: State, now: Now, fx: Effects) -> None:
@@ -71,9 +77,7 @@ def _retract_half(state: State, profile: Profile, victim: Worker, fx: Effects) -
     wanted = excess[: (len(excess) + 1) // 2]
     if not wanted:
         return False
-    victim.asked.update(wanted)
-    fx.sends.append(Send(victim.route, Retract(spans(reversed(wanted)))))
-    state.count("retracts")
+    ask_back(state, victim, wanted[::-1], fx)
     return True
 
 
@@ -97,7 +101,7 @@ def _make_way(state: State, profile: Profile, fx: Effects) -> None:
             return
         numbers = _less_urgent(worker, profile.top, wanted)
         if numbers:
-            _ask_back(state, worker, numbers, fx)
+            ask_back(state, worker, numbers, fx)
             wanted -= len(numbers)
             team = worker.team
             if team is not None and worker in team.able:
@@ -110,10 +114,3 @@ def _less_urgent(worker: Worker, priority: int, most: int) -> list[int]:
     behind = islice(reversed(held), max(0, len(held) + worker.astray + worker.void - worker.slots))
     less = (n for n in behind if n not in asked and held[n].submission.spec.priority < priority)
     return list(islice(less, most))[::-1]
-
-
-def _ask_back(state: State, worker: Worker, numbers: list[int], fx: Effects) -> None:
-    assert worker.route is not None  # noqa: S101  (only connected workers are able)
-    worker.asked.update(numbers)
-    fx.sends.append(Send(worker.route, Retract(spans(numbers))))
-    state.count("retracts")

@@ -31,10 +31,11 @@ class Shares:
     def charge(self, queue: str, jobs: int, mean: float) -> None:
         """Jobs of a queue were given out. `mean`: seconds that one takes; below 0: unknown."""
         cost = jobs * (UNKNOWN if mean < 0 else max(mean, LEAST))
-        self._now = self._at(queue)  # when its turn was due
+        self._now = self.clock(queue)  # when its turn was due
         self._clocks[queue] = self._now + cost / self.weights.get(queue, 1.0)
 
-    def _at(self, queue: str) -> float:
+    def clock(self, queue: str) -> float:
+        """When the next turn of a queue is due, on the clock that all have in common."""
         return max(self._clocks.get(queue, 0.0), self._now)
 
     def turns(self, profiles: Iterable[Profile]) -> "Turns":
@@ -62,7 +63,7 @@ class Turns:
     def put(self, profile: Profile) -> None:
         """It takes part, behind those of the same time."""
         self._serial += 1
-        heapq.heappush(self._heap, (self._shares._at(profile.queue), self._serial, profile))  # noqa: SLF001
+        heapq.heappush(self._heap, (self._shares.clock(profile.queue), self._serial, profile))
 
     def next(self) -> Profile:
         """The one whose turn it is; it takes no further part unless it is put back."""
