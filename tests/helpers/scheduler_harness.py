@@ -468,6 +468,6 @@ class Harness:
         left = {peer.name: peer.inbox for peer in self.peers.values() if peer.inbox}
         assert not left, "messages that nobody expected:\n" + "\n".join(f"{n}: {_list(i)}" for n, i in left.items())
         assert self.core.state.moves.counts == [
-            sum(1 for source in self.core.state.sources.values() for job in source.jobs.values() if job.state == state)
+            sum(1 for source in self.core.state.sources.values() for job in source.jobs if job.state == state)
             for state in range(len(self.core.state.moves.counts))
         ]

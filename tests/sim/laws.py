@@ -109,9 +109,7 @@ class Laws:
 
     def restored(self, state: State) -> None:
         """A new life knows all that is left, and nothing else."""
-        known = {
-            (source.prefix, counter): job for source in state.sources.values() for counter, job in source.jobs.items()
-        }
+        known = {(source.prefix, job.counter): job for source in state.sources.values() for job in source.jobs}
         for key, life in self.lives.items():
             job = known.pop(key, None)
             if not life.submitted or key in self.forgotten:

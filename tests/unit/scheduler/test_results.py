@@ -171,12 +171,12 @@ def test_a_job_may_have_a_time_of_its_own(make):
     w.done()
     s.results()
     h.jump(1)
-    assert set(h.core.state.sources[s.prefix].jobs) == {1}
+    assert {job.counter for job in h.core.state.sources[s.prefix].jobs} == {1}
     h.jump(98)
-    assert set(h.core.state.sources[s.prefix].jobs) == {1}
+    assert {job.counter for job in h.core.state.sources[s.prefix].jobs} == {1}
     assert h.core.next_deadline(h.now) <= h.mono + 1.001
     h.jump(1)
-    assert set(h.core.state.sources[s.prefix].jobs) == set()
+    assert {job.counter for job in h.core.state.sources[s.prefix].jobs} == set()
 
 
 def test_a_result_that_nobody_wants_kept_is_sent_before_it_goes(h):
@@ -220,7 +220,7 @@ def test_beyond_the_budget_the_oldest_delivered_go_first(make, bound):
         w.done(number)
     assert h.core.state.results == 5  # not delivered yet: kept
     s.results()
-    assert set(h.core.state.sources[s.prefix].jobs) == {3, 4}
+    assert {job.counter for job in h.core.state.sources[s.prefix].jobs} == {3, 4}
     s.send(wire.Ask(s.prefix, [(0, 5)]))
     assert list(s.results()) == [3, 4]
     s.expect(wire.Unknown(s.prefix, [(0, 3)], expired=True))

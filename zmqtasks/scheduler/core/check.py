@@ -21,8 +21,8 @@ def check(state: State) -> None:
     open_jobs = results = result_bytes = 0
     for source in state.sources.values():
         live = 0
-        for counter, job in source.jobs.items():
-            assert job.counter == counter, f"index: job {job.id} stands under {counter}"
+        for job in source.jobs:
+            assert source.jobs.get(job.counter) is job, f"index: job {job.id} stands in another's place"
             counts[job.state] += 1
             live += 1
             _job(state, job, places.get(job, 0))
@@ -38,7 +38,7 @@ def check(state: State) -> None:
     assert open_jobs == state.open, f"open: {open_jobs} open jobs, counted {state.open}"
     assert results == state.results, f"results: {results} kept, counted {state.results}"
     assert result_bytes == state.result_bytes, f"results: {result_bytes} bytes kept, counted {state.result_bytes}"
-    args = sum(size(j.args) for s in state.sources.values() for j in s.jobs.values())
+    args = sum(size(j.args) for s in state.sources.values() for j in s.jobs)
     assert args == state.arg_bytes, f"bytes: {args} of arguments, counted {state.arg_bytes}"
     _strays(state)
     _ways(state)
@@ -72,7 +72,7 @@ def _ways(state: State) -> None:
             for job in (*lane.outbox, *(job for _, jobs, _ in lane.unacked for job in jobs)):
                 out[job] = out.get(job, 0) + 1
     for source in state.sources.values():
-        for job in source.jobs.values():
+        for job in source.jobs:
             assert job.out == out.get(job, 0), f"out: job {job.id} is on {out.get(job, 0)} ways, counted {job.out}"
 
 

@@ -8,6 +8,7 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
+_SAMPLE: Final = 100  # entries by which it is judged whether a sweep is worth its time
 _SWEEP: Final = 1_000  # entries at which those that do not matter any more are first looked for
 
 
@@ -36,11 +37,17 @@ class Timers(Generic[T]):
     def add(self, when: float, thing: T) -> None:
         """Have `thing` come up at `when`."""
         if len(self._heap) >= self._sweep_at:
-            self._heap = [entry for entry in self._heap if self._alive(entry[2])]
-            heapq.heapify(self._heap)
+            if self._is_worth_it():
+                self._heap = [entry for entry in self._heap if self._alive(entry[2])]
+                heapq.heapify(self._heap)
             self._sweep_at = max(_SWEEP, 2 * len(self._heap))
         heapq.heappush(self._heap, (when, next(self._serial), thing))
         self.at = self._heap[0][0]
+
+    def _is_worth_it(self) -> bool:
+        """Whether many do not matter any more: to look at a million that all do would stop everybody for 0.2 s."""
+        sample = self._heap[:: len(self._heap) // _SAMPLE]
+        return sum(not self._alive(entry[2]) for entry in sample) > len(sample) // 8
 
     def due(self, now: float) -> Iterator[tuple[float, T]]:
         """Take out what is due, in order."""

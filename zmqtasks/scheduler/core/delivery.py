@@ -117,7 +117,7 @@ def _results(state: State, delivery: int, jobs: list[Job], *, bulk: bool) -> Res
 def expire(state: State, now: Now, fx: Effects) -> None:
     """Drop outcomes whose time is over, or that were delivered and are too many; then old tombstones."""
     finished, settings = state.finished, state.settings
-    while finished and finished[0][0] <= now.mono:
+    while finished and finished.head[0] <= now.mono:
         lifecycle.forget_job(state, finished.popleft()[1], now, fx)
     for _, job in list(state.expiries.due(now.mono)) if state.expiries.at <= now.mono else ():
         owner = job.submission.source.owner
@@ -126,8 +126,6 @@ def expire(state: State, now: Now, fx: Effects) -> None:
         else:
             lifecycle.forget_job(state, job, now, fx)
     delivered = state.delivered
-    while delivered and delivered[0].outcome is None:  # expired meanwhile
-        delivered.popleft()
     # With a journal, bytes beyond the budget are on disk only: see `paging`.
     held = state.resident_bytes if state.durable else state.result_bytes
     most = inf if state.durable and paging.is_due(state) else settings.max_result_bytes
@@ -136,10 +134,8 @@ def expire(state: State, now: Now, fx: Effects) -> None:
         if not job.out:
             held -= size(job.outcome)
             lifecycle.forget_job(state, job, now, fx)
-    if len(finished) > 2 * settings.max_results + state.results:
-        _compact(state)
-    if len(delivered) > 2 * settings.max_results + state.results:
-        state.delivered = deque(job for job in delivered if job.outcome is not None)
+    finished.tidy(2 * settings.max_results + state.results)
+    delivered.tidy(2 * settings.max_results + state.results)
     tombstones = state.tombstones
     while tombstones and (tombstones[0][0] <= now.mono or len(tombstones) > settings.max_tombstones):
         _bury(state, tombstones.popleft()[1])
@@ -147,13 +143,6 @@ def expire(state: State, now: Now, fx: Effects) -> None:
         for source, counters in state.forgotten.items():
             state.record(fx, Forgot(source.prefix, spans(sorted(counters)), now.wall), OS)
         state.forgotten.clear()
-
-
-def _compact(state: State) -> None:
-    """Entries of outcomes that were dropped before their time would otherwise wait for it."""
-    known = [entry for entry in state.finished if entry[1].outcome is not None]
-    state.finished.clear()
-    state.finished.extend(known)
 
 
 def _bury(state: State, submission: Submission) -> None:
@@ -173,4 +162,4 @@ def _bury(state: State, submission: Submission) -> None:
 def next_expiry(state: State) -> float:
     """Monotonic time at which a result or a tombstone of the usual time to live is due; inf: none is."""
     finished, tombstones = state.finished, state.tombstones
-    return min(finished[0][0] if finished else inf, tombstones[0][0] if tombstones else inf)
+    return min(finished.head[0] if finished else inf, tombstones[0][0] if tombstones else inf)

@@ -93,7 +93,7 @@ def end(state: State, job: Job, to: int, outcome: bytes, now: Now, fx: Effects) 
 def settle(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx: Effects) -> None:
     """Jobs have come to a final state: keep their outcomes for those who ask, and send them to the submitter."""
     default_expiry = now.mono + state.settings.result_ttl
-    finished = state.finished
+    finished = state.finished.back
     total = arg_bytes = 0
     resident = [0, 0]  # bytes of outcomes in memory: of jobs that are not journaled, and of those that are
     submission: Submission | None = None
@@ -129,7 +129,7 @@ def settle(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx:
             job.out += 1
             (owner.small if length <= MAX_BYTES_PER_MESSAGE else owner.large).outbox.append(job)
     if state.durable:
-        state.residents.extend(jobs)
+        state.residents.back.extend(jobs)
     state.open -= len(jobs)
     state.arg_bytes -= arg_bytes
     state.results += len(jobs)
@@ -348,9 +348,8 @@ def forget_job(state: State, job: Job, now: Now, fx: Effects) -> None:
     """The outcome expired; when the last job of a submission goes, its tombstone stays for a while."""
     submission = job.submission
     source = submission.source
-    if source.jobs.get(job.counter) is not job:
+    if not source.jobs.remove(job.counter, job):
         return  # it was forgotten before; another job may have its id by now
-    del source.jobs[job.counter]
     if submission.level != MEMORY:
         state.forgotten.setdefault(source, []).append(job.counter)
     state.moves.leave(job)

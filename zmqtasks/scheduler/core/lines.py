@@ -113,7 +113,10 @@ class Lines:
     def remove(self, job: Job) -> None:
         """A job leaves from wherever it stands."""
         line = self.line_of(job.submission, solo=job.solo)
-        line.gone.add(job)
+        if line.jobs[0] is job:  # as when all are cancelled, in their order
+            line.jobs.popleft()
+        else:
+            line.gone.add(job)
         if len(line.gone) * 2 > len(line.jobs):
             line.jobs = type(line.jobs)(j for j in line.jobs if j not in line.gone)
             line.gone.clear()

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from zmqtasks import ids
 from zmqtasks.scheduler.core.firsts import Firsts
 from zmqtasks.scheduler.core.flow import Flow
+from zmqtasks.scheduler.core.jobtable import JobTable
 from zmqtasks.scheduler.core.needs import LimitKey, Need
 from zmqtasks.scheduler.core.quotas import Limit
 from zmqtasks.states import FINAL, READY
@@ -139,7 +140,7 @@ class Source:
     def __init__(self, prefix: bytes, owner: "Submitter | None") -> None:
         self.prefix = prefix
         self.owner = owner
-        self.jobs: dict[int, Job] = {}
+        self.jobs = JobTable()
         self.submissions: dict[int, Submission] = {}
         self.firsts = Firsts()
 

@@ -19,10 +19,7 @@ FEW = 1_000  # entries of jobs that are forgotten do not matter below this
 def page(state: State, fx: Effects) -> None:
     """Put a page away, if the outcomes in memory are too many bytes. Called once a turn."""
     residents = state.residents
-    while residents and residents[0].outcome is None:  # forgotten meanwhile
-        residents.popleft()
-    if len(residents) > 2 * state.results + FEW:
-        state.residents = residents = type(residents)(job for job in residents if job.outcome is not None)
+    residents.tidy(2 * state.results + FEW)
     if not is_due(state):
         return
     jobs: list[Job] = []

@@ -141,7 +141,7 @@ class Restorer:
         submission = self._submission(record, len(args))
         first = record.first
         jobs = [Job(submission, first + i, data) for i, data in enumerate(args)]
-        submission.source.jobs.update(zip(range(first, first + len(jobs)), jobs, strict=True))
+        submission.source.jobs.add(first, jobs)
         self._fresh[submission] = jobs
         self.state.count("submitted", len(jobs))
 
@@ -179,8 +179,9 @@ class Restorer:
         self._fresh.pop(submission, None)
         self._tombs.pop(submission, None)
         for counter in range(first, first + submission.count):
-            job = source.jobs.pop(counter, None)
+            job = source.jobs.get(counter)
             if job is not None:
+                source.jobs.remove(counter, job)
                 self._release(job)
                 self.state.evidence.pop(job, None)
 
@@ -292,7 +293,7 @@ class Restorer:
                 job = source.jobs.get(counter)
                 if job is None or job.state not in FINAL:
                     continue
-                del source.jobs[counter]
+                source.jobs.remove(counter, job)
                 job.outcome = None
                 submission = job.submission
                 submission.live -= 1
@@ -304,17 +305,17 @@ class Restorer:
         submission.wall = record.wall
         first, jobs = record.first, submission.source.jobs
         for place, data in zip(record.open, record.args, strict=True):
-            jobs[first + place] = Job(submission, first + place, self._data(data))
+            jobs.put(first + place, Job(submission, first + place, self._data(data)))
         for mark in record.marks:
-            self._mark(jobs[first + mark.place], mark)
+            self._mark(jobs.known(first + mark.place), mark)
         for place, data in zip(record.done, record.results, strict=True):
-            job = jobs[first + place] = Job(submission, first + place, b"")
+            job = jobs.put(first + place, Job(submission, first + place, b""))
             self._end(job, SUCCEEDED, self._data(data), record.wall)
         for place, state, data in record.ends:
-            job = jobs[first + place] = Job(submission, first + place, b"")
+            job = jobs.put(first + place, Job(submission, first + place, b""))
             self._end(job, state, self._data(data), record.wall)
         for place in record.delivered:
-            jobs[first + place].delivered = True
+            jobs.known(first + place).delivered = True
         submission.live = len(record.open) + len(record.done) + len(record.ends)
         if not submission.live:
             self._tombs[submission] = record.wall
@@ -376,7 +377,7 @@ class Restorer:
     def _give_up_missing(self, now: Now, fx: Effects) -> None:
         """Jobs whose shipped function is gone with the record that held it: only a mended journal has such."""
         for source in self.state.sources.values():
-            for job in list(source.jobs.values()):
+            for job in list(source.jobs):
                 if job.submission.target in self._missing and job.state in (READY, DELAYED):
                     text = f"the function of job {job.id} stood in a record that is lost"
                     lifecycle.abort(self.state, job, "PayloadLost", text, now, fx)
@@ -385,7 +386,7 @@ class Restorer:
         """Count the references."""
         live: dict[int, int] = {}
         for source in self.state.sources.values():
-            for job in source.jobs.values():
+            for job in source.jobs:
                 payload = job.outcome if job.args is None else job.args
                 if type(payload) is not bytes and isinstance(payload, Ref):
                     self.state.payloads.count(payload)
@@ -482,15 +483,15 @@ class Restorer:
             if own >= 0:
                 state.expiries.add(expiry, job)
             else:
-                state.finished.append((expiry, job))
+                state.finished.back.append((expiry, job))
             state.results += 1
             state.result_bytes += size(outcome)
             if isinstance(outcome, bytes):
                 state.resident_bytes += len(outcome)
                 state.pageable_bytes += len(outcome)
-                state.residents.append(job)
+                state.residents.back.append(job)
             if job.delivered:
-                state.delivered.append(job)
+                state.delivered.back.append(job)
         ttl = state.settings.tombstone_ttl
         for submission, wall in sorted(self._tombs.items(), key=lambda tomb: tomb[1]):
             state.tombstones.append((now.mono + min(max(grace, wall + ttl - now.wall), ttl), submission))

@@ -7,6 +7,7 @@ from math import inf
 from zmqtasks.config import SchedulerSettings
 from zmqtasks.scheduler.core.deadlines import Timers
 from zmqtasks.scheduler.core.effects import Effects, Send
+from zmqtasks.scheduler.core.fading import Fading
 from zmqtasks.scheduler.core.limits import Limits
 from zmqtasks.scheduler.core.lines import Lines
 from zmqtasks.scheduler.core.model import (
@@ -41,6 +42,10 @@ def _delayed(job: Job) -> bool:
 
 def _kept(job: Job) -> bool:
     return job.outcome is not None
+
+
+def _kept_yet(entry: tuple[float, Job]) -> bool:
+    return _kept(entry[1])
 
 
 MAX_SPECS = 1_000  # different ones that are remembered, to be shared
@@ -121,9 +126,9 @@ class State:
         self.expirations: Timers[Submission] = Timers(lambda submission: submission.live > 0)  # wall clock, too
         self.backoffs: Timers[Job] = Timers(_delayed)
         self.expiries: Timers[Job] = Timers(_kept)  # only jobs with a result_ttl of their own
-        self.finished: deque[tuple[float, Job]] = deque()  # (time of expiry, job), all of the default ttl
-        self.residents: deque[Job] = deque()  # over, durable, and their outcomes in memory: the oldest may be paged
-        self.delivered: deque[Job] = deque()
+        self.finished: Fading[tuple[float, Job]] = Fading(_kept_yet)  # (time of expiry, job), all of the default ttl
+        self.residents: Fading[Job] = Fading(_kept)  # over, durable, outcomes in memory: the oldest may be paged
+        self.delivered: Fading[Job] = Fading(_kept)
         self.tombstones: deque[tuple[float, Submission]] = deque()
         self.bases: OrderedDict[Submission | Target | Totality, None] = OrderedDict()  # by `seq`, the oldest first
         self.totality = Totality()

@@ -263,7 +263,7 @@ def _accept(state: State, source: Source, submission: Submission, message: Submi
     jobs = [Job(submission, first + i, a, entry) for i, a in enumerate(args)]
     source.submissions[first] = submission
     source.firsts.add(first)
-    source.jobs.update(zip(range(first, first + count), jobs, strict=True))
+    source.jobs.add(first, jobs)
     state.orders += 1
     submission.order = state.orders
     _record(state, submission, message, args, now, fx)
@@ -317,7 +317,7 @@ def _repeat(state: State, submitter: Submitter, known: Submission, fx: Effects) 
         if job is not None:
             _want(state, submitter, job)
     _note_accepted(state, submitter, known, (known.first, known.count))
-    expired = [c for c in range(known.first, known.first + known.count) if c not in source.jobs]
+    expired = [c for c in range(known.first, known.first + known.count) if source.jobs.get(c) is None]
     if expired:
         state.answer(fx, submitter, Unknown(source.prefix, spans(expired), True))
 
@@ -400,7 +400,7 @@ def on_result_ack(state: State, submitter: Submitter, message: ResultAck, now: N
         if submission.source.owner is submitter:
             for job in jobs:
                 job.delivered = True
-            state.delivered.extend(jobs)
+            state.delivered.back.extend(jobs)
             if state.durable:
                 told = spans(sorted({job.counter for job in jobs}))
                 state.record(fx, Delivered(submission.source.prefix, told), min(OS, submission.level))
@@ -496,5 +496,5 @@ def _over(state: State, prefix: bytes, told: list[Span]) -> bool:
     source = state.sources.get(prefix)
     if source is None:  # its tombstone went while the Accepted waited
         return False
-    jobs = source.jobs
-    return all(counter in jobs and jobs[counter].out for counter in expand(told))
+    known = map(source.jobs.get, expand(told))
+    return all(job is not None and job.out for job in known)
