@@ -298,7 +298,7 @@ class Core:
             workers.expire_leases(state, now, fx)
         if state.adoptions.at <= mono:
             strays.expire(state, now, fx)
-        if state.limits.at <= mono:
+        if state.limits.shut.at <= mono:
             state.limits.come_due(mono)
         if state.backoffs.at <= mono:
             self._wake(state.backoffs, mono, now)
@@ -327,7 +327,7 @@ class Core:
         state, mono = self.state, now.mono
         soonest = min(
             state.leases.at, state.backoffs.at, state.patience.at, state.adoptions.at, state.expiries.at,
-            state.balance_at, state.stalls.at, state.limits.at, delivery.next_expiry(state),
+            state.balance_at, state.stalls.at, state.limits.shut.at, delivery.next_expiry(state),
         )  # fmt: skip
         if state.durable and state.journal.upto:
             soonest = min(soonest, mono + compaction.PAUSE)

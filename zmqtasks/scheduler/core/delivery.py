@@ -117,8 +117,13 @@ def _results(state: State, delivery: int, jobs: list[Job], *, bulk: bool) -> Res
 def expire(state: State, now: Now, fx: Effects) -> None:
     """Drop outcomes whose time is over, or that were delivered and are too many; then old tombstones."""
     finished, settings = state.finished, state.settings
-    while finished and finished.head[0] <= now.mono:
-        lifecycle.forget_job(state, finished.popleft()[1], now, fx)
+    while state.finished_at <= now.mono:
+        head = finished.head
+        if head is not None and head[0] <= now.mono:
+            finished.popleft()
+            lifecycle.forget_job(state, head[1], now, fx)
+        else:
+            state.finished_at = head[0] if head is not None else inf
     for _, job in list(state.expiries.due(now.mono)) if state.expiries.at <= now.mono else ():
         owner = job.submission.source.owner
         if job.out and owner is not None and owner.route is not None:
@@ -129,11 +134,10 @@ def expire(state: State, now: Now, fx: Effects) -> None:
     # With a journal, bytes beyond the budget are on disk only: see `paging`.
     held = state.resident_bytes if state.durable else state.result_bytes
     most = inf if state.durable and paging.is_due(state) else settings.max_result_bytes
-    while delivered and (state.results > settings.max_results or held > most):
-        job = delivered.popleft()
-        if not job.out:
-            held -= size(job.outcome)
-            lifecycle.forget_job(state, job, now, fx)
+    while (state.results > settings.max_results or held > most) and (old := delivered.popleft()) is not None:
+        if not old.out:
+            held -= size(old.outcome)
+            lifecycle.forget_job(state, old, now, fx)
     finished.tidy(2 * settings.max_results + state.results)
     delivered.tidy(2 * settings.max_results + state.results)
     tombstones = state.tombstones
@@ -161,5 +165,5 @@ def _bury(state: State, submission: Submission) -> None:
 
 def next_expiry(state: State) -> float:
     """Monotonic time at which a result or a tombstone of the usual time to live is due; inf: none is."""
-    finished, tombstones = state.finished, state.tombstones
-    return min(finished.head[0] if finished else inf, tombstones[0][0] if tombstones else inf)
+    tombstones = state.tombstones
+    return min(state.finished_at, tombstones[0][0] if tombstones else inf)

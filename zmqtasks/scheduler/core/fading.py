@@ -34,13 +34,15 @@ class Fading(Generic[T]):
         yield from reversed(self._sifted)
 
     @property
-    def head(self) -> T:
-        """The first thing, dead or alive; there must be one."""
-        return self._sifted[0] if self._sifted else self.back[0]
+    def head(self) -> T | None:
+        """The first thing, dead or alive; None: there is none."""
+        first = self._sifted or self.back
+        return first[0] if first else None
 
-    def popleft(self) -> T:
-        """Take out the first thing, dead or alive; there must be one."""
-        return self._sifted.popleft() if self._sifted else self.back.popleft()
+    def popleft(self) -> T | None:
+        """Take out the first thing, dead or alive; None: there is none."""
+        first = self._sifted or self.back
+        return first.popleft() if first else None
 
     def tidy(self, most: int) -> None:
         """Called once a turn: when there are more than `most` things, the dead among the first ones leave."""

@@ -94,6 +94,7 @@ def settle(state: State, jobs: list[Job], outcomes: list[Payload], now: Now, fx:
     """Jobs have come to a final state: keep their outcomes for those who ask, and send them to the submitter."""
     default_expiry = now.mono + state.settings.result_ttl
     finished = state.finished.back
+    state.finished_at = min(state.finished_at, default_expiry)
     total = arg_bytes = 0
     resident = [0, 0]  # bytes of outcomes in memory: of jobs that are not journaled, and of those that are
     submission: Submission | None = None

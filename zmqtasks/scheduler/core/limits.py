@@ -19,21 +19,16 @@ class Limits:
     """All of them.
 
     Attributes:
-        at: monotonic time at which the next rate opens; inf: none is shut.
+        shut: rates that are reached, by the monotonic time at which they open.
         told: (rate, burst) that an operator set, by task.
     """
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
         self._all: dict[LimitKey, Limit] = {}
-        self._rates: Timers[Rate] = Timers(lambda rate: rate.shut)
+        self.shut: Timers[Rate] = Timers(lambda rate: rate.shut)
         self.told: dict[str, tuple[float, int]] = {}
         lines.limits_of = self.find
-
-    @property
-    def at(self) -> float:
-        """See above."""
-        return self._rates.at
 
     def all(self) -> list[Limit]:
         """For checks and status."""
@@ -129,7 +124,7 @@ class Limits:
 
     def come_due(self, mono: float) -> None:
         """Open the rates whose time has come."""
-        for _, rate in list(self._rates.due(mono)):
+        for _, rate in list(self.shut.due(mono)):
             if rate.shut:
                 self._look(rate, mono)
 
@@ -144,7 +139,7 @@ class Limits:
                 else:
                     self._lines.reopen(line)
         if shut and isinstance(limit, Rate):
-            self._rates.add(limit.opens_at, limit)
+            self.shut.add(limit.opens_at, limit)
 
 
 def keys_of(submission: Submission) -> tuple[LimitKey, ...]:

@@ -25,8 +25,7 @@ def page(state: State, fx: Effects) -> None:
     jobs: list[Job] = []
     small: list[bytes] = []
     total = 0
-    while residents and total < PAGE:
-        job = residents.popleft()
+    while total < PAGE and (job := residents.popleft()) is not None:
         outcome = job.outcome
         if isinstance(outcome, bytes) and outcome and job.submission.level != MEMORY:
             jobs.append(job)

@@ -484,6 +484,7 @@ class Restorer:
                 state.expiries.add(expiry, job)
             else:
                 state.finished.back.append((expiry, job))
+                state.finished_at = min(state.finished_at, expiry)
             state.results += 1
             state.result_bytes += size(outcome)
             if isinstance(outcome, bytes):
