@@ -36,6 +36,7 @@ class JobLife:
     starts: list[int] = field(default_factory=list)  # attempts that a child began
     kills: int = 0  # children that died while it ran
     raised: int = 0  # attempts that raised what may be tried again
+    waits: float = 0.0  # until this time of the world, before it is tried again
     losses: int = 0  # workers that were given up while they held it, or may have
     final: int = 0  # record number
     state: int = -1
@@ -272,7 +273,7 @@ class Laws:
 
     # ------------------------------------------------------------------------------------------ children
 
-    def started(self, key: JobKey, attempt: int, worker: bytes, number: int) -> None:
+    def started(self, key: JobKey, attempt: int, worker: bytes, number: int, time: float) -> None:
         """A child begins an attempt."""
         life = self.lives[key]
         if (worker, number) in self.dropped:
@@ -288,11 +289,14 @@ class Laws:
             raise Broken("most", f"job {key[1]} began once more, and must not: {life}")
         if self.faultless and len(life.starts) > 1 + life.raised:
             raise Broken("again", f"job {key[1]} begins once more, and nothing has gone wrong: {life}")
+        if self.faultless and time < life.waits:
+            raise Broken("delay", f"job {key[1]} begins at {time}, before its time: {life}")
 
-    def raised(self, key: JobKey) -> None:
-        """An attempt raises what may be tried again."""
+    def raised(self, key: JobKey, until: float) -> None:
+        """An attempt raises what may be tried again, and not before this time of the world."""
         life = self.lives[key]
         life.raised += 1
+        life.waits = until
         if self.faultless and life.raised > 1 + self.plans[key].retries:
             raise Broken("retries", f"job {key[1]} is tried once more after {life.raised} failures")
 

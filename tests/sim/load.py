@@ -19,6 +19,10 @@ LARGE = 66_000  # bytes: over the bulk connection
 class Plan:
     """What a job does: `ok` succeeds, `fail` raises `fails_times` times before it succeeds, `error` raises for good,
     `crash` kills its child `fails_times` times. Travels as the job's arguments.
+
+    Attributes:
+        retries: after which it may be tried again; `own`: the worker says so with each failure, and how many seconds
+            the job is to wait before the next attempt; below 0: its Spec says both.
     """
 
     serial: int
@@ -28,6 +32,7 @@ class Plan:
     size: int
     retries: int
     crash_budget: int
+    own: float = -1.0
 
     def encode(self) -> bytes:
         """The arguments."""
@@ -79,7 +84,10 @@ def draw(random: Random, habits: Habits, serial: int, spec: Spec) -> Plan:
     size = habits.spill + 10 if random.random() < 0.1 else random.choice((0, 10))
     if random.random() < habits.large:
         size = LARGE
-    return Plan(serial, kind, times, seconds, size, spec.retries, spec.crash_budget)
+    own = serial % 3 == 0  # no draw: the histories of all seeds stay what they were
+    return Plan(
+        serial, kind, times, seconds, size, spec.retries + own, spec.crash_budget, 0.1 * (serial % 5) if own else -1.0
+    )
 
 
 def draw_spec(random: Random, wall: float, *, brief: bool, once: float, durable: bool) -> Spec:

@@ -75,7 +75,7 @@ class Child:
         self.cell = (self.claim.id, number)
         plan = decode(args)
         laws = self.owner.laws
-        laws.started((prefix, counter), attempt, self.owner.nonce, number)
+        laws.started((prefix, counter), attempt, self.owner.nonce, number, self.owner.world.time)
         if plan.seconds > 0.01:
             self._tell(number)
         if plan.kind == "crash" and laws.lives[prefix, counter].kills < plan.fails_times:
@@ -95,9 +95,10 @@ class Child:
         failures = self.owner.laws.lives[key].raised
         if plan.kind == "error" or (plan.kind == "fail" and failures < plan.fails_times):
             kind = FAILED if plan.kind == "error" else RETRYABLE
+            own = (plan.own, plan.retries) if kind == RETRYABLE and plan.own >= 0 else (-1.0, -1)
             if kind == RETRYABLE:
-                self.owner.laws.raised(key)
-            self.ends.append(End(number, kind, payload.failure("ValueError", "as planned"), plan.seconds))
+                self.owner.laws.raised(key, self.owner.world.time + max(0.0, plan.own))
+            self.ends.append(End(number, kind, payload.failure("ValueError", "as planned"), plan.seconds, *own))
         elif self.runs and self.runs[-1].first + len(self.runs[-1].results) == number:
             self.runs[-1].results.append(plan.value(attempt))
             self.runs[-1].total += plan.seconds

@@ -47,6 +47,13 @@ def check(options: Options, known: frozenset[str] = KNOWN, what: str = "option")
             raise BadOption(f"there is no {what} {name}={meant} (there are: {', '.join(sorted(known))})")
     _check_values(found, what)
     _check_limits(found, what)
+    for name in ("eta", "expires"):
+        when = found.get(name)
+        if isinstance(when, datetime) and when.tzinfo is None:
+            raise BadOption(
+                f"{what} {name}= is a datetime with its time zone, and {when!r} has none: whose clock does it mean? "
+                f"Write {name}=when.astimezone() for this machine's, when.replace(tzinfo=UTC) for UTC"
+            )
     if "eta" in found and "countdown" in found:
         raise BadOption("give eta= or countdown=, not both")
     return found
@@ -93,11 +100,11 @@ _CHECKS: Final[dict[str, tuple[Any, bool, str]]] = {
     "crash_budget": ((int,), True, "a number of crashes, 0 or more"),
     "result_ttl": ((int, float), True, "a number of seconds, 0 or more"),
     "countdown": ((int, float), False, "a number of seconds"),
-    "eta": ((int, float, datetime), False, "a datetime, or Unix time in seconds"),
+    "eta": ((int, float, datetime), False, "a datetime with its time zone, or Unix time in seconds"),
     "priority": ((int,), True, f"a number from 0 to {MAX_PRIORITY}"),
     "burst": ((int,), True, "a number of starts at once, 1 or more"),
     "concurrency_limit": ((int,), True, "a number of jobs that may run at once, 0 for any"),
-    "expires": ((int, float, datetime), False, "a number of seconds from now, or a datetime"),
+    "expires": ((int, float, datetime), False, "a number of seconds from now, or a datetime with its time zone"),
 }
 
 
@@ -117,7 +124,7 @@ def spec(options: Options, *, python: str, wall: float) -> Spec:
     not_before = 0.0
     eta = options.get("eta")
     if isinstance(eta, datetime):
-        not_before = eta.timestamp()  # without a time zone it is local time, as everywhere in Python
+        not_before = eta.timestamp()
     elif eta is not None:
         not_before = float(eta)
     elif "countdown" in options:

@@ -90,16 +90,16 @@ class Submitting:
 
         Args:
             given: queue (name), retries (attempts after an exception), backoff and backoff_max (seconds before them),
-                jitter (wait for a random share of these),
-                crash_budget (deaths of its process that a job may be running in), result_ttl (seconds that the result
-                is kept), eta (datetime or Unix time) or countdown (seconds) before which it does not start, job_id
-                (an id of your own, for one job), on_unknown ("wait" or "fail" if no worker knows the task),
-                durability (what it outlives once it is accepted: "disk", the loss of power; "os", the scheduler's
-                process; "memory", neither), acks_late (False: whatever dies, it runs once or ends as WorkerLost),
-                priority (0 to 9, the higher the sooner), expires (seconds from now or a datetime, after which it does
-                not start any more), rate_limit ("10/m": how often jobs of this function start, in the whole cluster),
-                burst (starts at once after a pause, 1), rate_key (a text: jobs with another one have a rate of their
-                own), concurrency_limit (how many of them run at once), concurrency_key (as rate_key).
+                jitter (wait for a random share of these), crash_budget (deaths of its process that a job may be running
+                in), result_ttl (seconds that the result is kept), eta (Unix time, or a datetime with its time zone) or
+                countdown (seconds) before which it does not start, job_id (an id of your own, for one job), on_unknown
+                ("wait" or "fail" if no worker knows the task), durability (what it outlives once it is accepted:
+                "disk", the loss of power; "os", the scheduler's process; "memory", neither), acks_late (False: whatever
+                dies, it runs once or ends as WorkerLost), priority (0 to 9, the higher the sooner), expires (seconds
+                from now, or a datetime with its time zone, after which it does not start any more), rate_limit ("10/m":
+                how often jobs of this function start, in the whole cluster), burst (starts at once after a pause, 1),
+                rate_key (a text: jobs with another one have a rate of their own), concurrency_limit (how many of them
+                run at once), concurrency_key (as rate_key).
 
         Raises:
             BadOption: there is no such option, or it cannot have that value.

@@ -41,6 +41,8 @@ def test_every_option_reaches_the_spec() -> None:
         ({"queue": 1}, "queue= is the name"),
         ({"eta": "tomorrow"}, "eta= is a datetime"),
         ({"eta": 1, "countdown": 1}, "not both"),
+        ({"eta": datetime(2030, 1, 1)}, "time zone, and .*2030.* has none.*when.astimezone"),  # noqa: DTZ001
+        ({"expires": datetime(2030, 1, 1)}, "option expires= is a datetime with its time zone"),  # noqa: DTZ001
         ({"on_unknown": "explode"}, 'on_unknown= is "wait" or "fail"'),
     ],
 )
