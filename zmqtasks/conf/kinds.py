@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta, tzinfo
 from typing import Any, Final, Generic, TypeVar, cast
+from urllib.parse import urlsplit
 
 from zmqtasks import payload, rates
 from zmqtasks.conf.pools import MAX_CONCURRENCY, POOL_ALIASES, POOLS, POOLS_LATER
+from zmqtasks.config import DEFAULT_PORT
 from zmqtasks.errors import BadOption
 
 In = TypeVar("In")
@@ -22,6 +24,7 @@ _ELSEWHERE: Final = (
     "yaml", "application/x-yaml", "raw", "binary", "text", "application/data", "application/text", "text/plain",
     "auth",
 )  # fmt: skip
+_BROKERS: Final = ("amqp", "pyamqp", "librabbitmq", "redis", "sentinel", "sqs", "kafka", "gcpubsub", "memory")
 _SCHEMES: Final = ("tcp://", "ipc://", "local://")
 
 
@@ -131,9 +134,21 @@ def _url(value: Any) -> str:
         raise Refused
     if not value.startswith(_SCHEMES):
         if "://" in value:
-            raise Refused("the URL of a zmqtasks scheduler, tcp://HOST:PORT, ipc://PATH or local://")
+            raise Refused(f"the URL of a zmqtasks scheduler, tcp://HOST:PORT, ipc://PATH or local://{_meant(value)}")
         raise Refused
     return value
+
+
+def _meant(url: str) -> str:
+    """What to write instead of the URL of a broker of Celery's; empty: it is none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    if not parts.scheme.startswith(_BROKERS):
+        return ""
+    host = parts.hostname or "HOST"
+    return f" (there is no broker: start `zmqtasks scheduler` on {host} and write tcp://{host}:{DEFAULT_PORT})"
 
 
 def _codec(value: Any) -> str:
