@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from zmqtasks.cli._celery_options import celery_options
 from zmqtasks.cli._shared import Common, Example, broker_option, broker_url, daemon_options
 from zmqtasks.conf.pools import MAX_CONCURRENCY, POOL_ALIASES, POOLS, POOLS_LATER
 from zmqtasks.config import BROKER_VARIABLE, CONFIG_FILE
@@ -102,7 +103,14 @@ def _cores() -> int:
     metavar="A,B",
     help="Take jobs of these queues.  [default: default and the app's]",
 )
-@click.option("-n", "--name", metavar="NAME", help="Name of this worker; %h stands for the host.  [default: worker@%h]")
+@click.option(
+    "-n",
+    "--name",
+    "--hostname",
+    "name",
+    metavar="NAME",
+    help="Name of this worker; %h stands for the host.  [default: worker@%h]",
+)
 @click.option(
     "--shutdown-timeout",
     type=click.FloatRange(0),
@@ -112,6 +120,7 @@ def _cores() -> int:
     help="How long the running jobs may go on after Ctrl-C or SIGTERM.",
 )
 @daemon_options
+@celery_options
 @click.pass_context
 def command(
     ctx: click.Context,

@@ -41,6 +41,8 @@ def run(app: Any, argv: Sequence[str]) -> int:
 
 def _lead(app: Any, words: Sequence[str]) -> list[str]:
     """What stands before the words, so that the command knows the app, or at least its scheduler."""
+    if not words:
+        return []  # it shows the commands that there are
     if not any(word in _WITH_APP for word in words):
         url = app.conf.broker_url
         return ["-b", url] if url and not url.startswith("local://") else []
