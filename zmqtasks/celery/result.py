@@ -56,7 +56,10 @@ class AsyncResult(asyncresult.AsyncResult[R], Generic[R]):
         for name in celery.keys() - _IDLE:
             if celery[name] is not None:
                 raise NotAvailable(f"option {name}= of get() is not available; use job.add_done_callback(fn)")
-        return super().get(timeout, propagate=propagate)
+        if propagate:
+            return self.job.result(timeout)
+        super().wait(timeout)
+        return self.result
 
     wait = get  # it returns the value, as in Celery
 

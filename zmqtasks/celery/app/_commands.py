@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from zmqtasks.conf.saying import SAID_VARIABLE
 from zmqtasks.errors import AppNotLoaded
 
 _WITH_APP: Final = ("worker", "check")  # the commands that load the app; the others need only its scheduler
@@ -29,6 +30,7 @@ def run(app: Any, argv: Sequence[str]) -> int:
         del words[0]
     before = sys.argv
     sys.argv = ["zmqtasks", *_lead(app, words), *words]
+    os.environ[SAID_VARIABLE] = "1"  # this process has said which settings have no effect; those of the worker need not
     try:
         runpy.run_module("zmqtasks", run_name="__main__")  # the command line is built upon this package, not below it
     except SystemExit as end:

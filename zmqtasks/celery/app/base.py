@@ -260,6 +260,6 @@ def _found(packages: Any, related_name: str | None) -> list[str]:
 def _outside(app: Celery) -> str:
     """The module that makes an app: the first frame that is not an `__init__` of the app itself."""
     frame = sys._getframe(1)  # noqa: SLF001  (as in zmqtasks.App)
-    while frame.f_back is not None and app in map(frame.f_locals.get, frame.f_code.co_varnames[:1]):
+    while frame.f_back is not None and any(frame.f_locals.get(name) is app for name in frame.f_code.co_varnames[:1]):
         frame = frame.f_back
     return str(frame.f_globals.get("__name__", "__main__"))
