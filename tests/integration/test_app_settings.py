@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.fake_scheduler import FakeScheduler
-from zmqtasks import App, Task, errors, payload, wire
+from zmqtasks import App, Exchange, Queue, Task, errors, payload, wire
 from zmqtasks.conf import saying
 
 
@@ -95,6 +95,34 @@ def test_tasks_that_only_workers_know_have_the_same_defaults(app: App, scheduler
     first, second = (submit.spec for submit in scheduler.of(wire.Submit))
     assert (first.queue, first.acks_late) == ("normal", False)
     assert (second.queue, second.acks_late) == ("high", True)
+
+
+def test_routes_and_queues_reach_the_scheduler(app: App, scheduler: FakeScheduler) -> None:
+    def by_size(name: str, args: tuple[int, ...], *_: object, **_kw: object) -> str | None:
+        return "large" if args and args[0] > 9 else None
+
+    app.conf.update(
+        task_queues=[Queue("high", Exchange("high"), "high"), "large", "low"],
+        task_routes=[{"routed": {"exchange": "high", "routing_key": "high", "priority": 4}}, by_size],
+    )
+    routed, sized = app.task(name="routed")(nothing), app.task(name="sized")(lambda size: size)
+    routed.delay().get(10)
+    routed.apply_async(queue="low", priority=1).get(10)
+    app.send_task("routed").get(10)
+    app.send_task("there.only", (10,)).get(10)
+    app.send_task("there.only", (10,), exchange="high").get(10)
+    [job.result(10) for job in sized.map([1, 100, 2])]
+    submits = scheduler.of(wire.Submit)
+    told = [(submit.task, submit.spec.queue, submit.spec.priority, len(submit.args)) for submit in submits]
+    assert told == [
+        ("routed", "high", 4, 1),
+        ("routed", "low", 1, 1),
+        ("routed", "high", 4, 1),
+        ("there.only", "large", 0, 1),
+        ("there.only", "high", 0, 1),
+        ("sized", "default", 0, 2),
+        ("sized", "large", 0, 1),
+    ]
 
 
 def test_an_app_that_nobody_needs_is_gone_at_once() -> None:
@@ -184,13 +212,13 @@ def test_includes_come_from_three_places() -> None:
 
 
 def test_settings_travel_with_the_app(app: App, scheduler: FakeScheduler, caplog: pytest.LogCaptureFixture) -> None:
-    app.conf.update(default_queue="normal", task_routes=[lambda: None], result_backend="x", accept=["json"])
+    app.conf.update(default_queue="normal", task_routes=[{"t": "high"}], result_backend="x", accept=["json"])
     app.conf.from_object({"submit_timeout": 3})
     caplog.clear()
     there = pickle.loads(pickle.dumps(app))
     assert (there.name, there.conf.broker_url) == ("photos", scheduler.url)
     assert (there.conf.task_default_queue, there.conf.submit_timeout) == ("normal", 3.0)
-    assert (there.conf.task_serializer, there.conf.task_routes) == ("json", None)
+    assert (there.conf.task_serializer, there.conf.task_routes) == ("json", [{"t": "high"}])
     assert not caplog.records
 
 

@@ -11,6 +11,7 @@ from zmqtasks.conf.kinds import (
     CODEC,
     CODECS,
     CONCURRENCY,
+    EXCHANGE_TYPE,
     EXPIRY,
     FLAG,
     MODULES,
@@ -97,6 +98,24 @@ class Conf(Store):
     )
     task_default_queue = Setting(QUEUE, DEFAULT_QUEUE, "queue of tasks that name none")
     default_queue = task_default_queue
+    task_queues = Setting(
+        optional(QUEUES), None, "the queues that workers take from, unless `-Q` says otherwise", said="not declared"
+    )
+    task_create_missing_queues = Setting(FLAG, True, "queues that are not in `task_queues` may be used, too")
+    task_routes = Setting(optional(ROUTES), None, "which task goes to which queue", said="none")
+    task_annotations = Setting(
+        optional(ANNOTATIONS),
+        None,
+        "options of tasks by their names, before what the tasks say themselves",
+        said="none",
+    )
+    task_default_exchange = Setting(
+        optional(TEXT), None, "exchange of queues that name none", said="`task_default_queue`"
+    )
+    task_default_exchange_type = Setting(EXCHANGE_TYPE, "direct", "its type")
+    task_default_routing_key = Setting(
+        optional(TEXT), None, "routing key of the default queue", said="`task_default_queue`"
+    )
     task_acks_late = Setting(
         FLAG, True, "True: jobs run at least once; False: at most once (`acks_late` of tasks that do not say)"
     )
@@ -124,12 +143,6 @@ class Conf(Store):
 
     # -------------------------------------------------------------------------------------------- still to come
 
-    task_routes = Setting(optional(ROUTES), None, "which task goes to which queue", later="routes")
-    task_queues = Setting(optional(QUEUES), None, "the queues that workers take by default", later="declared queues")
-    task_create_missing_queues = Setting(
-        FLAG, True, "queues that are not in task_queues are made", later="declared queues"
-    )
-    task_annotations = Setting(optional(ANNOTATIONS), None, "options of tasks, by their names", later="annotations")
     task_default_priority = Setting(
         optional(whole("a number", 0, MAX_PRIORITY)), None, "priority of tasks that name none"
     )

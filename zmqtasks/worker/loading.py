@@ -112,7 +112,10 @@ def _is_app(value: object) -> TypeGuard[AppLike]:
 
 
 def queues_of(app: AppLike | None) -> list[str]:
-    """The queues that an app's tasks name, `default` first."""
+    """The queues of an app: those that it declares; where it declares none, `default` and those that its tasks name."""
+    routing = getattr(app, "routing", None)
+    if routing is not None and routing.queues.declared is not None:
+        return list(routing.queues.names)
     named = {queue for task in (app.tasks.values() if app else ()) if (queue := task.queue)}
     return [DEFAULT_QUEUE, *sorted(named - {DEFAULT_QUEUE})]
 
