@@ -1,4 +1,4 @@
-"""The app of the smoother as a user of Celery writes it; all that is new is the import and the URL.
+"""The app of the smoother as a user of Celery writes it; all that is new is the imports and the URL.
 
     python celery_conf.py worker -l info -c 3
     zmqtasks -A celery_conf worker --loglevel=info -c 3
@@ -10,7 +10,7 @@ The tasks are in celery_smoother.py. ``CELERY_RESULT_SERIALIZER`` and the backen
 
 import os
 
-from zmqtasks.celery import Celery
+from zmqtasks.celery import Celery, Exchange, Queue
 
 app = Celery(
     "celery-demo",
@@ -24,6 +24,15 @@ app.conf.update(
     CELERY_TASK_SERIALIZER="pickle",
     CELERY_RESULT_SERIALIZER="pickle",
     CELERY_ACCEPT_CONTENT=["pickle", "json"],
+    CELERY_QUEUES=(
+        Queue("high", Exchange("high"), routing_key="high"),
+        Queue("normal", Exchange("normal"), routing_key="normal"),
+        Queue("low", Exchange("low"), routing_key="low"),
+    ),
+    CELERY_DEFAULT_QUEUE="normal",
+    CELERY_DEFAULT_EXCHANGE="normal",
+    CELERY_DEFAULT_ROUTING_KEY="normal",
+    CELERY_ROUTES={"celery_smoother.smooth_edges": {"queue": "high"}},
 )
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ def note(*words):
 app = Celery("photos", broker=os.environ["URL"], backend="redis://cache:6379/1", task_cls=Noted)
 app.config_from_object({"CELERY_TASK_SERIALIZER": "json", "celery_enable_utc": True}, namespace="CELERY")
 app.autodiscover_tasks(["shop"])
+app.conf.task_routes = {"shop.tasks.add": "low-priority"}
+app.conf.task_annotations = {"shop.told": {"rate_limit": "10/m"}}
 
 @app.task(bind=True, max_retries=3, default_retry_delay=0.05)
 def fetch(self, page):
@@ -97,7 +99,7 @@ from zmqtasks.celery import current_app, states
 from zmqtasks.celery.exceptions import TaskRevokedError, TimeoutError
 from zmqtasks.celery.result import AsyncResult
 
-found = {}
+found = {"routes": (app.tasks["shop.tasks.add"].queue, app.tasks["shop.told"].defaults["rate_limit"])}
 waiting = shop.tasks.told.delay("go")
 try:
     waiting.get(timeout=0.1)
@@ -163,6 +165,7 @@ def test_an_application_of_celery_runs_as_it_stands(site: Site, tmp_path: Path) 
     found = json.loads(run(tmp_path, "script.py", URL=site.url).splitlines()[-1])
 
     host = os.uname().nodename
+    assert found["routes"] == ["low-priority", "10/m"]
     assert found["timeout"] == "JobTimeout"
     assert found["revoked"] == [True, "REVOKED", False, "TaskRevokedError"]
     page, retries, job_id, args, directly = found["fetch"]

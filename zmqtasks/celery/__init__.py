@@ -14,17 +14,20 @@ if TYPE_CHECKING:
     from zmqtasks.celery.app import Celery, shared_task
     from zmqtasks.celery.app.task import Task
     from zmqtasks.celery.utils import uuid
+    from zmqtasks.queues import Exchange, Queue
 
 _HOME = {
-    "Celery": "app.base",
-    "Task": "app.task",
-    "current_app": "_state",
-    "current_task": "_state",
-    "shared_task": "app",
-    "uuid": "utils",
+    "Celery": "celery.app.base",
+    "Exchange": "queues",  # Celery's users have these two from kombu
+    "Queue": "queues",
+    "Task": "celery.app.task",
+    "current_app": "celery._state",
+    "current_task": "celery._state",
+    "shared_task": "celery.app",
+    "uuid": "celery.utils",
 }
 
-__all__ = ["Celery", "Task", "current_app", "current_task", "shared_task", "uuid"]
+__all__ = ["Celery", "Exchange", "Queue", "Task", "current_app", "current_task", "shared_task", "uuid"]
 
 _missing = getter(__name__, PACKAGE)
 
@@ -32,7 +35,7 @@ _missing = getter(__name__, PACKAGE)
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         return _missing(name)
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    value = getattr(import_module(f"zmqtasks.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 

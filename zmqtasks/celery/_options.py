@@ -9,7 +9,6 @@ from zmqtasks.errors import BadOption, NotAvailable
 
 _log = logging.getLogger(__name__)
 
-_ROUTES = "its queue says where a job goes"
 _RECORDED = "the scheduler knows each job's state, and a failure always reaches whoever waits"
 _RESENT = "a client sends a job again until the scheduler has accepted it"
 _CONNECTED = "an app has one connection of its own"
@@ -19,7 +18,6 @@ _TASK_NOT_NEEDED: Final[dict[str, tuple[str, ...]]] = {
     _RECORDED: (
         "trail", "track_started", "send_events", "store_errors_even_if_ignored", "throws", "resultrepr_maxsize",
     ),
-    _ROUTES: ("exchange", "routing_key"),
     "durability= says what a job outlives": ("delivery_mode",),
     "a job that raises is over; autoretry_for says what is tried again": (
         "acks_on_failure", "acks_on_failure_or_timeout", "acks_on_timeout",
@@ -32,7 +30,6 @@ _TASK_NOT_NEEDED: Final[dict[str, tuple[str, ...]]] = {
 _JOB_NOT_NEEDED: Final[dict[str, tuple[str, ...]]] = {
     _RESENT: ("retry", "retry_policy"),
     _CONNECTED: ("producer", "publisher", "connection", "router", "result_cls", "reply_to"),
-    _ROUTES: ("exchange", "routing_key"),
     "durability= says what a job outlives": ("delivery_mode",),
     "there is no broker that could return it": ("mandatory", "immediate"),
     _RECORDED: ("shadow", "add_to_parent", "root_id", "parent_id", "argsrepr", "kwargsrepr"),
