@@ -69,6 +69,7 @@ def flaky(path):
 """
 
 TASKS = """
+import os
 import time
 from zmqtasks.celery import current_app, current_task, shared_task
 from zmqtasks.celery.utils.log import get_task_logger
@@ -80,12 +81,19 @@ def add(x, y):
     log.info("adding %d and %d", x, y)
     return [x + y, current_app.main, current_task.name, current_task.request.hostname]
 
+@shared_task
+def hold(sign):
+    while not os.path.exists(sign):
+        time.sleep(0.01)
+
+@shared_task(bind=True)
+def later(self):
+    self.retry(countdown=600)
+
 @shared_task(bind=True, name="shop.told", ignore_result=False, trail=True)
 def told(self, sign):
     self.update_state(state="PROGRESS", meta={"done": 1})
-    import os
-    while not os.path.exists(sign):
-        time.sleep(0.01)
+    hold(sign)
 """
 
 SCRIPT = """
@@ -101,6 +109,7 @@ from zmqtasks.celery.result import AsyncResult
 
 found = {"routes": (app.tasks["shop.tasks.add"].queue, app.tasks["shop.told"].defaults["rate_limit"])}
 waiting = shop.tasks.told.delay("go")
+held, again = shop.tasks.hold.delay("go"), shop.tasks.later.delay()
 try:
     waiting.get(timeout=0.1)
 except TimeoutError as error:
@@ -113,6 +122,12 @@ try:
     never.get()
 except TaskRevokedError:
     found["revoked"] += ("TaskRevokedError",)
+for result, state in (held, states.STARTED), (again, states.RETRY):
+    until = time.monotonic() + 30
+    while result.state != state:
+        assert time.monotonic() < until, (result.state, state)
+        time.sleep(0.05)
+found["revoked again"] = app.control.revoke([again.id])
 found["fetch"] = fetch.delay("index").get(timeout=30)
 gone = fetch.apply_async(["gone"])
 found["gone"] = repr(gone.get(timeout=30, propagate=False)), gone.state, gone.successful(), "retry" in gone.traceback
@@ -168,6 +183,7 @@ def test_an_application_of_celery_runs_as_it_stands(site: Site, tmp_path: Path) 
     assert found["routes"] == ["low-priority", "10/m"]
     assert found["timeout"] == "JobTimeout"
     assert found["revoked"] == [True, "REVOKED", False, "TaskRevokedError"]
+    assert found["revoked again"] == [True]
     page, retries, job_id, args, directly = found["fetch"]
     assert (page, retries, len(job_id), args, directly) == ("index", 2, 32, ["index"], False)
     assert found["gone"] == ["TimeoutError('no answer from gone')", "FAILURE", False, True]

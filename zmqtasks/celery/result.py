@@ -2,9 +2,12 @@
 
 from typing import Any, Generic, TypeVar
 
-from zmqtasks.celery import _state
+from zmqtasks.celery import _state, states
 from zmqtasks.celery._later import RESULTS, getter
 from zmqtasks.errors import JobTimeout, NotAvailable
+from zmqtasks.operators import Operator
+from zmqtasks.states import RUNNING
+from zmqtasks.states import name as word_of
 from zmqtasks.submitter import asyncresult
 
 __all__ = ["AsyncResult"]
@@ -39,6 +42,26 @@ class AsyncResult(asyncresult.AsyncResult[R], Generic[R]):
         parent: object = None,
     ) -> None:
         super().__init__(id, lambda: (app or _state.get_current()).client.job(id))
+
+    @property
+    def state(self) -> str:
+        """PENDING, STARTED, RETRY, SUCCESS, FAILURE or REVOKED; or the word of the task's last `update_state`.
+
+        The scheduler is asked while it is not over. It knows what runs from its workers, up to a second later.
+
+        Raises:
+            SchedulerUnreachable: it does not answer.
+        """
+        told = super().state
+        if told != states.PENDING:
+            return told
+        with Operator(self.job.scheduler) as operator:
+            report = operator.job(self.job.pair).job
+        if report is not None and report.state == word_of(RUNNING):
+            return states.STARTED
+        return states.RETRY if report is not None and report.retries else states.PENDING
+
+    status = state
 
     def get(self, timeout: float | None = None, propagate: bool = True, **celery: Any) -> Any:  # noqa: FBT001, FBT002  (Celery's signature)
         """Wait for the result.

@@ -62,7 +62,7 @@ def command(
     as_json: bool,
 ) -> None:
     """See HELP, in which click wraps no line of the list."""
-    from zmqtasks.cli._operator import Operator
+    from zmqtasks.operators import Operator
 
     if (value is None) == (what in ("rate_limit", "weight")):
         needs = "a value" if value is None else "no value"

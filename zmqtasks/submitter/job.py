@@ -33,6 +33,7 @@ RUN: Final = MAX_JOBS_PER_MESSAGE // 2  # jobs that share a Source; integers so 
 class Owner(Protocol):
     """What a Job needs of the connection that it came from."""
 
+    url: str
     accept: Collection[str]
 
     def check_usable(self) -> None:
@@ -139,6 +140,11 @@ class Job(Future[T]):
         if form is None:
             return "running" if self.told is not None else "submitted"
         return form if form in END_WORDS else "succeeded"
+
+    @property
+    def scheduler(self) -> str:
+        """URL of the scheduler that it was given to."""
+        return self._source.owner.url
 
     def done(self) -> bool:
         """Whether it is over and its outcome is here."""
