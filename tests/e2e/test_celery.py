@@ -39,7 +39,7 @@ app = Celery("photos", broker=os.environ["URL"], backend="redis://cache:6379/1",
 app.config_from_object({"CELERY_TASK_SERIALIZER": "json", "celery_enable_utc": True}, namespace="CELERY")
 app.autodiscover_tasks(["shop"])
 app.conf.task_routes = {"shop.tasks.add": "low-priority"}
-app.conf.task_annotations = {"shop.told": {"rate_limit": "10/m"}}
+app.conf.task_annotations = {"shop.tasks.limited": {"rate_limit": "1/h"}}
 
 @app.task(bind=True, max_retries=3, default_retry_delay=0.05)
 def fetch(self, page):
@@ -86,6 +86,10 @@ def hold(sign):
     while not os.path.exists(sign):
         time.sleep(0.01)
 
+@shared_task
+def limited():
+    pass
+
 @shared_task(bind=True)
 def later(self):
     self.retry(countdown=600)
@@ -107,7 +111,8 @@ from zmqtasks.celery import current_app, states
 from zmqtasks.celery.exceptions import TaskRevokedError, TimeoutError
 from zmqtasks.celery.result import AsyncResult
 
-found = {"routes": (app.tasks["shop.tasks.add"].queue, app.tasks["shop.told"].defaults["rate_limit"])}
+found = {"route": app.tasks["shop.tasks.add"].queue}
+limited = [shop.tasks.limited.delay() for _ in range(2)]
 waiting = shop.tasks.told.delay("go")
 held, again = shop.tasks.hold.delay("go"), shop.tasks.later.delay()
 try:
@@ -128,6 +133,10 @@ for result, state in (held, states.STARTED), (again, states.RETRY):
         assert time.monotonic() < until, (result.state, state)
         time.sleep(0.05)
 found["revoked again"] = app.control.revoke([again.id])
+limited[0].get(timeout=30)
+found["limited"] = [(limited[0].state, limited[1].ready())]
+app.control.rate_limit("shop.tasks.limited", "1000/s")
+found["limited"].append(limited[1].get(timeout=30))
 found["fetch"] = fetch.delay("index").get(timeout=30)
 gone = fetch.apply_async(["gone"])
 found["gone"] = repr(gone.get(timeout=30, propagate=False)), gone.state, gone.successful(), "retry" in gone.traceback
@@ -180,7 +189,8 @@ def test_an_application_of_celery_runs_as_it_stands(site: Site, tmp_path: Path) 
     found = json.loads(run(tmp_path, "script.py", URL=site.url).splitlines()[-1])
 
     host = os.uname().nodename
-    assert found["routes"] == ["low-priority", "10/m"]
+    assert found["route"] == "low-priority"
+    assert found["limited"] == [["SUCCESS", False], None]
     assert found["timeout"] == "JobTimeout"
     assert found["revoked"] == [True, "REVOKED", False, "TaskRevokedError"]
     assert found["revoked again"] == [True]

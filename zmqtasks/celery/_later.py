@@ -74,7 +74,6 @@ CONTROL: Final = {
     "inspect": "in a terminal, `zmqtasks inspect` tells it",
     "ping": "in a terminal, `zmqtasks status` shows the workers",
     "purge": "in a terminal, `zmqtasks purge QUEUE` does it",
-    "rate_limit": "in a terminal, `zmqtasks control rate_limit TASK RATE` does it",
     "shutdown": "stop a worker by Ctrl-C or SIGTERM; it finishes what runs first",
 }
 

@@ -1,9 +1,12 @@
-"""Control: what a script may do to jobs that it has not submitted itself."""
+"""Control: what a script may do to jobs of others, and to tasks while all runs."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from zmqtasks import rates, wire
 from zmqtasks.celery import _later
+from zmqtasks.errors import BadOption
+from zmqtasks.operators import Operator
 from zmqtasks.submitter.client import Client
 
 __all__ = ["Control"]
@@ -46,6 +49,25 @@ class Control:
     def terminate(self, task_id: str | Iterable[str], destination: object = None, **celery: Any) -> list[bool]:
         """Cancel jobs even if they run."""
         return self.revoke(task_id, terminate=True)
+
+    def rate_limit(
+        self, task_name: str, rate_limit: float | str | None, destination: object = None, **celery: Any
+    ) -> None:
+        """Have the jobs of a task start so often, in the whole cluster, from now on.
+
+        Args:
+            task_name: its name.
+            rate_limit: "10/m", or a number per second; 0 or None: without a limit.
+            destination: not needed: the scheduler counts.
+            celery: not needed.
+
+        Raises:
+            BadOption: there is no such rate.
+        """
+        with Operator(self._app.client.url) as operator:
+            done = operator.control(wire.SetRate(task_name, rates.parse(rate_limit)))
+        if done.error:
+            raise BadOption(done.error)
 
     if not TYPE_CHECKING:
 
