@@ -1,9 +1,11 @@
 """Names of Celery that there are not here, or not yet: whoever asks for one is told what to do instead."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NoReturn, TypeVar
 
 from zmqtasks.errors import NotAvailable
+
+C = TypeVar("C")
 
 _CANVAS: Final = (
     "groups, chains and chords come later; until then submit many at once with task.starmap(calls), "
@@ -59,9 +61,13 @@ APP: Final = {
     **dict.fromkeys(("add_periodic_task", "on_after_configure", "on_after_finalize", "on_after_fork"), _SCHEDULES),
     **dict.fromkeys(("backend", "amqp"), "there are no brokers and result backends, only the scheduler"),
     "register_task": "a class alone is no task here: write @app.task(base=MyTask, bind=True) above a function",
+    "on_configure": _SIGNALS,
     "Worker": "start a worker by app.worker_main() or zmqtasks worker",
 }
-APP["on_configure"] = _SIGNALS
+RESULT: Final = {
+    "then": "use result.job.add_done_callback(fn)",
+    **dict.fromkeys(("children", "collect", "iterdeps", "graph", "build_graph", "as_tuple", "as_list"), _CANVAS),
+}
 TASK: Final = {
     **dict.fromkeys(("s", "si", "signature", "subtask", "subtask_from_request", "chunks"), _CANVAS),
     **dict.fromkeys(("replace", "add_to_chord", "add_trail"), _CANVAS),
@@ -82,18 +88,34 @@ class NotImportable(NotAvailable, ImportError):
     """Something of Celery's that there is not, or not yet; the message says what to do instead."""
 
 
-def attribute(owner: str, later: Mapping[str, str], name: str) -> NotAvailable | AttributeError:
-    """The error for an attribute that an object has not.
+class Absent(NotAvailable, AttributeError):
+    """An attribute of Celery's that there is not, or not yet; the message says what to do instead."""
+
+
+class _Absence:
+    """In place of the attribute. `told`: the message."""
+
+    def __init__(self, told: str) -> None:
+        self._told = told
+
+    def __get__(self, instance: object, owner: type | None = None) -> NoReturn:
+        raise Absent(self._told)
+
+
+def without(owner: str, later: Mapping[str, str]) -> Callable[[type[C]], type[C]]:
+    """For a class: have these attributes say that they are not there. A `__getattr__` would hide errors of properties.
 
     Args:
-        owner: what people call it.
+        owner: what people call its objects.
         later: of the names that Celery has, what to do instead.
-        name: of the attribute.
     """
-    why = later.get(name)
-    if why is None:
-        return AttributeError(f"{owner} has no attribute {name!r}")
-    return NotAvailable(f"{owner}.{name} is not available: {why}")
+
+    def add(kind: type[C]) -> type[C]:
+        for name, why in later.items():
+            setattr(kind, name, _Absence(f"{owner}.{name} is not available: {why}"))
+        return kind
+
+    return add
 
 
 def getter(module: str, later: Mapping[str, str]) -> Callable[[str], Any]:

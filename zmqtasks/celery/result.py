@@ -1,9 +1,9 @@
 """AsyncResult: the outcome of a job, with Celery's signatures."""
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from zmqtasks.celery import _state, states
-from zmqtasks.celery._later import RESULTS, getter
+from zmqtasks.celery._later import RESULT, RESULTS, getter, without
 from zmqtasks.errors import JobTimeout, NotAvailable
 from zmqtasks.operators import Operator
 from zmqtasks.states import RUNNING
@@ -17,6 +17,7 @@ R = TypeVar("R")
 _IDLE = frozenset({"interval", "no_ack", "follow_parents", "disable_sync_subtasks"})  # nothing polls, nothing blocks
 
 
+@without("result", RESULT)
 class AsyncResult(asyncresult.AsyncResult[R], Generic[R]):
     """The outcome of a job, by its id.
 
@@ -63,7 +64,12 @@ class AsyncResult(asyncresult.AsyncResult[R], Generic[R]):
 
     status = state
 
-    def get(self, timeout: float | None = None, propagate: bool = True, **celery: Any) -> Any:  # noqa: FBT001, FBT002  (Celery's signature)
+    @overload
+    def get(self, timeout: float | None = None, propagate: Literal[True] = True, **celery: Any) -> R: ...  # noqa: FBT002  (Celery's signature)
+    @overload
+    def get(self, timeout: float | None = None, propagate: bool = True, **celery: Any) -> R | BaseException: ...  # noqa: FBT001, FBT002  (as above)
+
+    def get(self, timeout: float | None = None, propagate: bool = True, **celery: Any) -> R | BaseException:  # noqa: FBT001, FBT002  (Celery's signature)
         """Wait for the result.
 
         Args:
@@ -82,9 +88,9 @@ class AsyncResult(asyncresult.AsyncResult[R], Generic[R]):
         if propagate:
             return self.job.result(timeout)
         super().wait(timeout)
-        return self.result
+        return cast("R | BaseException", self.result)  # it is over
 
-    wait = get  # it returns the value, as in Celery
+    wait = get  # type: ignore[assignment]  # it returns the value, as in Celery
 
     def maybe_throw(self, propagate: bool = True, callback: object = None) -> Any:  # noqa: FBT001, FBT002  (as above)
         """The value, or raise what the task raised; None while it is not over."""

@@ -99,7 +99,8 @@ def test_names_of_tasks():
 
     assert app.task(add).name == f"{__name__}.add"
     add.__module__ = "__main__"
-    assert Celery("celery-demo").task(add).name == "celery-demo.add"
+    task = Celery("celery-demo").task(add)
+    assert (task.name, task.in_main) == ("celery-demo.add", False)  # it goes by this name, where workers know it
     assert Celery().task(name="x")(add).name == "x"
 
 

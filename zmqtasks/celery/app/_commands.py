@@ -11,6 +11,7 @@ from zmqtasks.conf.saying import SAID_VARIABLE
 from zmqtasks.errors import AppNotLoaded
 
 _WITH_APP: Final = ("worker", "check")  # the commands that load the app; the others need only its scheduler
+_PATH: Final = "PYTHONPATH"
 _PROGRAMS: Final = ("celery", "zmqtasks")
 
 
@@ -28,16 +29,21 @@ def run(app: Any, argv: Sequence[str]) -> int:
     words = list(argv)
     if words and (words[0] in _PROGRAMS or words[0] == sys.argv[0]):
         del words[0]
-    before = sys.argv
-    sys.argv = ["zmqtasks", *_lead(app, words), *words]
-    os.environ[SAID_VARIABLE] = "1"  # this process has said which settings have no effect; those of the worker need not
+    argv, environ = sys.argv, {name: os.environ.get(name) for name in (SAID_VARIABLE, _PATH)}
     try:
+        sys.argv = ["zmqtasks", *_lead(app, words), *words]
+        os.environ[SAID_VARIABLE] = "1"  # this process has said what has no effect; those of the worker need not
         runpy.run_module("zmqtasks", run_name="__main__")  # the command line is built upon this package, not below it
     except SystemExit as end:
         if end.code:
             raise
     finally:
-        sys.argv = before
+        sys.argv = argv
+        for name, value in environ.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
     return 0
 
 
@@ -80,6 +86,6 @@ def _module_name(module: str) -> str:
 
 def _find_here(folder: str) -> None:
     """Have the processes of the worker look for modules where Python has looked for this script."""
-    known = os.environ.get("PYTHONPATH", "")
+    known = os.environ.get(_PATH, "")
     if folder not in known.split(os.pathsep):
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (folder, known)))
+        os.environ[_PATH] = os.pathsep.join(filter(None, (folder, known)))

@@ -5,7 +5,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 from zoneinfo import ZoneInfo
 
 from zmqtasks import app as native
@@ -25,6 +25,7 @@ _PARTS = frozenset({
 })  # fmt: skip
 
 
+@_later.without("app", _later.APP)
 class Celery(native.App):
     """A set of named tasks, under Celery's names.
 
@@ -228,11 +229,6 @@ class Celery(native.App):
     def __reduce__(self) -> Any:
         _, (name, broker, include, settings) = super().__reduce__()
         return _again, (name, broker, include, settings)
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            raise _later.attribute("app", _later.APP, name)
 
 
 def _again(name: str, broker: str | None, include: Iterable[str], settings: Mapping[str, Any]) -> Celery:

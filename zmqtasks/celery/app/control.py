@@ -1,7 +1,7 @@
 """Control: what a script may do to jobs of others, and to tasks while all runs."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zmqtasks import rates, wire
 from zmqtasks.celery import _later
@@ -12,6 +12,7 @@ from zmqtasks.submitter.client import Client
 __all__ = ["Control"]
 
 
+@_later.without("app.control", _later.CONTROL)
 class Control:
     """`app.control`.
 
@@ -68,8 +69,3 @@ class Control:
             done = operator.control(wire.SetRate(task_name, rates.parse(rate_limit)))
         if done.error:
             raise BadOption(done.error)
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            raise _later.attribute("app.control", _later.CONTROL, name)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from zmqtasks.celery import _later, _options
 from zmqtasks.celery.result import AsyncResult
@@ -16,6 +16,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+@_later.without("task", _later.TASK)
 class Task(tasks.Task[P, R]):
     """What `@app.task` makes; the class to derive one's own from."""
 
@@ -81,7 +82,15 @@ class Task(tasks.Task[P, R]):
     def update_state(  # type: ignore[override]  # Celery's signature
         self, task_id: str | None = None, state: str | None = None, meta: object = None, **celery: Any
     ) -> None:
-        """Tell the submitter where the running job stands. `task_id` can only be its own."""
+        """Tell the submitter where the running job stands.
+
+        Raises:
+            BadOption: `task_id` is not its own.
+        """
+        if task_id is not None and task_id != self.request.id:
+            raise BadOption(
+                f"{self.name}: a job tells of itself, and not of job {task_id}: update_state(state=…, meta=…)"
+            )
         super().update_state(state or "PROGRESS", meta)
 
     @property
@@ -89,8 +98,3 @@ class Task(tasks.Task[P, R]):
         """The time zone of the app: `zmqtasks.celery.app.base.Celery.timezone`."""
         app: Any = self.app
         return app.timezone
-
-    if not TYPE_CHECKING:  # a type checker should see the attributes that there are, and no others
-
-        def __getattr__(self, name: str) -> Any:
-            raise _later.attribute("task", _later.TASK, name)
