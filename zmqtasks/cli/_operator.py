@@ -13,7 +13,7 @@ from zmqtasks.cli._urls import no_scheduler
 
 CONNECT_TIMEOUT = 5.0  # seconds
 
-_Control = wire.SetRate | wire.SetQueue | wire.Purge
+_Control = wire.SetRate | wire.SetQueue | wire.Purge | wire.SetConsumer
 _Question = wire.AskStatus | wire.AskJobs | wire.AskJob | _Control
 _ANSWERS: Final[dict[type, type]] = {
     wire.AskStatus: wire.Status,
@@ -22,6 +22,7 @@ _ANSWERS: Final[dict[type, type]] = {
     wire.SetRate: wire.Controlled,
     wire.SetQueue: wire.Controlled,
     wire.Purge: wire.Controlled,
+    wire.SetConsumer: wire.Controlled,
 }
 
 
