@@ -14,7 +14,7 @@ from zmqtasks.submitter.whoami import release
 
 CONNECT_TIMEOUT = 5.0  # seconds
 
-_Control = wire.SetRate | wire.SetQueue | wire.Purge
+_Control = wire.SetRate | wire.SetQueue | wire.Purge | wire.SetConsumer
 _Question = wire.AskStatus | wire.AskJobs | wire.AskJob | _Control
 _ANSWERS: Final[dict[type, type]] = {
     wire.AskStatus: wire.Status,
@@ -23,6 +23,7 @@ _ANSWERS: Final[dict[type, type]] = {
     wire.SetRate: wire.Controlled,
     wire.SetQueue: wire.Controlled,
     wire.Purge: wire.Controlled,
+    wire.SetConsumer: wire.Controlled,
 }
 
 

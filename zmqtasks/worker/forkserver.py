@@ -27,7 +27,7 @@ from zmqtasks.config import BROKER_VARIABLE, DEFAULT_BROKER
 from zmqtasks.errors import ZmqTasksError
 from zmqtasks.worker import child, hostinfo
 from zmqtasks.worker.claims import Boot, Exited, Fork, Forked, FromForkServer, Ready, Slay, decode_to_forkserver, encode
-from zmqtasks.worker.loading import AppLike, Tasks, broker_of, load_app, queues_of
+from zmqtasks.worker.loading import AppLike, Tasks, broker_of, closed_queues, load_app, queues_of
 from zmqtasks.worker.packets import files_in
 
 log = logging.getLogger(__name__)
@@ -107,6 +107,7 @@ class ForkServer:
                 app = load_app(boot.app, boot.directory)
             elif boot.directory not in sys.path:
                 sys.path.insert(0, boot.directory)
+            queues, closed = queues_of(app), closed_queues(app)
         except ZmqTasksError as error:
             self._tell(Ready([], [], str(error)))
             return False
@@ -116,7 +117,7 @@ class ForkServer:
         self._by_exec = hostinfo.threads() > 1
         gc.collect()
         gc.freeze()
-        return self._tell(Ready(sorted(self._tasks), queues_of(app), "", broker_of(app)))
+        return self._tell(Ready(sorted(self._tasks), queues, "", broker_of(app), closed))
 
     # -------------------------------------------------------------------------------------------- the agent
 
