@@ -136,6 +136,9 @@ found["revoked again"] = app.control.revoke([again.id])
 limited[0].get(timeout=30)
 found["limited"] = [(limited[0].state, limited[1].ready())]
 app.control.rate_limit("shop.tasks.limited", "1000/s")
+found["consumers"] = [app.control.add_consumer("extra", destination=[shop.tasks.add.delay(1, 2).get(timeout=30)[3]])]
+found["consumers"].append(shop.tasks.add.apply_async((2, 2), queue="extra").get(timeout=30)[0])
+found["consumers"].append(app.control.cancel_consumer("extra"))
 found["limited"].append(limited[1].get(timeout=30))
 found["fetch"] = fetch.delay("index").get(timeout=30)
 gone = fetch.apply_async(["gone"])
@@ -194,6 +197,7 @@ def test_an_application_of_celery_runs_as_it_stands(site: Site, tmp_path: Path) 
     assert found["timeout"] == "JobTimeout"
     assert found["revoked"] == [True, "REVOKED", False, "TaskRevokedError"]
     assert found["revoked again"] == [True]
+    assert found["consumers"] == [1, 4, 1]
     page, retries, job_id, args, directly = found["fetch"]
     assert (page, retries, len(job_id), args, directly) == ("index", 2, 32, ["index"], False)
     assert found["gone"] == ["TimeoutError('no answer from gone')", "FAILURE", False, True]

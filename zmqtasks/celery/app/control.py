@@ -65,7 +65,36 @@ class Control:
         Raises:
             BadOption: there is no such rate.
         """
+        self._change(wire.SetRate(task_name, rates.parse(rate_limit)))
+
+    def add_consumer(self, queue: str, *, destination: Iterable[str] | None = None, **celery: Any) -> int:
+        """Have workers take from a queue, too, until they end.
+
+        Args:
+            queue: its name.
+            destination: names of workers; None: all that there are.
+            celery: not needed.
+
+        Returns:
+            How many workers were told.
+
+        Raises:
+            BadOption: there is no such worker, or nothing that it could be told.
+        """
+        return self._consume(queue, destination, take=True)
+
+    def cancel_consumer(self, queue: str, destination: Iterable[str] | None = None, **celery: Any) -> int:
+        """Have workers take from a queue no longer. Args, returns, raises: see `add_consumer`."""
+        return self._consume(queue, destination, take=False)
+
+    def _consume(self, queue: str, destination: Iterable[str] | None, *, take: bool) -> int:
+        names = [""] if destination is None else destination
+        return sum(self._change(wire.SetConsumer(queue, take, name)) for name in names)
+
+    def _change(self, change: wire.SetRate | wire.SetConsumer) -> int:
+        """Returns how many were concerned. Raises BadOption with what the scheduler says against it."""
         with Operator(self._app.client.url) as operator:
-            done = operator.control(wire.SetRate(task_name, rates.parse(rate_limit)))
+            done = operator.control(change)
         if done.error:
             raise BadOption(done.error)
+        return done.count
