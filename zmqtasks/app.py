@@ -32,6 +32,7 @@ _TASK_OPTIONS: Final = frozenset({
     "base", "default_retry_delay", "exchange", "routing_key",
     "name", "bind", "queue", "serializer", "max_retries", "autoretry_for", "dont_autoretry_for", "retry_backoff",
     "retry_backoff_max", "retry_jitter", "crash_budget", "result_ttl", "ignore_result", "acks_late",
+    "compression", "result_compression",
     "durability", "priority", "expires", "rate_limit", "burst", "rate_key", "concurrency_limit", "concurrency_key",
 })  # fmt: skip
 _NOT_ANNOTATED: Final = frozenset({"base", "bind", "name"})  # what a task is, not what is said about it
@@ -107,7 +108,16 @@ class App(Configured):
         return {name: self.routing.plan(name, given) for name, given in sorted(self._declared.items())}
 
     def _serializer(self, given: Mapping[str, Any]) -> str:
-        return _codec(given.get("serializer", self.conf.task_serializer))
+        """The codec of a task that declares these options. Raises BadOption if nobody would decode it."""
+        conf = self.conf
+        codec = given.get("serializer", conf.task_serializer)
+        for setting, accept in (("accept", conf.accept_content), ("result_accept", conf.result_accept_content)):
+            if not payload.accepts(codec, accept):
+                raise BadOption(
+                    f"task option serializer= is {codec}, and {setting}_content holds only "
+                    f"{', '.join(sorted(accept))}: its {'jobs' if setting == 'accept' else 'results'} would be refused"
+                )
+        return str(codec)
 
     # ------------------------------------------------------------------------------------------ tasks
 
@@ -126,7 +136,8 @@ class App(Configured):
         Args:
             fn: the function.
             declared: name (else module.function), bind (pass the task as first argument), queue, serializer ("msgpack",
-                "json", "pickle", "cloudpickle"), autoretry_for (exceptions), dont_autoretry_for, max_retries (attempts
+                "json", "pickle", "cloudpickle"), compression and result_compression ("gzip", "zstd": of arguments and
+                results), autoretry_for (exceptions), dont_autoretry_for, max_retries (attempts
                 after these exceptions and after `self.retry`, 3; None: for ever), retry_backoff (seconds before the
                 first, doubling; True is 1 s), retry_backoff_max (600 s), retry_jitter (True: wait for a random share of
                 it), default_retry_delay (seconds where there is no retry_backoff; 180 s after `self.retry`), base (a
@@ -191,6 +202,8 @@ class App(Configured):
             "crash_budget": given.get("crash_budget", None if conf.task_reject_on_worker_lost else 0),
             "result_ttl": self._result_ttl(given),
             "durability": given.get("durability"),
+            "compression": given.get("compression", conf.task_compression),
+            "result_compression": given.get("result_compression", conf.result_compression),
             "acks_late": given.get("acks_late", None if conf.task_acks_late else False),
             **self._policy(given),
         })  # fmt: skip
@@ -251,7 +264,6 @@ class App(Configured):
         if "task_id" in given:
             given["job_id"] = given.pop("task_id")
         kwargs = dict(kwargs or {})
-        serializer = given.pop("serializer", self.conf.task_serializer)
         plan = self.routing.plan(name, {})
         given = self.routing.addressed(given)
         if plan.asked:
@@ -259,7 +271,7 @@ class App(Configured):
         if plan.error is not None and "queue" not in given:
             raise plan.error
         sending = self.client.options(**{**self._defaults(plan), **given})
-        return AsyncResult.of(sending.send_task(name, args, kwargs, serializer=serializer))
+        return AsyncResult.of(sending.send_task(name, args, kwargs, serializer=self._serializer(plan.given)))
 
     def submit_many(self, task: Task[..., R], calls: Iterable[Item]) -> list[Job[R]]:
         """One job per (args, kwargs) pair, as one batch."""
@@ -359,11 +371,3 @@ def _checked(
         ):
             raise BadOption(f"{what} {name}= is a tuple of exceptions, not {kinds!r}")
     return found
-
-
-def _codec(name: str) -> str:
-    try:
-        payload.encoder(name)
-    except ZmqTasksError as error:
-        raise BadOption(f"task option serializer=: {error}") from None
-    return name
