@@ -306,8 +306,13 @@ class App(Configured):
                 url = named or LOCAL
                 self._local = url.startswith(LOCAL)
                 if self._local:
+                    spec = self._spec()
                     url = local.shared(
-                        self._spec(), by_default=named is None, workers=conf.worker_concurrency, pool=conf.worker_pool
+                        spec,
+                        by_default=named is None,
+                        workers=conf.worker_concurrency,
+                        pool=conf.worker_pool,
+                        queues=() if spec else self._queues(),  # its workers cannot ask the script
                     ).url
                 self._client = Client(
                     url,
@@ -325,6 +330,12 @@ class App(Configured):
             return None
         names = [name for name, value in vars(module).items() if value is self]
         return f"{self._module}:{names[0]}" if names else None
+
+    def _queues(self) -> list[str]:
+        """All queues that are known so far."""
+        named = (plan.queue for plan in self.plans().values() if plan.queue)
+        queues = self.routing.queues
+        return list(dict.fromkeys((DEFAULT_QUEUE, queues.default, *queues.names, *named)))
 
     def close(self) -> None:
         """Close the connection, if there is one; the next job makes a new one."""

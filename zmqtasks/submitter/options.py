@@ -50,6 +50,7 @@ def check(options: Options, known: frozenset[str] = KNOWN, what: str = "option")
     _name_codecs(found, what)
     if "eta" in found and "countdown" in found:
         raise BadOption("give eta= or countdown=, not both")
+    _check_times(found, what)
     return found
 
 
@@ -83,6 +84,17 @@ def _check_limits(found: Options, what: str) -> None:
     for key, limit in (("rate_key", "rate_limit"), ("burst", "rate_limit"), ("concurrency_key", "concurrency_limit")):
         if key in found and not found.get(limit):
             raise BadOption(f"{what} {key}= needs {limit}=")
+
+
+def _check_times(found: Options, what: str) -> None:
+    """A job that is too late before it may start would never run."""
+    expires = found.get("expires")
+    start = found.get("countdown" if isinstance(expires, int | float) else "eta")
+    if expires is None or start is None:
+        return
+    first, last = (one.timestamp() if isinstance(one, datetime) else one for one in (start, expires))
+    if last <= first:
+        raise BadOption(f"{what} expires={expires!r} is over before the job may start: it would never run")
 
 
 def _name_codecs(found: dict[str, Any], what: str) -> None:

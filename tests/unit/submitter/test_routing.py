@@ -167,6 +167,12 @@ def test_a_route_to_nowhere(app):
         app.task(name="b")(nothing).prepared()
 
 
+def test_a_script_that_brings_its_own_workers_tells_them_its_queues(app):
+    app.conf.update(task_default_queue="normal", task_queues=["high"], task_routes={"t.*": "routed"})
+    app.task(name="t.one")(nothing)
+    assert app._queues() == ["default", "normal", "high", "routed"]
+
+
 def test_routes_travel_with_the_app(app):
     app.conf.update(task_routes={"a": "high"}, task_queues=[Queue("high", Exchange("x", "topic"), "a.#")])
     there = pickle.loads(pickle.dumps(app))
