@@ -35,6 +35,7 @@ _TASK_OPTIONS: Final = frozenset({
     "compression", "result_compression",
     "durability", "priority", "expires", "rate_limit", "burst", "rate_key", "concurrency_limit", "concurrency_key",
 })  # fmt: skip
+_KEYS: Final = ("rate_key", "concurrency_key")
 _NOT_ANNOTATED: Final = frozenset({"base", "bind", "name"})  # what a task is, not what is said about it
 
 
@@ -93,7 +94,7 @@ class App(Configured):
             task = self.tasks.get(name)
             if task is not None:
                 task.declare(serializer, defaults)
-                task.settle(plans[name], self._keys(task.fn, plans[name].given))
+                task.settle(plans[name], self._keys(task.fn, plans[name].said))
 
     @property
     def routing(self) -> Routing:
@@ -186,7 +187,7 @@ class App(Configured):
             default_retry_delay=said.get("default_retry_delay", DEFAULT_RETRY_DELAY),
             defaults=self._defaults(plan),
         )
-        task.settle(plan, self._keys(fn, said))
+        task.settle(plan, self._keys(fn, plan.said))
         self.tasks[name] = task
         self._declared[name] = given
         return task
@@ -194,9 +195,7 @@ class App(Configured):
     def _defaults(self, plan: Plan) -> dict[str, Any]:
         """What a task declares, else what its route says, else what the settings say, as options of its jobs."""
         conf, given = self.conf, plan.given
-        more = {name: value for name, value in given.items() if name not in _TASK_OPTIONS}  # of a route
-        return options.check({
-            **more,
+        said = {
             "queue": plan.queue if plan.queue not in {"", DEFAULT_QUEUE} else None,
             **declaring.retry_options(given),
             "crash_budget": given.get("crash_budget", None if conf.task_reject_on_worker_lost else 0),
@@ -206,7 +205,11 @@ class App(Configured):
             "result_compression": given.get("result_compression", conf.result_compression),
             "acks_late": given.get("acks_late", None if conf.task_acks_late else False),
             **self._policy(given),
-        })  # fmt: skip
+        }
+        routed = {name: value for name, value in given.items() if name not in _TASK_OPTIONS or _is_key(name, plan)}
+        if said["rate_limit"] is None:
+            routed.pop("rate_key", None)
+        return options.check({**said, **{name: value for name, value in routed.items() if said.get(name) is None}})
 
     def _policy(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """When its jobs have their turn; keys are told by the arguments of each job."""
@@ -223,7 +226,7 @@ class App(Configured):
     def _keys(self, fn: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, KeyOf]:
         """What tells jobs apart that have limits of their own."""
         bind = given.get("bind", False)
-        names = [name for name in ("rate_key", "concurrency_key") if given.get(name) is not None]
+        names = [name for name in _KEYS if given.get(name) is not None]
         if self.conf.worker_disable_rate_limits and "rate_key" in names:
             names.remove("rate_key")
         return {name: KeyOf(fn, given[name], f"task option {name}", bind=bind) for name in names}
@@ -362,6 +365,11 @@ def _again(name: str, broker: str | None, include: Iterable[str], settings: Mapp
 def _declared(given: dict[str, Any]) -> dict[str, Any]:
     """Options of @app.task, and of the class that it names, checked."""
     return _checked({**declaring.of_class(given.get("base"), _TASK_OPTIONS | options.LATER), **given})
+
+
+def _is_key(name: str, plan: Plan) -> bool:
+    """Whether it is a key that a route names, which is the key itself: a task names an argument that holds it."""
+    return name in _KEYS and name not in plan.own
 
 
 def _annotated(given: Mapping[str, Any], what: str) -> dict[str, Any]:
