@@ -45,7 +45,7 @@ MEANINGS = {
     "args": "encoded `(args, kwargs)` of each job, in the order of the counters",
     "attempt": "of the job; unsigned 64 bits",
     "cancelled": "counters of jobs that will never run, or were ended",
-    "codec": "of the arguments; the result has the same",
+    "codec": "of the arguments and the result; with `+` and two words behind it, what each is compressed by",
     "counter": "of the job",
     "counters": "of the jobs",
     "digests": "of the functions",

@@ -32,8 +32,10 @@ _TASK_OPTIONS: Final = frozenset({
     "base", "default_retry_delay", "exchange", "routing_key",
     "name", "bind", "queue", "serializer", "max_retries", "autoretry_for", "dont_autoretry_for", "retry_backoff",
     "retry_backoff_max", "retry_jitter", "crash_budget", "result_ttl", "ignore_result", "acks_late",
+    "compression", "result_compression",
     "durability", "priority", "expires", "rate_limit", "burst", "rate_key", "concurrency_limit", "concurrency_key",
 })  # fmt: skip
+_KEYS: Final = ("rate_key", "concurrency_key")
 _NOT_ANNOTATED: Final = frozenset({"base", "bind", "name"})  # what a task is, not what is said about it
 
 
@@ -92,7 +94,7 @@ class App(Configured):
             task = self.tasks.get(name)
             if task is not None:
                 task.declare(serializer, defaults)
-                task.settle(plans[name], self._keys(task.fn, plans[name].given))
+                task.settle(plans[name], self._keys(task.fn, plans[name].said))
 
     @property
     def routing(self) -> Routing:
@@ -107,7 +109,16 @@ class App(Configured):
         return {name: self.routing.plan(name, given) for name, given in sorted(self._declared.items())}
 
     def _serializer(self, given: Mapping[str, Any]) -> str:
-        return _codec(given.get("serializer", self.conf.task_serializer))
+        """The codec of a task that declares these options. Raises BadOption if nobody would decode it."""
+        conf = self.conf
+        codec = given.get("serializer", conf.task_serializer)
+        for setting, accept in (("accept", conf.accept_content), ("result_accept", conf.result_accept_content)):
+            if not payload.accepts(codec, accept):
+                raise BadOption(
+                    f"task option serializer= is {codec}, and {setting}_content holds only "
+                    f"{', '.join(sorted(accept))}: its {'jobs' if setting == 'accept' else 'results'} would be refused"
+                )
+        return str(codec)
 
     # ------------------------------------------------------------------------------------------ tasks
 
@@ -126,7 +137,8 @@ class App(Configured):
         Args:
             fn: the function.
             declared: name (else module.function), bind (pass the task as first argument), queue, serializer ("msgpack",
-                "json", "pickle", "cloudpickle"), autoretry_for (exceptions), dont_autoretry_for, max_retries (attempts
+                "json", "pickle", "cloudpickle"), compression and result_compression ("gzip", "zstd": of arguments and
+                results), autoretry_for (exceptions), dont_autoretry_for, max_retries (attempts
                 after these exceptions and after `self.retry`, 3; None: for ever), retry_backoff (seconds before the
                 first, doubling; True is 1 s), retry_backoff_max (600 s), retry_jitter (True: wait for a random share of
                 it), default_retry_delay (seconds where there is no retry_backoff; 180 s after `self.retry`), base (a
@@ -175,7 +187,7 @@ class App(Configured):
             default_retry_delay=said.get("default_retry_delay", DEFAULT_RETRY_DELAY),
             defaults=self._defaults(plan),
         )
-        task.settle(plan, self._keys(fn, said))
+        task.settle(plan, self._keys(fn, plan.said))
         self.tasks[name] = task
         self._declared[name] = given
         return task
@@ -183,17 +195,21 @@ class App(Configured):
     def _defaults(self, plan: Plan) -> dict[str, Any]:
         """What a task declares, else what its route says, else what the settings say, as options of its jobs."""
         conf, given = self.conf, plan.given
-        more = {name: value for name, value in given.items() if name not in _TASK_OPTIONS}  # of a route
-        return options.check({
-            **more,
+        said = {
             "queue": plan.queue if plan.queue not in {"", DEFAULT_QUEUE} else None,
             **declaring.retry_options(given),
             "crash_budget": given.get("crash_budget", None if conf.task_reject_on_worker_lost else 0),
             "result_ttl": self._result_ttl(given),
             "durability": given.get("durability"),
+            "compression": given.get("compression", conf.task_compression),
+            "result_compression": given.get("result_compression", conf.result_compression),
             "acks_late": given.get("acks_late", None if conf.task_acks_late else False),
             **self._policy(given),
-        })  # fmt: skip
+        }
+        routed = {name: value for name, value in given.items() if name not in _TASK_OPTIONS or _is_key(name, plan)}
+        if said["rate_limit"] is None:
+            routed.pop("rate_key", None)
+        return options.check({**said, **{name: value for name, value in routed.items() if said.get(name) is None}})
 
     def _policy(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """When its jobs have their turn; keys are told by the arguments of each job."""
@@ -210,7 +226,7 @@ class App(Configured):
     def _keys(self, fn: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, KeyOf]:
         """What tells jobs apart that have limits of their own."""
         bind = given.get("bind", False)
-        names = [name for name in ("rate_key", "concurrency_key") if given.get(name) is not None]
+        names = [name for name in _KEYS if given.get(name) is not None]
         if self.conf.worker_disable_rate_limits and "rate_key" in names:
             names.remove("rate_key")
         return {name: KeyOf(fn, given[name], f"task option {name}", bind=bind) for name in names}
@@ -251,7 +267,6 @@ class App(Configured):
         if "task_id" in given:
             given["job_id"] = given.pop("task_id")
         kwargs = dict(kwargs or {})
-        serializer = given.pop("serializer", self.conf.task_serializer)
         plan = self.routing.plan(name, {})
         given = self.routing.addressed(given)
         if plan.asked:
@@ -259,7 +274,7 @@ class App(Configured):
         if plan.error is not None and "queue" not in given:
             raise plan.error
         sending = self.client.options(**{**self._defaults(plan), **given})
-        return AsyncResult.of(sending.send_task(name, args, kwargs, serializer=serializer))
+        return AsyncResult.of(sending.send_task(name, args, kwargs, serializer=self._serializer(plan.given)))
 
     def submit_many(self, task: Task[..., R], calls: Iterable[Item]) -> list[Job[R]]:
         """One job per (args, kwargs) pair, as one batch."""
@@ -294,8 +309,13 @@ class App(Configured):
                 url = named or LOCAL
                 self._local = url.startswith(LOCAL)
                 if self._local:
+                    spec = self._spec()
                     url = local.shared(
-                        self._spec(), by_default=named is None, workers=conf.worker_concurrency, pool=conf.worker_pool
+                        spec,
+                        by_default=named is None,
+                        workers=conf.worker_concurrency,
+                        pool=conf.worker_pool,
+                        queues=() if spec else self._queues(),  # its workers cannot ask the script
                     ).url
                 self._client = Client(
                     url,
@@ -313,6 +333,12 @@ class App(Configured):
             return None
         names = [name for name, value in vars(module).items() if value is self]
         return f"{self._module}:{names[0]}" if names else None
+
+    def _queues(self) -> list[str]:
+        """All queues that are known so far."""
+        named = (plan.queue for plan in self.plans().values() if plan.queue)
+        queues = self.routing.queues
+        return list(dict.fromkeys((DEFAULT_QUEUE, queues.default, *queues.names, *named)))
 
     def close(self) -> None:
         """Close the connection, if there is one; the next job makes a new one."""
@@ -341,6 +367,11 @@ def _declared(given: dict[str, Any]) -> dict[str, Any]:
     return _checked({**declaring.of_class(given.get("base"), _TASK_OPTIONS | options.LATER), **given})
 
 
+def _is_key(name: str, plan: Plan) -> bool:
+    """Whether it is a key that a route names, which is the key itself: a task names an argument that holds it."""
+    return name in _KEYS and name not in plan.own
+
+
 def _annotated(given: Mapping[str, Any], what: str) -> dict[str, Any]:
     """Options that an annotation gives to a task, checked. `what` they are called in errors."""
     return _checked(given, _TASK_OPTIONS - _NOT_ANNOTATED, what)
@@ -359,11 +390,3 @@ def _checked(
         ):
             raise BadOption(f"{what} {name}= is a tuple of exceptions, not {kinds!r}")
     return found
-
-
-def _codec(name: str) -> str:
-    try:
-        payload.encoder(name)
-    except ZmqTasksError as error:
-        raise BadOption(f"task option serializer=: {error}") from None
-    return name

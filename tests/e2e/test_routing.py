@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.processes import BOUND, Site, until
-from zmqtasks import App, Exchange, Queue
+from zmqtasks import App, Exchange, PayloadError, Queue
 
 APP = """\
 from zmqtasks import App, Exchange, Queue, current_job
@@ -16,6 +18,7 @@ app = App(
     task_queues=[Queue("high", Exchange("high"), "high"), Queue("feeds", Exchange("feeds", "topic"), "feed.#"), "low"],
     task_create_missing_queues=False,
     task_default_queue="low",
+    accept_content=["json", "msgpack"],
     task_routes={"routed.pay": {"queue": "high"}, "routed.load": {"exchange": "feeds", "routing_key": "feed.new"}},
 )
 
@@ -25,6 +28,7 @@ def where():
 pay = app.task(name="routed.pay")(where)
 load = app.task(name="routed.load")(where)
 rest = app.task(name="routed.rest")(where)
+echo = app.task(name="routed.echo")(lambda text: text)
 """
 
 
@@ -62,6 +66,14 @@ def test_workers_take_from_the_queues_that_they_are_told(site: Site) -> None:
     try:
         names = ("routed.pay", "routed.load", "routed.rest")
         assert [app.send_task(name).get(BOUND) for name in names] == ["first", "first", "second"]
+
+        text = "x" * 100_000  # which travels in a few hundred bytes
+        packed = app.send_task("routed.echo", (text,), compression="gzip", result_compression="gzip")
+        assert packed.get(BOUND) == text
+        with pytest.raises(PayloadError, match=r"codec 'pickle' is not accepted here \(accepted: json, msgpack\)"):
+            app.send_task("routed.echo", (text,), serializer="pickle").get(BOUND)
+        with pytest.raises(PayloadError, match="codec 'cloudpickle' is not accepted here"):
+            app.client.options(queue="low").submit(lambda: 1).result(BOUND)
 
         assert "1 worker asked to take from queue extra" in command(
             site, "control", "add_consumer", "extra", "-d", "second"

@@ -125,6 +125,34 @@ def test_routes_and_queues_reach_the_scheduler(app: App, scheduler: FakeSchedule
     ]
 
 
+def test_serializers_and_compressions_reach_the_scheduler(app: App, scheduler: FakeScheduler) -> None:
+    app.conf.update(task_serializer="json", result_compression="gzip")
+    task = app.task(name="t", compression="zlib")(lambda text: text)
+    assert task.apply_async(("x" * 9_000,)).get(10) == "json+gzip+gzip"
+    assert task.apply_async(("x",), serializer="application/x-python-serialize", compression="none").get(10)
+    assert app.send_task("there.only", (1,), serializer="msgpack", result_compression="none").get(10) == "msgpack"
+    assert app.client.options(compression="gzip").submit(nothing).result(10) == "cloudpickle+gzip+none"
+    first, *others = scheduler.of(wire.Submit)
+    assert len(first.args[0]) < 200
+    assert payload.decoder(first.codec)(first.args[0]) == [["x" * 9_000], {}]
+    assert [submit.codec for submit in others] == ["pickle+none+gzip", "msgpack", "cloudpickle+gzip+none"]
+
+
+def test_a_serializer_that_nobody_would_decode_is_told_where_it_is_declared(app: App) -> None:
+    app.conf.accept_content = ["json"]
+    told = "task option serializer= is pickle, and accept_content holds only json: its jobs would be refused"
+    with pytest.raises(errors.BadOption, match=told):
+        app.task(name="t", serializer="pickle")(nothing)
+    app.conf.accept_content = ["json", "pickle"]
+    app.task(name="t", serializer="cloudpickle")(nothing)  # who unpickles the one unpickles the other
+    with pytest.raises(errors.BadOption, match="serializer= is cloudpickle, and accept_content holds only json"):
+        app.conf.accept_content = ["json"]
+    assert app.conf.accept_content == {"json", "pickle"}
+    for option in ("serializer", "compression"):
+        with pytest.raises(errors.BadOption, match=rf"task option {option}=: .*'yaml' \(there are: "):
+            app.task(name="u", **{option: "yaml"})(nothing)
+
+
 def test_an_app_that_nobody_needs_is_gone_at_once() -> None:
     app = App("photos")
     gone, conf = weakref.ref(app), app.conf
@@ -149,9 +177,9 @@ def test_the_broker_and_the_time_out_come_from_a_module(scheduler: FakeScheduler
 
 
 def test_results_that_are_not_accepted_are_not_decoded(app: App) -> None:
-    app.conf.update(task_serializer="pickle", result_accept_content=["json"])
-    with pytest.raises(errors.PayloadError, match="codec 'pickle' is not accepted here"):
-        app.task(name="t")(nothing).submit().result(10)
+    app.conf.update(result_accept_content=["json"])
+    with pytest.raises(errors.PayloadError, match="codec 'cloudpickle' is not accepted here"):
+        app.client.submit(nothing).result(10)
 
 
 def test_the_broker_of_the_folder(scheduler: FakeScheduler) -> None:

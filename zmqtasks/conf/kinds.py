@@ -6,21 +6,16 @@ from datetime import timedelta, tzinfo
 from typing import Any, Final, Generic, TypeVar, cast
 from urllib.parse import urlsplit
 
-from zmqtasks import payload, queues, rates
+from zmqtasks import compression, payload, queues, rates
 from zmqtasks.conf.pools import MAX_CONCURRENCY, POOL_ALIASES, POOLS, POOLS_LATER
 from zmqtasks.config import DEFAULT_PORT
-from zmqtasks.errors import BadOption
+from zmqtasks.errors import BadOption, PayloadError
 from zmqtasks.routes import Routes
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-# MIME types as Celery's kombu has them; those of codecs that there are not here can do no harm in an accept list.
-_MIME_TYPES: Final = {
-    "application/json": "json",
-    "application/x-python-serialize": "pickle",
-    "application/x-msgpack": "msgpack",
-}
+# Codecs of Celery that there are not here can do no harm in an accept list.
 _ELSEWHERE: Final = (
     "yaml", "application/x-yaml", "raw", "binary", "text", "application/data", "application/text", "text/plain",
     "auth",
@@ -160,10 +155,17 @@ def _meant(url: str) -> str:
 
 
 def _codec(value: Any) -> str:
-    name = _MIME_TYPES.get(value, value) if isinstance(value, str) else value
-    if not isinstance(name, str) or name not in payload.ALL_CODECS:
-        raise Refused
-    return name
+    try:
+        return payload.named(value)
+    except (PayloadError, TypeError):  # it may not even be hashable
+        raise Refused from None
+
+
+def _compression(value: Any) -> str:
+    try:
+        return compression.named(value)
+    except BadOption as error:
+        raise Refused(f"{_COMPRESSIONS} ({error})") from None
 
 
 def _codecs(value: Any) -> frozenset[str]:
@@ -225,9 +227,11 @@ def _knows_zones() -> bool:
     return True
 
 
+_COMPRESSIONS: Final = f"one of {', '.join(compression.METHODS)}, {compression.NONE}"
 _CODECS: Final = ", ".join(sorted(payload.ALL_CODECS))
 
 URL: Final = Kind[str, str]("tcp://HOST:PORT, ipc://PATH or local://", _url)
+COMPRESSION: Final = Kind[str, str](_COMPRESSIONS, _compression)
 CODEC: Final = Kind[str, str](f"one of {_CODECS}, or its MIME type", _codec)
 CODECS: Final = Kind[str | Iterable[str], frozenset[str]](f"a list of some of {_CODECS}, or their MIME types", _codecs)
 POOL: Final = Kind[str, str](f"one of {', '.join(POOLS)}", _pool)

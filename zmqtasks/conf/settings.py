@@ -10,6 +10,7 @@ from zmqtasks.conf.kinds import (
     ANYTHING,
     CODEC,
     CODECS,
+    COMPRESSION,
     CONCURRENCY,
     EXCHANGE_TYPE,
     EXPIRY,
@@ -40,7 +41,6 @@ _EAGER = "running tasks where they are called"
 _SCHEDULES = "periodic tasks"
 _KEYS = "keys and encryption; until then connections are not encrypted"
 _EVENTS = "events"
-_COMPRESSION = "compression"
 
 
 def _serializer(conf: "Conf") -> str:
@@ -86,15 +86,21 @@ class Conf(Store):
     )
     serializer = task_serializer
     accept_content = Setting(
-        CODECS, payload.ALL_CODECS, "codecs that results are decoded from; workers decode what comes", said="all"
+        CODECS, payload.ALL_CODECS, "codecs that workers decode arguments from, and scripts results", said="all"
     )
     accept = accept_content
     result_accept_content = Setting(
         or_default(CODECS, "the same as accept_content"),
         payload.ALL_CODECS,
-        "the same, and goes before it",
+        "the same for results, and goes before it",
         derive=lambda conf: conf.accept_content,
         said="`accept_content`",
+    )
+    task_compression = Setting(
+        optional(COMPRESSION), None, "compression of arguments, of tasks that name none", said="none"
+    )
+    result_compression = Setting(
+        optional(COMPRESSION), None, "compression of results, of tasks that name none", said="none"
     )
     task_default_queue = Setting(QUEUE, DEFAULT_QUEUE, "queue of tasks that name none")
     default_queue = task_default_queue
@@ -155,8 +161,6 @@ class Conf(Store):
     task_soft_time_limit = Setting(
         optional(SECONDS), None, "seconds after which an exception is raised in a job", later=_LIMITS
     )
-    task_compression = Setting(optional(TEXT), None, "compression of arguments", later=_COMPRESSION)
-    result_compression = Setting(optional(TEXT), None, "compression of results", later=_COMPRESSION)
     task_always_eager = Setting(FLAG, False, "`delay` runs the task at once, here", later=_EAGER)
     task_eager_propagates = Setting(FLAG, False, "and raises what it raises", later=_EAGER)
     task_store_eager_result = Setting(FLAG, False, "and its result is kept", later=_EAGER)

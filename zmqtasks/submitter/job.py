@@ -231,7 +231,7 @@ class Job(Future[T]):
             decoded: Any = self._named(payload.decode_exception(value, accept))
         else:
             try:
-                decoded = payload.decoder(self._form or "", accept)(value)
+                decoded = payload.decoder(self._form or "", accept, result=True)(value)
             except PayloadError:
                 raise
             except Exception as error:

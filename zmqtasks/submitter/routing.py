@@ -40,6 +40,11 @@ class Plan(NamedTuple):
     asked: bool = False
     error: ZmqTasksError | None = None
 
+    @property
+    def said(self) -> dict[str, Any]:
+        """The options without those of the route."""
+        return {name: value for name, value in self.given.items() if name in self.own}
+
 
 class Routing:
     """The settings of an app about this.

@@ -159,6 +159,12 @@ def chosen_queues(queues: Sequence[str], exclude: Sequence[str], closed: Collect
     return chosen
 
 
+def accepted_by(app: AppLike | None) -> Collection[str]:
+    """The codecs that the workers of an app decode."""
+    accept: Collection[str] = getattr(getattr(app, "conf", None), "accept_content", payload.ALL_CODECS)
+    return accept
+
+
 def broker_of(app: AppLike | None) -> str:
     """The scheduler that the app names; empty if it names none, or only local://."""
     url = getattr(getattr(app, "conf", None), "broker_url", None) or ""

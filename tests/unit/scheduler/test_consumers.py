@@ -63,6 +63,21 @@ def test_what_a_worker_was_asked_is_asked_again_after_its_hello_until_it_is_done
     assert (queues(o), w.inbox) == ({"w": ["b"]}, [])
 
 
+def test_a_worker_may_be_left_without_a_queue(h):
+    w, s, o = h.worker(queues=["a"]), h.submitter(), h.operator()
+    o.control(wire.SetConsumer("a", take=False))
+    w.take(wire.Consume)
+    w.send(wire.Consuming([]))
+    w.disconnect()
+    w.connect()
+    w.join(connection=2, queues=[])
+    s.submit(1, queue="a")
+    assert (queues(o), w.inbox) == ({"w": []}, [])
+    o.control(wire.SetConsumer("a", take=True))
+    w.take(wire.Consume)
+    assert w.assigned() == [0]
+
+
 def test_an_answer_to_what_was_asked_before_does_not_undo_what_was_asked_since(h):
     w, o = h.worker(queues=["a"]), h.operator()
     o.control(wire.SetConsumer("b", take=True))

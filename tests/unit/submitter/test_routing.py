@@ -72,6 +72,24 @@ def test_celerys_queues_of_three_priorities(app):
     }
 
 
+def test_a_route_may_hold_every_option_of_a_job(app):
+    route = {"retries": 5, "backoff": 2, "rate_limit": "9/s", "rate_key": "one", "countdown": 3, "serializer": "json"}
+    app.conf.task_routes = {"a": route}
+    task, own = app.task(name="a")(nothing), app.task(name="b")(nothing)
+    told = options_of(task)
+    assert {name: told[name] for name in ("retries", "backoff", "rate_limit", "rate_key", "countdown")} == {
+        "retries": 5, "backoff": 2, "rate_limit": "9/s", "rate_key": "one", "countdown": 3,
+    }  # fmt: skip
+    assert (task.serializer, own.serializer, "retries" in options_of(own)) == ("json", "msgpack", False)
+    keyed = app.task(name="c", rate_limit="1/s", rate_key="x", autoretry_for=(OSError,), max_retries=2)(nothing)
+    app.conf.task_routes = {"c": route}
+    assert options_of(keyed, 7)["rate_key"] == "7"
+    assert options_of(keyed, 7)["retries"] == 2
+    app.conf.worker_disable_rate_limits = True
+    app.conf.task_routes = {"a": route}
+    assert "rate_key" not in options_of(task)
+
+
 def test_a_route_of_the_settings_holds_for_tasks_that_are_there_already(app):
     task = app.task(name="a")(nothing)
     app.conf.task_routes = {"a": {"queue": "high", "expires": 60}}
@@ -165,6 +183,12 @@ def test_a_route_to_nowhere(app):
         app.task(name="a")(nothing).prepared()
     with pytest.raises(errors.NotAvailable, match=r"task b \(task_routes, b\): queue 'all' has a fanout exchange"):
         app.task(name="b")(nothing).prepared()
+
+
+def test_a_script_that_brings_its_own_workers_tells_them_its_queues(app):
+    app.conf.update(task_default_queue="normal", task_queues=["high"], task_routes={"t.*": "routed"})
+    app.task(name="t.one")(nothing)
+    assert app._queues() == ["default", "normal", "high", "routed"]
 
 
 def test_routes_travel_with_the_app(app):
