@@ -138,6 +138,14 @@ class Conf(Store):
         said="the scheduler's: an hour",
     )
 
+    timezone = Setting(
+        optional(ZONE),
+        None,
+        "time zone of an `eta` or `expires` that names none, in `zmqtasks.celery`",
+        said="see `enable_utc`",
+    )
+    enable_utc = Setting(FLAG, True, "where there is no `timezone`, it is UTC; False: that of this machine")
+
     # -------------------------------------------------------------------------------------------- workers
 
     imports = Setting(MODULES, (), "modules with tasks, which workers import")
@@ -171,8 +179,6 @@ class Conf(Store):
     beat_cron_starting_deadline = Setting(
         optional(SECONDS), None, "seconds by which a periodic task may be late", later=_SCHEDULES
     )
-    timezone = Setting(optional(ZONE), None, "time zone of schedules", later=_SCHEDULES, said="UTC")
-    enable_utc = Setting(FLAG, True, "times without a time zone are UTC", later=_SCHEDULES)
     worker_max_tasks_per_child = Setting(
         optional(whole("a number of jobs", 1)), None, "jobs after which a child is replaced", later="recycled children"
     )
