@@ -27,7 +27,7 @@ from _jobs import add, one_more
 from latency import trips
 
 import zmqtasks
-from zmqtasks.cli._operator import Operator
+from zmqtasks.operators import Operator
 
 WARM_UP = 2_000  # jobs before the first look, so that what is made once is there
 PIECE = 50_000  # calls given to one submit_many: their list is the caller's, and gone when we look

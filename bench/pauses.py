@@ -24,7 +24,7 @@ from memory import PATIENCE, PIECE, go, process, ready, stage
 
 import zmqtasks
 from zmqtasks import wire
-from zmqtasks.cli._operator import Operator
+from zmqtasks.operators import Operator
 
 SLOTS = 2
 EVERY = 0.002  # seconds between an answer and the next question

@@ -19,7 +19,7 @@ from latency import trips
 
 import zmqtasks
 from zmqtasks import wire
-from zmqtasks.cli._operator import Operator
+from zmqtasks.operators import Operator
 
 SLOTS = 2
 WEIGHTS = {"q0": 1.0, "q1": 2.0, "q2": 3.0, "q3": 4.0}

@@ -25,6 +25,7 @@ import click
 import msgspec
 
 from zmqtasks import config, ids, payload, states, transport, wire
+from zmqtasks.cli import _celery_options
 from zmqtasks.cli._main import GROUPS, cli
 from zmqtasks.clock import Now
 from zmqtasks.conf.celery import NOT_NEEDED
@@ -44,7 +45,7 @@ MEANINGS = {
     "args": "encoded `(args, kwargs)` of each job, in the order of the counters",
     "attempt": "of the job; unsigned 64 bits",
     "cancelled": "counters of jobs that will never run, or were ended",
-    "codec": "of the arguments; the result has the same",
+    "codec": "of the arguments and the result; with `+` and two words behind it, what each is compressed by",
     "counter": "of the job",
     "counters": "of the jobs",
     "digests": "of the functions",
@@ -569,6 +570,19 @@ def help_sections() -> dict[str, str]:
     return out
 
 
+def celery_sections() -> dict[str, str]:
+    """The options of Celery's worker that ours has not."""
+
+    def rows(options: dict[tuple[str, ...], str]) -> list[list[str]]:
+        return [[", ".join(f"`{name}`" for name in names), why] for names, why in options.items()]
+
+    name = "celery worker options"
+    return {
+        f"{name}, not needed": table(["option", "because"], rows(_celery_options.NOT_NEEDED)),
+        f"{name}, refused": table(["option", "what to do"], rows(_celery_options.REFUSED)),
+    }
+
+
 def _help(command: click.Command, words: list[str]) -> str:
     context = click.Context(command, info_name=" ".join(["zmqtasks", *words]), terminal_width=100)
     context.help_option_names = ["-h", "--help"]
@@ -592,6 +606,7 @@ def sections() -> dict[str, str]:
         "layers": layers_section(),
         **settings_sections(),
         **help_sections(),
+        **celery_sections(),
     }
 
 

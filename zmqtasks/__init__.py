@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         ZmqTasksError,
     )
     from zmqtasks.local import Client, LocalCluster
+    from zmqtasks.queues import Exchange, Queue
     from zmqtasks.submitter.aio import AsyncClient
     from zmqtasks.submitter.asyncresult import AsyncResult
     from zmqtasks.submitter.info import ClientInfo
@@ -60,8 +61,10 @@ _HOME = {
     "Client": "local",
     "ClientInfo": "submitter.info",
     "CurrentJob": "task",
+    "Exchange": "queues",
     "Job": "submitter.results",
     "LocalCluster": "local",
+    "Queue": "queues",
     "Task": "submitter.tasks",
     "as_completed": "submitter.results",
     "current_job": "task",
@@ -80,6 +83,7 @@ __all__ = [
     "ClientClosed",
     "ClientInfo",
     "CurrentJob",
+    "Exchange",
     "Job",
     "JobAborted",
     "JobCancelled",
@@ -100,6 +104,7 @@ __all__ = [
     "PayloadTooLarge",
     "PeerError",
     "ProtocolMismatch",
+    "Queue",
     "QueueFull",
     "RemoteError",
     "RemoteTraceback",

@@ -11,11 +11,14 @@ from zmqtasks import local, payload
 from zmqtasks.conf.configured import Configured
 from zmqtasks.config import DEFAULT_QUEUE
 from zmqtasks.errors import AppNotLoaded, BadOption, ZmqTasksError
+from zmqtasks.queues import name_of
+from zmqtasks.routes import over
 from zmqtasks.submitter import declaring, options
 from zmqtasks.submitter.asyncresult import AsyncResult
 from zmqtasks.submitter.client import LOCAL, Client
 from zmqtasks.submitter.keys import KeyOf
 from zmqtasks.submitter.results import Job
+from zmqtasks.submitter.routing import Plan, Routing
 from zmqtasks.submitter.submitting import Item
 from zmqtasks.submitter.tasks import Task
 from zmqtasks.task import DEFAULT_RETRY_DELAY, MAX_RETRIES
@@ -26,11 +29,14 @@ R = TypeVar("R")
 _log = logging.getLogger(__name__)
 
 _TASK_OPTIONS: Final = frozenset({
-    "base", "default_retry_delay",
+    "base", "default_retry_delay", "exchange", "routing_key",
     "name", "bind", "queue", "serializer", "max_retries", "autoretry_for", "dont_autoretry_for", "retry_backoff",
     "retry_backoff_max", "retry_jitter", "crash_budget", "result_ttl", "ignore_result", "acks_late",
+    "compression", "result_compression",
     "durability", "priority", "expires", "rate_limit", "burst", "rate_key", "concurrency_limit", "concurrency_key",
 })  # fmt: skip
+_KEYS: Final = ("rate_key", "concurrency_key")
+_NOT_ANNOTATED: Final = frozenset({"base", "bind", "name"})  # what a task is, not what is said about it
 
 
 class App(Configured):
@@ -56,6 +62,7 @@ class App(Configured):
         self.tasks: dict[str, Task[..., Any]] = {}
         self._include = list(include)
         self._declared: dict[str, dict[str, Any]] = {}  # options of tasks, by their names
+        self._routing: Routing | None = None  # what the settings say about queues; made on first use
         super().__init__(self._refresh)
         self.conf.update(settings if broker is None else {"broker_url": broker, **settings})
         self._module = sys._getframe(1).f_globals.get("__name__", "__main__")  # noqa: SLF001  (workers import it)
@@ -75,14 +82,43 @@ class App(Configured):
         self._include = list(modules)
 
     def _refresh(self) -> None:
-        """The settings have changed: so have the defaults of tasks."""
-        for name, given in self._declared.items():
+        """The settings have changed: so have the defaults of tasks; of all, or, with an error, of none."""
+        before, self._routing = self._routing, None
+        try:
+            plans = {name: self.routing.plan(name, given) for name, given in self._declared.items()}
+            made = {name: (self._serializer(plan.given), self._defaults(plan)) for name, plan in plans.items()}
+        except ZmqTasksError:
+            self._routing = before
+            raise
+        for name, (serializer, defaults) in made.items():
             task = self.tasks.get(name)
             if task is not None:
-                task.declare(self._serializer(given), self._defaults(given))
+                task.declare(serializer, defaults)
+                task.settle(plans[name], self._keys(task.fn, plans[name].said))
+
+    @property
+    def routing(self) -> Routing:
+        """What the settings say about queues, routes and annotations, ready for use."""
+        made = self._routing
+        if made is None:
+            made = self._routing = Routing(self.conf, _annotated)
+        return made
+
+    def plans(self) -> dict[str, Plan]:
+        """What becomes of each task of this app: its queue, and why."""
+        return {name: self.routing.plan(name, given) for name, given in sorted(self._declared.items())}
 
     def _serializer(self, given: Mapping[str, Any]) -> str:
-        return _codec(given.get("serializer", self.conf.task_serializer))
+        """The codec of a task that declares these options. Raises BadOption if nobody would decode it."""
+        conf = self.conf
+        codec = given.get("serializer", conf.task_serializer)
+        for setting, accept in (("accept", conf.accept_content), ("result_accept", conf.result_accept_content)):
+            if not payload.accepts(codec, accept):
+                raise BadOption(
+                    f"task option serializer= is {codec}, and {setting}_content holds only "
+                    f"{', '.join(sorted(accept))}: its {'jobs' if setting == 'accept' else 'results'} would be refused"
+                )
+        return str(codec)
 
     # ------------------------------------------------------------------------------------------ tasks
 
@@ -101,11 +137,13 @@ class App(Configured):
         Args:
             fn: the function.
             declared: name (else module.function), bind (pass the task as first argument), queue, serializer ("msgpack",
-                "json", "pickle", "cloudpickle"), autoretry_for (exceptions), dont_autoretry_for, max_retries (attempts
+                "json", "pickle", "cloudpickle"), compression and result_compression ("gzip", "zstd": of arguments and
+                results), autoretry_for (exceptions), dont_autoretry_for, max_retries (attempts
                 after these exceptions and after `self.retry`, 3; None: for ever), retry_backoff (seconds before the
                 first, doubling; True is 1 s), retry_backoff_max (600 s), retry_jitter (True: wait for a random share of
                 it), default_retry_delay (seconds where there is no retry_backoff; 180 s after `self.retry`), base (a
-                class derived from Task), crash_budget (3),
+                class derived from Task), exchange and routing_key (instead of queue, see docs/routing.md),
+                crash_budget (3),
                 result_ttl (seconds), ignore_result (the scheduler keeps no result once it is delivered), durability
                 ("disk", "os" or "memory": what an accepted job outlives), acks_late (False: at most once), priority (0
                 to 9, the higher the sooner), expires (seconds after which a job does not start any more), rate_limit
@@ -135,36 +173,43 @@ class App(Configured):
                 f"give one of them a name: @app.task(name=…)"
             )
         kind: type[Task[..., Any]] = given.get("base", Task)
+        plan = self.routing.plan(name, given)
+        said = plan.given
         task = kind.make(
             self,
             fn,
             name=name,
             bind=given.get("bind", False),
-            serializer=self._serializer(given),
-            autoretry_for=tuple(given.get("autoretry_for", ())),
-            dont_autoretry_for=tuple(given.get("dont_autoretry_for", ())),
-            max_retries=given.get("max_retries", MAX_RETRIES),
-            default_retry_delay=given.get("default_retry_delay", DEFAULT_RETRY_DELAY),
-            defaults=self._defaults(given),
+            serializer=self._serializer(said),
+            autoretry_for=tuple(said.get("autoretry_for", ())),
+            dont_autoretry_for=tuple(said.get("dont_autoretry_for", ())),
+            max_retries=said.get("max_retries", MAX_RETRIES),
+            default_retry_delay=said.get("default_retry_delay", DEFAULT_RETRY_DELAY),
+            defaults=self._defaults(plan),
         )
-        task.keys = self._keys(fn, given)
+        task.settle(plan, self._keys(fn, plan.said))
         self.tasks[name] = task
         self._declared[name] = given
         return task
 
-    def _defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """What a task declares, else what the settings say, as options of its jobs."""
-        conf = self.conf
-        queue = given.get("queue", conf.task_default_queue)
-        return options.check({
-            "queue": queue if queue != DEFAULT_QUEUE else None,
+    def _defaults(self, plan: Plan) -> dict[str, Any]:
+        """What a task declares, else what its route says, else what the settings say, as options of its jobs."""
+        conf, given = self.conf, plan.given
+        said = {
+            "queue": plan.queue if plan.queue not in {"", DEFAULT_QUEUE} else None,
             **declaring.retry_options(given),
             "crash_budget": given.get("crash_budget", None if conf.task_reject_on_worker_lost else 0),
             "result_ttl": self._result_ttl(given),
             "durability": given.get("durability"),
+            "compression": given.get("compression", conf.task_compression),
+            "result_compression": given.get("result_compression", conf.result_compression),
             "acks_late": given.get("acks_late", None if conf.task_acks_late else False),
             **self._policy(given),
-        })  # fmt: skip
+        }
+        routed = {name: value for name, value in given.items() if name not in _TASK_OPTIONS or _is_key(name, plan)}
+        if said["rate_limit"] is None:
+            routed.pop("rate_key", None)
+        return options.check({**said, **{name: value for name, value in routed.items() if said.get(name) is None}})
 
     def _policy(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """When its jobs have their turn; keys are told by the arguments of each job."""
@@ -181,7 +226,7 @@ class App(Configured):
     def _keys(self, fn: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, KeyOf]:
         """What tells jobs apart that have limits of their own."""
         bind = given.get("bind", False)
-        names = [name for name in ("rate_key", "concurrency_key") if given.get(name) is not None]
+        names = [name for name in _KEYS if given.get(name) is not None]
         if self.conf.worker_disable_rate_limits and "rate_key" in names:
             names.remove("rate_key")
         return {name: KeyOf(fn, given[name], f"task option {name}", bind=bind) for name in names}
@@ -221,9 +266,15 @@ class App(Configured):
             return task.apply_async(args, kwargs, **given)
         if "task_id" in given:
             given["job_id"] = given.pop("task_id")
-        serializer = given.pop("serializer", self.conf.task_serializer)
-        sending = self.client.options(**{**self._defaults({}), **given})
-        return AsyncResult.of(sending.send_task(name, args, dict(kwargs or {}), serializer=serializer))
+        kwargs = dict(kwargs or {})
+        plan = self.routing.plan(name, {})
+        given = self.routing.addressed(given)
+        if plan.asked:
+            given = over(given, self.routing.of_job(name, args, kwargs, given, None))
+        if plan.error is not None and "queue" not in given:
+            raise plan.error
+        sending = self.client.options(**{**self._defaults(plan), **given})
+        return AsyncResult.of(sending.send_task(name, args, kwargs, serializer=self._serializer(plan.given)))
 
     def submit_many(self, task: Task[..., R], calls: Iterable[Item]) -> list[Job[R]]:
         """One job per (args, kwargs) pair, as one batch."""
@@ -258,8 +309,13 @@ class App(Configured):
                 url = named or LOCAL
                 self._local = url.startswith(LOCAL)
                 if self._local:
+                    spec = self._spec()
                     url = local.shared(
-                        self._spec(), by_default=named is None, workers=conf.worker_concurrency, pool=conf.worker_pool
+                        spec,
+                        by_default=named is None,
+                        workers=conf.worker_concurrency,
+                        pool=conf.worker_pool,
+                        queues=() if spec else self._queues(),  # its workers cannot ask the script
                     ).url
                 self._client = Client(
                     url,
@@ -277,6 +333,12 @@ class App(Configured):
             return None
         names = [name for name, value in vars(module).items() if value is self]
         return f"{self._module}:{names[0]}" if names else None
+
+    def _queues(self) -> list[str]:
+        """All queues that are known so far."""
+        named = (plan.queue for plan in self.plans().values() if plan.queue)
+        queues = self.routing.queues
+        return list(dict.fromkeys((DEFAULT_QUEUE, queues.default, *queues.names, *named)))
 
     def close(self) -> None:
         """Close the connection, if there is one; the next job makes a new one."""
@@ -302,20 +364,29 @@ def _again(name: str, broker: str | None, include: Iterable[str], settings: Mapp
 
 def _declared(given: dict[str, Any]) -> dict[str, Any]:
     """Options of @app.task, and of the class that it names, checked."""
-    given = {**declaring.of_class(given.get("base"), _TASK_OPTIONS | options.LATER), **given}
-    found = {**options.check(given, _TASK_OPTIONS, options.TASK_OPTION), **declaring.checked_retries(given)}
+    return _checked({**declaring.of_class(given.get("base"), _TASK_OPTIONS | options.LATER), **given})
+
+
+def _is_key(name: str, plan: Plan) -> bool:
+    """Whether it is a key that a route names, which is the key itself: a task names an argument that holds it."""
+    return name in _KEYS and name not in plan.own
+
+
+def _annotated(given: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Options that an annotation gives to a task, checked. `what` they are called in errors."""
+    return _checked(given, _TASK_OPTIONS - _NOT_ANNOTATED, what)
+
+
+def _checked(
+    given: Mapping[str, Any], known: frozenset[str] = _TASK_OPTIONS, what: str = options.TASK_OPTION
+) -> dict[str, Any]:
+    if "queue" in given:
+        given = {**given, "queue": name_of(given["queue"])}
+    found = {**options.check(given, known, what), **declaring.checked_retries(given)}
     for name in ("autoretry_for", "dont_autoretry_for"):
         kinds = found.get(name, ())
         if not isinstance(kinds, (tuple, list)) or not all(
             isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds
         ):
-            raise BadOption(f"task option {name}= is a tuple of exceptions, not {kinds!r}")
+            raise BadOption(f"{what} {name}= is a tuple of exceptions, not {kinds!r}")
     return found
-
-
-def _codec(name: str) -> str:
-    try:
-        payload.encoder(name)
-    except ZmqTasksError as error:
-        raise BadOption(f"task option serializer=: {error}") from None
-    return name

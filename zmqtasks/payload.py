@@ -2,6 +2,7 @@
 
 Codecs: ``msgpack`` (registered tasks' default) and ``json`` hold plain data (tuples come back as lists); ``pickle``
 and ``cloudpickle`` hold any object and are the codec of shipped functions. Only what an accept list names is decoded.
+With compression a codec is called ``json+gzip+none``: what arguments, and what results, are compressed by.
 """
 
 import inspect
@@ -9,6 +10,7 @@ import pickle
 import sys
 import traceback as tracebacks
 from collections.abc import Callable, Collection
+from functools import lru_cache
 from hashlib import blake2b
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -16,10 +18,16 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from zmqtasks import errors
+from zmqtasks import compression, errors
 from zmqtasks.errors import NotAvailable, PayloadError, RemoteError, RemoteTraceback
 
 ALL_CODECS: Final = frozenset({"msgpack", "json", "pickle", "cloudpickle"})
+_UNPICKLED: Final = frozenset({"pickle", "cloudpickle"})  # who decodes one of them can be sent what he likes anyway
+MIME_TYPES: Final = {  # as Celery's kombu has them
+    "application/json": "json",
+    "application/x-python-serialize": "pickle",
+    "application/x-msgpack": "msgpack",
+}
 MAX_TEXT: Final = 64 * 1024  # characters of a failure's message or traceback; of a longer one the middle is left out
 MAX_PICKLED: Final = 1024 * 1024  # bytes of a pickled exception; a larger one is told, not sent
 _MAX_LINE: Final = 1_000  # characters of a cause inside our own messages
@@ -83,29 +91,72 @@ _DECODERS: Final[dict[str, Callable[[bytes], Any]]] = {
 }
 
 
-def encoder(codec: str) -> Callable[[object], bytes]:
-    """The function that encodes a value with this codec; for hot loops, which look it up once."""
+def named(codec: Any) -> str:
+    """A codec by its name or MIME type. Raises PayloadError if there is none of that name."""
+    name = MIME_TYPES.get(codec, codec) if isinstance(codec, str) else codec
+    if name not in _ENCODERS:
+        raise PayloadError(_unknown(codec))
+    return str(name)
+
+
+def joined(codec: str, arguments: str | None = None, results: str | None = None) -> str:
+    """The name of a codec with the methods by which arguments and results are compressed; None: they are not."""
+    methods = arguments or compression.NONE, results or compression.NONE
+    return codec if set(methods) == {compression.NONE} else "+".join((codec, *methods))
+
+
+@lru_cache
+def _split(codec: str) -> tuple[str, str, str]:
+    """Serializer, and compression of arguments and of results."""
+    parts = codec.split("+")
+    if len(parts) not in {1, 3} or parts[0] not in _ENCODERS:
+        raise PayloadError(_unknown(codec))
     try:
-        return _ENCODERS[codec]
-    except KeyError:
-        raise PayloadError(_unknown(codec)) from None
+        methods = [compression.named(part) for part in parts[1:]]
+    except errors.BadOption as error:
+        raise PayloadError(f"codec {codec!r}: {error}") from None
+    return (parts[0], *(methods or (compression.NONE,) * 2))
 
 
-def decoder(codec: str, accept: Collection[str] = ALL_CODECS) -> Callable[[bytes], Any]:
-    """The function that decodes values of this codec.
+def accepts(codec: str, accept: Collection[str]) -> bool:
+    """Whether an accept list lets a codec pass; with pickle it lets cloudpickle pass, and the other way round."""
+    return codec in accept or (codec in _UNPICKLED and not _UNPICKLED.isdisjoint(accept))
+
+
+def encoder(codec: str, *, result: bool = False) -> Callable[[object], bytes]:
+    """The function that encodes arguments, or a result, with this codec; for hot loops, which look it up once."""
+    found = _ENCODERS.get(codec)
+    if found is not None:
+        return found
+    serializer, *methods = _split(codec)
+    encode, method = _ENCODERS[serializer], methods[result]
+    if method == compression.NONE:
+        return encode
+    pack = compression.packer(method)
+    return lambda value: pack(encode(value))
+
+
+def decoder(codec: str, accept: Collection[str] = ALL_CODECS, *, result: bool = False) -> Callable[[bytes], Any]:
+    """The function that decodes arguments, or results, of this codec.
 
     Raises:
         PayloadError: the codec is unknown, or not on the accept list.
     """
-    if codec not in _DECODERS:
-        raise PayloadError(_unknown(codec))
-    if codec not in accept:
+    found = _DECODERS.get(codec)
+    if found is not None and codec in accept:
+        return found
+    serializer, *methods = _split(codec)
+    if not accepts(serializer, accept):
         message = f"codec {codec!r} is not accepted here (accepted: {', '.join(sorted(accept))})"
         raise PayloadError(message)
-    return _DECODERS[codec]
+    decode, method = _DECODERS[serializer], methods[result]
+    if method == compression.NONE:
+        return decode
+    unpack = compression.unpacker(method)
+    return lambda data: decode(unpack(data))
 
 
-def _unknown(codec: str) -> str:
+def _unknown(codec: object) -> str:
     return f"no codec is called {codec!r} (there are: {', '.join(sorted(_ENCODERS))})"
 
 
@@ -124,6 +175,8 @@ def encode_call(codec: str, args: tuple[Any, ...], kwargs: dict[str, Any], what:
     encode = encoder(codec)
     try:
         return encode((args, kwargs))
+    except errors.PayloadTooLarge as error:
+        raise errors.PayloadTooLarge(f"{what}: {error}; pass large data by a file or an address") from None
     except Exception as error:
         for place, value in [*((f"argument {i + 1}", a) for i, a in enumerate(args)), *kwargs.items()]:
             try:
@@ -145,7 +198,9 @@ def _suggestion(codec: str) -> str:
 def encode_result(codec: str, value: object, what: str) -> bytes:
     """The value that a task returned. Raises PayloadError, naming the task."""
     try:
-        return encoder(codec)(value)
+        return encoder(codec, result=True)(value)
+    except errors.PayloadTooLarge as error:
+        raise errors.PayloadTooLarge(f"the result of {what}: {error}") from None
     except Exception as error:
         if inspect.iscoroutine(value):
             value.close()  # or Python warns that nobody awaited it
@@ -318,7 +373,7 @@ def decode_exception(data: bytes, accept: Collection[str] = ALL_CODECS) -> Excep
     if isinstance(ours, type) and issubclass(ours, errors.ZmqTasksError) and ours is not RemoteError:
         return ours(told.text)
     result: object = None
-    if told.pickled and "pickle" in accept:
+    if told.pickled and accepts("pickle", accept):
         try:
             result = pickle.loads(told.pickled)
         except KeyboardInterrupt:

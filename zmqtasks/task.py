@@ -226,7 +226,7 @@ class TaskBase(Generic[P, R]):
         found: Any = sys.modules.get(self.__module__)
         for part in self.__qualname__.split("."):
             found = getattr(found, part, None)
-        if found is self and not self.in_main:
+        if found is self and self.__module__ != "__main__":
             return self.__qualname__
         return _bare, (type(self),), self.__dict__.copy()
 

@@ -259,6 +259,13 @@ class Disown(Struct, array_like=True, gc=False, tag=28):
     numbers: list[Span]
 
 
+class Consume(Struct, array_like=True, gc=False, tag=29):
+    """Please take from these queues, and no longer from those; answered by Consuming."""
+
+    take: list[str]  # names of queues
+    leave: list[str]  # the same
+
+
 # ---------------------------------------------------------------------------------------------------- from the worker
 
 # Kinds of End.
@@ -331,6 +338,12 @@ class Progress(Struct, array_like=True, gc=False, tag=35):
 
     numbers: list[int]
     values: list[bytes]  # MessagePack, opaque to the scheduler, MAX_PROGRESS bytes each at most
+
+
+class Consuming(Struct, array_like=True, gc=False, tag=36):
+    """The queues that the worker takes from now; its next hello lists the same."""
+
+    queues: list[str]  # their names
 
 
 # --------------------------------------------------------------------------------------------------- from the submitter
@@ -606,6 +619,14 @@ class Controlled(Struct, array_like=True, gc=False, tag=70):
     count: int  # of the jobs that it was done to
 
 
+class SetConsumer(Struct, array_like=True, gc=False, tag=71):
+    """Have workers take from a queue, or no longer; answered by Controlled, whose count is that of the workers."""
+
+    queue: str  # its name
+    take: bool  # False: no longer
+    worker: str = ""  # their name; empty: all workers
+
+
 # ---------------------------------------------------------------------------------------------------- directions
 
 Hello = WorkerHello | SubmitterHello | OperatorHello | BulkHello
@@ -620,12 +641,13 @@ ToWorker = (
     | Argument
     | Code
     | Disown
+    | Consume
     | OpenBulk
     | Refused
     | HelloAgain
     | Ping
 )
-FromWorker = WorkerHello | Heartbeat | Done | Retracted | Draining | Goodbye | Progress
+FromWorker = WorkerHello | Heartbeat | Done | Retracted | Draining | Goodbye | Progress | Consuming
 FromSubmitter = SubmitterHello | Submit | Ask | ResultAck | Cancel
 ToSubmitter = (
     SubmitterWelcome
@@ -641,7 +663,7 @@ ToSubmitter = (
     | HelloAgain
     | Ping
 )
-FromOperator = OperatorHello | AskStatus | AskJobs | AskJob | SetRate | SetQueue | Purge
+FromOperator = OperatorHello | AskStatus | AskJobs | AskJob | SetRate | SetQueue | Purge | SetConsumer
 ToOperator = OperatorWelcome | Status | Jobs | JobReport | Controlled | Refused | HelloAgain | Ping
 ToBulk = BulkWelcome | Chunk | Credit | Refused | HelloAgain | Ping
 FromBulk = BulkHello | Chunk | Credit

@@ -3,6 +3,7 @@
     python smoother.py                               on this machine, with a cluster of its own
     python smoother.py --broker tcp://head:5555      on the workers of a scheduler
     python smoother.py --pictures ~/photos           with your own pictures
+    python smoother.py --celery                      on the workers of celery_conf.py
 
 All tiles of all pictures go out as one batch. What comes back is put together, written as PNG
 files and compared with plain numpy, which must agree to the last bit.
@@ -15,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import contact_sheet
@@ -52,6 +54,7 @@ class Made:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--broker", metavar="URL", help="a scheduler (default: local://)")
+    parser.add_argument("--celery", action="store_true", help="the task as a user of Celery writes it")
     parser.add_argument("--pictures", metavar="FOLDER", type=Path, help="your own pictures")
     parser.add_argument("--short", action="store_true", help="only three small photographs")
     parser.add_argument("--out", metavar="DIR", type=Path, default=DEFAULT_OUT, help="default: %(default)s")
@@ -86,10 +89,10 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def run(work: Sequence[Picture], tile: int, sigma: float, console: Console) -> Made:
-    """Send every tile of every picture as one batch and put the results together."""
+def run(work: Sequence[Picture], tile: int, sigma: float, console: Console, tasks: str = "smoother_tasks") -> Made:
+    """Send every tile of every picture and put the results together; `tasks`: the module of the task."""
     # Imported late: the app looks for its broker in the environment, which main() has set.
-    from smoother_tasks import TileResult, smooth_edges
+    submit = import_module(tasks).submit
 
     places: list[tuple[int, Cut]] = []
     arguments: list[tuple[Pixels, float]] = []
@@ -104,12 +107,12 @@ def run(work: Sequence[Picture], tile: int, sigma: float, console: Console) -> M
     with _progress(console) as progress:
         bar = progress.add_task("smoothing", total=len(places))
         started = time.perf_counter()
-        jobs = smooth_edges.starmap(arguments)
+        jobs = submit(arguments)
         where = dict(zip(jobs, places, strict=True))
         for job in zmqtasks.as_completed(jobs):
             number, place = where[job]
             try:
-                done: TileResult = job.result()
+                done = job.result()
             except Exception as error:
                 error.add_note(f"in {place} of the picture {work[number].name}")
                 raise
@@ -185,7 +188,7 @@ def work_on(args: argparse.Namespace, console: Console) -> int:
         f"in tiles of {args.tile} with sigma {args.sigma:g}",
         highlight=False,
     )
-    made = run(work, args.tile, args.sigma, console)
+    made = run(work, args.tile, args.sigma, console, "celery_smoother" if args.celery else "smoother_tasks")
     difference, numpy_seconds = compare(work, made, args.sigma)
     processes = _count(len(made.ran_on), "process", "processes")
     title = f"{_count(len(work), 'picture')} in {_count(made.tiles, 'tile')} on {processes}"

@@ -2,29 +2,15 @@
 
 import os
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 
 import filters
 from filters import Pixels
 from smoother_conf import app
+from tiles import TileResult
 
 import zmqtasks
-
-
-@dataclass(frozen=True, slots=True)
-class TileResult:
-    """One finished tile, and where it was made.
-
-    ``smoothed`` is (height, width) or (height, width, 3), ``edges`` is (height, width), both
-    uint8. ``worker`` is the worker's name, "" when the function was simply called.
-    """
-
-    smoothed: Pixels
-    edges: Pixels
-    host: str
-    pid: int
-    worker: str
 
 
 def _worker_name() -> str:
@@ -44,3 +30,8 @@ def smooth_edges(window: Pixels, sigma: float) -> TileResult:
     """
     smoothed, edges = filters.smooth_edges(window, sigma)
     return TileResult(smoothed, edges, socket.gethostname(), os.getpid(), _worker_name())
+
+
+def submit(calls: Iterable[tuple[Pixels, float]]) -> list[zmqtasks.Job[TileResult]]:
+    """One job per tile, as one batch."""
+    return smooth_edges.starmap(calls)

@@ -14,7 +14,7 @@ CELERYD_CONCURRENCY = 3
 CELERY_TASK_SERIALIZER = "json"
 worker_pool = "threads"
 CELERY_RESULT_BACKEND = "redis://"
-task_routes = {}
+worker_direct = True
 """
 APP = """\
 import os
@@ -62,8 +62,10 @@ def test_check_shows_what_holds_and_why(folder: Path) -> None:
         r"^ +\(CELERYD_CONCURRENCY\)$",
         r"^submit_timeout +30.0 +default$",
         r"^Kept, but without effect yet$",
-        r"^task_routes +{} +routes +celeryconfig.py, line 6$",
+        r"^worker_direct +True +queues of.* +celeryconfig.py, line 6$",
         r"^Not needed$",
+        r"^Routes$",
+        r"^photos.pool +default +task_default_queue$",
         r"^Nothing is wrong\.$",
     ):
         assert re.search(line, done.stdout, re.MULTILINE), (line, done.stdout)
@@ -89,7 +91,7 @@ def test_what_does_nothing_is_said_once_in_a_script(folder: Path) -> None:
     assert done.stdout == "the app is loaded\n"
     assert done.stderr.splitlines() == [
         "not needed: CELERY_RESULT_BACKEND (there is no result backend: the scheduler keeps the results)",
-        "kept, but without effect yet: task_routes (routes)",
+        "kept, but without effect yet: worker_direct (queues of single workers)",
     ]
 
 

@@ -12,8 +12,8 @@ import pytest
 import zmqtasks
 from tests.helpers.processes import BOUND, Site, executions, until
 from zmqtasks import Client
-from zmqtasks.cli._operator import Operator
 from zmqtasks.ids import given_id
+from zmqtasks.operators import Operator
 from zmqtasks.scheduler.core.quotas import LATE_SHARE
 
 RATE = 20.0  # starts per second

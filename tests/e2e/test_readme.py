@@ -1,4 +1,4 @@
-"""The README, docs/client.md and docs/retries.md are run: their fenced blocks are taken out and executed as they stand.
+"""The README and some pages of docs/ are run: their fenced blocks are taken out and executed as they stand.
 
 Each part has an empty folder.
 A block ```` ```python NAME ```` becomes the file NAME; ```` ```sh ```` is run by bash, in the background if it starts a
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parents[2] / "README.md"
-PAGES = [Path(__file__).parents[2] / "docs" / name for name in ("client.md", "retries.md")]
+PAGES = [Path(__file__).parents[2] / "docs" / name for name in ("client.md", "retries.md", "celery.md")]
 ADDRESS = "127.0.0.1:5555"
 FENCE = re.compile(r"^```(?P<kind>\w+)(?: (?P<title>[^\n]+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 DAEMON = re.compile(r"^zmqtasks (scheduler|worker) ")

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,13 @@ class Site:
         """A worker, ready. `options`: of the command line."""
         return self.start("worker", ["-m", "zmqtasks", "worker", "--broker", self.url, *options], **how)
 
-    def start(self, role: str, arguments: list[str], *, wait: bool = True, **how: Any) -> subprocess.Popen[str]:
-        """A Python process with its stderr in a file (see `said`), ready if it is a daemon."""
+    def start(
+        self, role: str, arguments: list[str], *, wait: bool = True, extra: Mapping[str, str] | None = None, **how: Any
+    ) -> subprocess.Popen[str]:
+        """A Python process with its stderr in a file (see `said`), ready if it is a daemon.
+
+        `extra`: of its environment.
+        """
         self._count += 1
         with (self.folder / f"{self._count}.log").open("w") as log:
             process = subprocess.Popen(
@@ -96,7 +101,7 @@ class Site:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, "PYTHONPATH": str(Path.cwd()), "TMPDIR": str(self.folder)},
+                env={**os.environ, "PYTHONPATH": str(Path.cwd()), "TMPDIR": str(self.folder), **(extra or {})},
                 **how,
             )
         process.log = Path(log.name)  # type: ignore[attr-defined]

@@ -45,6 +45,7 @@ _MESSAGES: list[Any] = [
     wire.Argument(78, b"large"),
     wire.Code(DIGEST, b"\x80\x05code"),
     wire.Disown([(78, 2)]),
+    wire.Consume(["high"], ["low"]),
     wire.Heartbeat(79, [(78, 2)], [78]),
     wire.Done(
         [wire.Run(1, [b"r1", b"r2"], 0.5, 0.25)],
@@ -54,6 +55,7 @@ _MESSAGES: list[Any] = [
     wire.Draining(),
     wire.Goodbye(),
     wire.Progress([78], [b"\x82"]),
+    wire.Consuming(["default", "high"]),
     wire.Submit(PREFIX, 4_294_967_290, "add", DIGEST, "msgpack", SPEC, [b"one", b"two"], [FUNCTION], 4_294_967_000),
     wire.Ask(PREFIX, [(0, 10)]),
     wire.ResultAck(12),
@@ -82,6 +84,7 @@ _MESSAGES: list[Any] = [
     wire.SetRate("add", 0.25, 2),
     wire.SetQueue("high", paused=True, weight=2.0),
     wire.Purge("high"),
+    wire.SetConsumer("high", take=True, worker="worker@host"),
     wire.Controlled("why not", 7),
     wire.JobReport(None, ["the scheduler does not know it"], [wire.StoryLine(1_800_000_000.25, "ready", "why")], b""),
 ]  # fmt: skip

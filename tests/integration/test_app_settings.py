@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.fake_scheduler import FakeScheduler
-from zmqtasks import App, Task, errors, payload, wire
+from zmqtasks import App, Exchange, Queue, Task, errors, payload, wire
 from zmqtasks.conf import saying
 
 
@@ -97,6 +97,62 @@ def test_tasks_that_only_workers_know_have_the_same_defaults(app: App, scheduler
     assert (second.queue, second.acks_late) == ("high", True)
 
 
+def test_routes_and_queues_reach_the_scheduler(app: App, scheduler: FakeScheduler) -> None:
+    def by_size(name: str, args: tuple[int, ...], *_: object, **_kw: object) -> str | None:
+        return "large" if args and args[0] > 9 else None
+
+    app.conf.update(
+        task_queues=[Queue("high", Exchange("high"), "high"), "large", "low"],
+        task_routes=[{"routed": {"exchange": "high", "routing_key": "high", "priority": 4}}, by_size],
+    )
+    routed, sized = app.task(name="routed")(nothing), app.task(name="sized")(lambda size: size)
+    routed.delay().get(10)
+    routed.apply_async(queue="low", priority=1).get(10)
+    app.send_task("routed").get(10)
+    app.send_task("there.only", (10,)).get(10)
+    app.send_task("there.only", (10,), exchange="high").get(10)
+    [job.result(10) for job in sized.map([1, 100, 2])]
+    submits = scheduler.of(wire.Submit)
+    told = [(submit.task, submit.spec.queue, submit.spec.priority, len(submit.args)) for submit in submits]
+    assert told == [
+        ("routed", "high", 4, 1),
+        ("routed", "low", 1, 1),
+        ("routed", "high", 4, 1),
+        ("there.only", "large", 0, 1),
+        ("there.only", "high", 0, 1),
+        ("sized", "default", 0, 2),
+        ("sized", "large", 0, 1),
+    ]
+
+
+def test_serializers_and_compressions_reach_the_scheduler(app: App, scheduler: FakeScheduler) -> None:
+    app.conf.update(task_serializer="json", result_compression="gzip")
+    task = app.task(name="t", compression="zlib")(lambda text: text)
+    assert task.apply_async(("x" * 9_000,)).get(10) == "json+gzip+gzip"
+    assert task.apply_async(("x",), serializer="application/x-python-serialize", compression="none").get(10)
+    assert app.send_task("there.only", (1,), serializer="msgpack", result_compression="none").get(10) == "msgpack"
+    assert app.client.options(compression="gzip").submit(nothing).result(10) == "cloudpickle+gzip+none"
+    first, *others = scheduler.of(wire.Submit)
+    assert len(first.args[0]) < 200
+    assert payload.decoder(first.codec)(first.args[0]) == [["x" * 9_000], {}]
+    assert [submit.codec for submit in others] == ["pickle+none+gzip", "msgpack", "cloudpickle+gzip+none"]
+
+
+def test_a_serializer_that_nobody_would_decode_is_told_where_it_is_declared(app: App) -> None:
+    app.conf.accept_content = ["json"]
+    told = "task option serializer= is pickle, and accept_content holds only json: its jobs would be refused"
+    with pytest.raises(errors.BadOption, match=told):
+        app.task(name="t", serializer="pickle")(nothing)
+    app.conf.accept_content = ["json", "pickle"]
+    app.task(name="t", serializer="cloudpickle")(nothing)  # who unpickles the one unpickles the other
+    with pytest.raises(errors.BadOption, match="serializer= is cloudpickle, and accept_content holds only json"):
+        app.conf.accept_content = ["json"]
+    assert app.conf.accept_content == {"json", "pickle"}
+    for option in ("serializer", "compression"):
+        with pytest.raises(errors.BadOption, match=rf"task option {option}=: .*'yaml' \(there are: "):
+            app.task(name="u", **{option: "yaml"})(nothing)
+
+
 def test_an_app_that_nobody_needs_is_gone_at_once() -> None:
     app = App("photos")
     gone, conf = weakref.ref(app), app.conf
@@ -121,9 +177,9 @@ def test_the_broker_and_the_time_out_come_from_a_module(scheduler: FakeScheduler
 
 
 def test_results_that_are_not_accepted_are_not_decoded(app: App) -> None:
-    app.conf.update(task_serializer="pickle", result_accept_content=["json"])
-    with pytest.raises(errors.PayloadError, match="codec 'pickle' is not accepted here"):
-        app.task(name="t")(nothing).submit().result(10)
+    app.conf.update(result_accept_content=["json"])
+    with pytest.raises(errors.PayloadError, match="codec 'cloudpickle' is not accepted here"):
+        app.client.submit(nothing).result(10)
 
 
 def test_the_broker_of_the_folder(scheduler: FakeScheduler) -> None:
@@ -184,13 +240,13 @@ def test_includes_come_from_three_places() -> None:
 
 
 def test_settings_travel_with_the_app(app: App, scheduler: FakeScheduler, caplog: pytest.LogCaptureFixture) -> None:
-    app.conf.update(default_queue="normal", task_routes=[lambda: None], result_backend="x", accept=["json"])
+    app.conf.update(default_queue="normal", task_routes=[{"t": "high"}], result_backend="x", accept=["json"])
     app.conf.from_object({"submit_timeout": 3})
     caplog.clear()
     there = pickle.loads(pickle.dumps(app))
     assert (there.name, there.conf.broker_url) == ("photos", scheduler.url)
     assert (there.conf.task_default_queue, there.conf.submit_timeout) == ("normal", 3.0)
-    assert (there.conf.task_serializer, there.conf.task_routes) == ("json", None)
+    assert (there.conf.task_serializer, there.conf.task_routes) == ("json", [{"t": "high"}])
     assert not caplog.records
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from zmqtasks import errors, transport, wire
-from zmqtasks.cli._operator import Operator, ask_status
+from zmqtasks.operators import Operator, ask_status
 
 STATUS = wire.Status(7, "0.1.0", 42, 1.5, False, [], [], {"ready": 3}, 0, {}, [])
 

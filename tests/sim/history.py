@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from tests.sim.consumers import Consumers
 from tests.sim.disk import Disk
 from tests.sim.faults import Faults
 from tests.sim.laws import Broken, JobKey, Laws
@@ -74,6 +75,7 @@ class History:
             for i in range(random.randint(2 if self.theme == "watched" else 1, 3))
         ]
         self.operator = OperatorNode(self.world, self.network, "operator")
+        self.consumers = Consumers(seed, self.world, self.operator, self.workers)
         self.jobs = 0
         self.given = 0
         brisk = self.theme in ("frozen", "watched") or random.random() < 0.2
@@ -123,6 +125,7 @@ class History:
             self.world.after(random.uniform(0, self.calm_at + 5), self._question)
         if self.rate:
             self.world.after(random.expovariate(self.rate), self._fault)
+        self.consumers.begin(self.calm_at)
         if self.theme == "calm restart":
             self.world.after(self.calm_at, self._calm_restart)
         self._until(self.calm_at + 0.001, over=False)
@@ -308,6 +311,7 @@ class History:
                 raise Broken(
                     "credit", f"{worker} rests with {worker.credit} of {worker.offered}, holding {worker.held}"
                 )
+        self.consumers.at_rest(self.scheduler)
         for node in self.workers:
             if node.alive and not node.core.work.empty:
                 raise Broken("rest", f"{node.name} still holds {sorted(node.core.work.held_numbers())}")

@@ -164,6 +164,12 @@ MUTANTS = (
            "                offset += length\n", "                offset += 0\n", "fence", 123),
     Mutant("records are trimmed that are still needed", _CORE + "compaction",
            "state.trimmed = fx.trim = oldest.seq - 1", "state.trimmed = fx.trim = state.seq - 1", "restore", 43),
+    Mutant("what a worker was asked is not asked again after its hello", _CORE + "workers",
+           "        consumers.repeat(worker, fx)\n", "        pass\n", "consumers", 49),
+    Mutant("the next hello lists the queues of the start", "worker.core",
+           "queues=self.queues,", "queues=list(me.queues),", "consumers", 124),
+    Mutant("a worker that leaves a queue keeps its place there", _CORE + "consumers",
+           "    state.lines.leave(worker)\n", "    pass\n", "KeyError", 49),
     Mutant("the submitter lets go of what the scheduler keeps in memory only", "submitter.core",
            "book.accept(parcel, fx, volatile=message.volatile)", "book.accept(parcel, fx, volatile=False)", "result", 120),
 )  # fmt: skip

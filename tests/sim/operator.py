@@ -72,5 +72,9 @@ class OperatorNode(Node):
         )
         self.event(lambda fx: self.core.ask(question, fx))
 
+    def change(self, message: Any) -> None:
+        """Have something done."""
+        self.event(lambda fx: self.core.ask(message, fx))
+
     def carry_out(self, fx: Any) -> None:
         self.send(fx)

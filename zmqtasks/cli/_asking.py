@@ -20,8 +20,8 @@ def id_argument(function: Any) -> Any:
 
 def ask_job(url: str, job_id: str, timeout: float) -> "wire.JobReport":
     """All about one job. Raises as `Operator` does."""
-    from zmqtasks.cli._operator import Operator
     from zmqtasks.ids import given_id
+    from zmqtasks.operators import Operator
 
     with Operator(url, timeout) as operator:
         return operator.job(given_id(job_id))

@@ -1,7 +1,7 @@
 """The client of commands that work with jobs."""
 
-from zmqtasks.cli._urls import no_scheduler
 from zmqtasks.errors import SchedulerUnreachable
+from zmqtasks.operators import no_scheduler
 from zmqtasks.submitter.client import Client
 
 CONNECT_TIMEOUT = 5.0  # seconds

@@ -35,6 +35,9 @@ OPTIONS: Final = (  # the job id has its own field
     "rate_key",
     "concurrency_limit",
     "concurrency_key",
+    "serializer",
+    "compression",
+    "result_compression",
 )
 
 Count = Annotated[int, Meta(ge=0)]
@@ -69,6 +72,9 @@ class JobLine(Struct, forbid_unknown_fields=True):
     rate_key: str | UnsetType = UNSET
     concurrency_limit: Count | UnsetType = UNSET
     concurrency_key: str | UnsetType = UNSET
+    serializer: Name | UnsetType = UNSET
+    compression: Name | UnsetType = UNSET
+    result_compression: Name | UnsetType = UNSET
 
 
 class BadLine(ZmqTasksError):

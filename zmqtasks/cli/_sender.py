@@ -76,7 +76,7 @@ class ClientSender:
     def _prepared(self, target: ByName, options: dict[str, Any]) -> Prepared:
         spec = job_options.spec(job_options.check(options), python="", wall=time.time())
         connection = self._client.connection
-        call = Call(target.name, None, target.codec, spec)
+        call = Call(target.name, None, job_options.codec(options, target.codec), spec)
         return Prepared(call, Source(connection, connection.prefix, target.name), None)
 
 

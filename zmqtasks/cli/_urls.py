@@ -1,6 +1,5 @@
 """URLs as people type them: what a wrong one was meant to be, and what to do where nobody answers at a right one."""
 
-import ipaddress
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -58,22 +57,3 @@ def _meant(url: str, *, listen: bool) -> str | None:
         return parse_url(guess, listen=listen)
     except BadUrl:
         return None
-
-
-def no_scheduler(url: str, timeout: float) -> str:
-    """What to say and to advise where no scheduler answered for `timeout` seconds."""
-    told = f"no scheduler answered at {url} within {timeout:g} s"
-    if _is_here(url):
-        return f"{told}; start one with: zmqtasks scheduler --bind {url}"
-    return f"{told}; is {urlsplit(url).hostname} the right host, and is the scheduler started there?"
-
-
-def _is_here(url: str) -> bool:
-    """Whether a URL stays on this machine, as far as its text says."""
-    host = urlsplit(url).hostname or ""
-    if url.startswith("ipc://") or host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

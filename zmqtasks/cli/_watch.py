@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zmqtasks.cli import _tables
-from zmqtasks.cli._operator import Operator
 from zmqtasks.cli._shared import say
 from zmqtasks.cli._status import as_dict, tables
 from zmqtasks.errors import SchedulerUnreachable
+from zmqtasks.operators import Operator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

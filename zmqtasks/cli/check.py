@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from zmqtasks.conf.report import Row
     from zmqtasks.conf.settings import Conf
+    from zmqtasks.submitter.routing import Plan
 
 WRONG: Final = 1  # exit code
 _SHOWN: Final = 10  # names that are no settings
@@ -27,18 +28,21 @@ class Found:
 
     Attributes:
         app: MODULE[:ATTRIBUTE]; None: only zmqtasks.toml was looked at.
-        name: of the App; empty: none was loaded.
+        name: of the App; empty: none was loaded. `loaded`: the App itself.
         effective, later, ignored: settings.
         others: names in modules that were taken for something else.
+        routes: of its tasks, by their names.
         problems: sentences; empty: all is well.
     """
 
     app: str | None
     name: str = ""
+    loaded: Any = None
     effective: "list[Row]" = field(default_factory=list)
     later: "list[Row]" = field(default_factory=list)
     ignored: "list[Row]" = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    routes: "dict[str, Plan]" = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -52,9 +56,9 @@ class Found:
 def command(ctx: click.Context, *, app: str | None, as_json: bool) -> int:
     """Show the settings of an app, and where each was written.
 
-    And what has no effect, with the reason, and what is wrong. The app is imported, with all that it includes; no
-    scheduler is asked. The exit code is 1 if a setting is unknown or cannot have its value, 2 if the app cannot be
-    imported.
+    And which queue its tasks go to, and why; what has no effect, with the reason; and what is wrong. The app is
+    imported, with all that it includes; no scheduler is asked. The exit code is 1 if a setting is unknown or cannot
+    have its value, or a task goes nowhere; 2 if the app cannot be imported.
     """
     found = look(app or ctx.ensure_object(Common).app)
     if as_json:
@@ -82,9 +86,27 @@ def look(app: str | None) -> Found:
             found.ignored = report.not_needed(conf)
             found.others = sorted(set(conf.others))
             found.problems = report.problems(conf) + _bad_url(conf)
+            found.routes = _routes(found)
+            found.problems += [str(plan.error) for plan in found.routes.values() if plan.error is not None]
         except BadOption as error:
             found.problems = [str(told) for told in error.args]
     return found
+
+
+def _routes(found: Found) -> "dict[str, Plan]":
+    """Where the jobs of each task of the app go. Raises BadOption if an annotation or a route cannot be."""
+    plans = getattr(found.loaded, "plans", None)
+    if plans is None:
+        return {}
+    declared = found.loaded.routing.queues.declared
+    told: dict[str, Plan] = plans()
+    if declared is None:
+        return told
+    idle = "; it is not in task_queues, so workers take from it only with -Q"
+    return {
+        name: plan._replace(why=plan.why + ("" if plan.error or plan.queue in declared else idle))
+        for name, plan in told.items()
+    }
 
 
 def _bad_url(conf: "Conf") -> list[str]:
@@ -120,7 +142,7 @@ def _load(app: str | None, found: Found) -> "Conf":
         raise
     if not isinstance(getattr(loaded, "conf", None), Conf):
         raise AppNotLoaded(f"{app} is a {type(loaded).__name__} without settings of zmqtasks")
-    found.name = loaded.name
+    found.name, found.loaded = loaded.name, loaded
     conf: Conf = loaded.conf
     return conf
 
@@ -134,6 +156,10 @@ def as_dict(found: Found) -> dict[str, Any]:
         "later": {row.name: row.as_dict() for row in found.later},
         "not_needed": {row.name: row.as_dict() for row in found.ignored},
         "no_settings": found.others,
+        "routes": {
+            name: {"queue": plan.queue or None, "why": plan.why, "by_arguments": plan.asked}
+            for name, plan in found.routes.items()
+        },
         "problems": found.problems,
     }
 
@@ -153,6 +179,7 @@ def show(found: Found) -> None:
         _table(of, found.effective, ("value",)),
         _table("Kept, but without effect yet", found.later, ("value", "waits for")),
         _table("Not needed", found.ignored, ("because",)),
+        _routes_table(found.routes),
     ]
     for part in parts:
         if part is not None:
@@ -187,6 +214,19 @@ def _table(title: str, rows: "list[Row]", columns: tuple[str, ...]) -> "Table | 
         cells = {"value": row.said or _value(row.value), "waits for": row.why, "because": row.why}
         style = "dim" if by_default else ""
         out.add_row(*(plain(text, style) for text in (row.name, *(cells[name] for name in columns), _from(row))))
+    return out
+
+
+def _routes_table(routes: "dict[str, Plan]") -> "Table | None":
+    from zmqtasks.cli._tables import plain, table
+
+    if not routes:
+        return None
+    out = table("Routes")
+    for name in ("task", "queue", "because of"):
+        out.add_column(name, overflow="fold", min_width=10)
+    for name, plan in routes.items():
+        out.add_row(plain(name), plain(plan.queue or "nowhere", "" if plan.queue else "yellow"), plain(plan.why))
     return out
 
 

@@ -14,6 +14,7 @@ from zmqtasks.cli._shared import (
     show_json,
 )
 from zmqtasks.errors import BadOption
+from zmqtasks.words import plural
 
 if TYPE_CHECKING:
     from zmqtasks import wire
@@ -25,16 +26,21 @@ rate_limit TASK RATE   how often jobs of a task start, in the whole cluster: 10/
 pause QUEUE            no job of this queue starts any more; what runs goes on
 resume QUEUE           its jobs start again
 weight QUEUE NUMBER    its share of the slots' time beside other queues of the same priority (1 by default)
+add_consumer QUEUE     workers take jobs of this queue, too: all of them, or those that -d names
+cancel_consumer QUEUE  they take no more of it; what they hold and has not started goes back
 
-What is set stays so when the scheduler is started again.
+What is set stays so when the scheduler is started again; what is said to workers, until they end.
 """
+
+
+_VERBS: Final = ("rate_limit", "pause", "resume", "weight", "add_consumer", "cancel_consumer")
 
 
 @click.command(
     help=HELP,
     epilog=Example("zmqtasks control rate_limit photos.resize 100/s", "zmqtasks control pause nightly"),
 )
-@click.argument("what", type=click.Choice(("rate_limit", "pause", "resume", "weight")))
+@click.argument("what", type=click.Choice(_VERBS))
 @click.argument("name", metavar="NAME")
 @click.argument("value", metavar="[VALUE]", required=False)
 @click.option(
@@ -44,6 +50,13 @@ What is set stays so when the scheduler is started again.
     show_default=True,
     metavar="N",
     help="With rate_limit: starts at once after a pause.",
+)
+@click.option(
+    "-d",
+    "--destination",
+    metavar="WORKER",
+    default="",
+    help="With add_consumer and cancel_consumer: only the workers of this name.",
 )
 @broker_option
 @answer_option
@@ -57,26 +70,34 @@ def command(
     name: str,
     value: str | None,
     burst: int,
+    destination: str,
     broker: str | None,
     timeout: float,
     as_json: bool,
 ) -> None:
     """See HELP, in which click wraps no line of the list."""
-    from zmqtasks.cli._operator import Operator
+    from zmqtasks.operators import Operator
 
     if (value is None) == (what in ("rate_limit", "weight")):
         needs = "a value" if value is None else "no value"
         raise click.UsageError(f"control {what} takes {needs} besides {name!r}", ctx)
-    message: wire.SetRate | wire.SetQueue
-    message, said = _rate(name, value, burst) if what == "rate_limit" else _queue(what, name, value)
+    consumers = what in ("add_consumer", "cancel_consumer")
+    if destination and not consumers:
+        raise click.UsageError(f"control {what} concerns the scheduler, not single workers: leave -d out", ctx)
+    message: wire.SetRate | wire.SetQueue | wire.SetConsumer
+    if consumers:
+        message, said = _consumer(what, name, destination)
+    else:
+        message, said = _rate(name, value, burst) if what == "rate_limit" else _queue(what, name, value)
     with Operator(broker_url(ctx, broker), timeout) as operator:
         done = operator.control(message)
     if done.error:
         raise BadOption(done.error)
     if as_json:
-        show_json({"done": what, "name": name, "value": value})
+        workers = {"workers": done.count} if consumers else {}
+        show_json({"done": what, "name": name, "value": value, **workers})
     else:
-        click.echo(said)
+        click.echo(f"{plural(done.count, 'worker')} {said}" if consumers else said)
 
 
 def _rate(task: str, value: str | None, burst: int) -> "tuple[wire.SetRate, str]":
@@ -87,6 +108,13 @@ def _rate(task: str, value: str | None, burst: int) -> "tuple[wire.SetRate, str]
     rate = rates.parse(value)
     said = f"at most {rates.show(rate)}" if rate else "without a limit"
     return wire.SetRate(task, rate, burst), f"jobs of {task} start {said}, in the whole cluster"
+
+
+def _consumer(what: str, queue: str, worker: str) -> "tuple[wire.SetConsumer, str]":
+    from zmqtasks import wire
+
+    take = what == "add_consumer"
+    return wire.SetConsumer(queue, take, worker), f"asked to take {'' if take else 'no more '}from queue {queue}"
 
 
 def _queue(what: str, queue: str, value: str | None) -> "tuple[wire.SetQueue, str]":

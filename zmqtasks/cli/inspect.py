@@ -53,7 +53,7 @@ def command(
 ) -> None:
     """See HELP, in which click wraps no line of the list."""
     from zmqtasks.cli import _tables
-    from zmqtasks.cli._operator import Operator
+    from zmqtasks.operators import Operator
 
     if queue and what not in JOBS:
         raise click.UsageError(f"--queue chooses jobs; inspect {what} shows none", ctx)

@@ -25,7 +25,7 @@ from zmqtasks.words import plural
 def command(ctx: click.Context, *, queue: str, yes: bool, broker: str | None, timeout: float, as_json: bool) -> None:
     """Cancel all jobs of a queue that have not started; those that workers hold go on."""
     from zmqtasks import wire
-    from zmqtasks.cli._operator import Operator
+    from zmqtasks.operators import Operator
 
     url = broker_url(ctx, broker)
     if not yes:

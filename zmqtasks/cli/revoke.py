@@ -44,8 +44,8 @@ def command(
     exit code is 1 if a job goes on, 2 if one is not known, and 0 otherwise.
     """
     from zmqtasks.cli._client import open_client
-    from zmqtasks.cli._operator import Operator
     from zmqtasks.ids import given_id
+    from zmqtasks.operators import Operator
 
     url = broker_url(ctx, broker)
     wanted = list(dict.fromkeys(job_ids))

@@ -25,7 +25,8 @@ def command(
     ctx: click.Context, *, broker: str | None, timeout: float, everything: bool, watch: bool, as_json: bool
 ) -> None:
     """Show the scheduler, its workers, its queues and how many jobs are in which state."""
-    from zmqtasks.cli import _operator, _status, _tables
+    from zmqtasks import operators
+    from zmqtasks.cli import _status, _tables
 
     url = broker_url(ctx, broker)
     if watch:
@@ -33,7 +34,7 @@ def command(
 
         watch_status(url, timeout, everything=everything, as_json=as_json)
         return
-    status = _operator.ask_status(url, timeout)
+    status = operators.ask_status(url, timeout)
     if as_json:
         show_json(_status.as_dict(url, status))
     else:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from zmqtasks.cli._celery_options import celery_options
 from zmqtasks.cli._shared import Common, Example, broker_option, broker_url, daemon_options
 from zmqtasks.conf.pools import MAX_CONCURRENCY, POOL_ALIASES, POOLS, POOLS_LATER
 from zmqtasks.config import BROKER_VARIABLE, CONFIG_FILE
@@ -27,7 +28,7 @@ def _complete_pool(_ctx: click.Context, _param: click.Parameter, incomplete: str
 def _queues(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in (value or "").split(",") if name.strip()))
     if value is not None and not names:
-        raise click.BadParameter("it names no queue; write them like -Q high,normal", ctx, param)
+        raise click.BadParameter(f"it names no queue; write them like {param.opts[0]} high,normal", ctx, param)
     return names
 
 
@@ -100,9 +101,23 @@ def _cores() -> int:
     "--queues",
     callback=_queues,
     metavar="A,B",
-    help="Take jobs of these queues.  [default: default and the app's]",
+    help="Take jobs of these queues.  [default: those of the setting task_queues, or default and the app's]",
 )
-@click.option("-n", "--name", metavar="NAME", help="Name of this worker; %h stands for the host.  [default: worker@%h]")
+@click.option(
+    "-X",
+    "--exclude-queues",
+    callback=_queues,
+    metavar="A,B",
+    help="But not of these.",
+)
+@click.option(
+    "-n",
+    "--name",
+    "--hostname",
+    "name",
+    metavar="NAME",
+    help="Name of this worker; %h stands for the host.  [default: worker@%h]",
+)
 @click.option(
     "--shutdown-timeout",
     type=click.FloatRange(0),
@@ -112,6 +127,7 @@ def _cores() -> int:
     help="How long the running jobs may go on after Ctrl-C or SIGTERM.",
 )
 @daemon_options
+@celery_options
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -121,6 +137,7 @@ def command(
     concurrency: int | None,
     pool: str | None,
     queues: tuple[str, ...],
+    exclude_queues: tuple[str, ...],
     name: str | None,
     shutdown_timeout: float,
     loglevel: str,
@@ -159,6 +176,7 @@ def command(
             pool="threads" if pool == "threads" else "processes",
             logfile=logfile,
             queues=queues,
+            exclude=exclude_queues,
             app=module,
             shutdown_timeout=shutdown_timeout,
             loglevel=loglevel,

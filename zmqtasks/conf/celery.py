@@ -304,7 +304,7 @@ NOT_NEEDED: Final[dict[str, tuple[str, ...]]] = {
         "control_queue_durable",
         "event_queue_durable",
     ),
-    "there are no exchanges and routing keys, only queues": (
+    "messages to and from the scheduler go through no exchange and no queue": (
         "control_exchange",
         "control_queue_exclusive",
         "control_queue_expires",
@@ -317,9 +317,6 @@ NOT_NEEDED: Final[dict[str, tuple[str, ...]]] = {
         "event_serializer",
         "result_exchange",
         "result_exchange_type",
-        "task_default_exchange",
-        "task_default_exchange_type",
-        "task_default_routing_key",
     ),
     "every queue is of the same kind": (
         "broker_native_delayed_delivery_queue_type",

@@ -4,24 +4,23 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta, tzinfo
 from typing import Any, Final, Generic, TypeVar, cast
+from urllib.parse import urlsplit
 
-from zmqtasks import payload, rates
+from zmqtasks import compression, payload, queues, rates
 from zmqtasks.conf.pools import MAX_CONCURRENCY, POOL_ALIASES, POOLS, POOLS_LATER
-from zmqtasks.errors import BadOption
+from zmqtasks.config import DEFAULT_PORT
+from zmqtasks.errors import BadOption, PayloadError
+from zmqtasks.routes import Routes
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-# MIME types as Celery's kombu has them; those of codecs that there are not here can do no harm in an accept list.
-_MIME_TYPES: Final = {
-    "application/json": "json",
-    "application/x-python-serialize": "pickle",
-    "application/x-msgpack": "msgpack",
-}
+# Codecs of Celery that there are not here can do no harm in an accept list.
 _ELSEWHERE: Final = (
     "yaml", "application/x-yaml", "raw", "binary", "text", "application/data", "application/text", "text/plain",
     "auth",
 )  # fmt: skip
+_BROKERS: Final = ("amqp", "pyamqp", "librabbitmq", "redis", "sentinel", "sqs", "kafka", "gcpubsub", "memory")
 _SCHEMES: Final = ("tcp://", "ipc://", "local://")
 
 
@@ -105,6 +104,12 @@ def _seconds(value: Any) -> float:
     return float(number)
 
 
+def _exchange_type(value: Any) -> str:
+    if value not in queues.TYPES:
+        raise Refused
+    return str(value)
+
+
 def _expiry(value: Any) -> float:
     if not isinstance(value, bool) and value == 0:
         raise Refused(
@@ -118,6 +123,7 @@ FLAG: Final = Kind[bool, bool]("True or False", _flag)
 TEXT: Final = Kind[str, str]("a text", _text)
 ANYTHING: Final = Kind[Any, Any]("anything", _anything)
 QUEUE: Final = Kind[str, str]("the name of a queue", _text)
+EXCHANGE_TYPE: Final = Kind[str, str](f"one of {', '.join(queues.TYPES)}", _exchange_type)
 SECONDS: Final = Kind[float | timedelta, float]("a number of seconds above 0, or a timedelta", _seconds)
 EXPIRY: Final = Kind[float | timedelta, float]("a number of seconds above 0, or a timedelta", _expiry)
 CONCURRENCY: Final = whole("a number of jobs", 1, MAX_CONCURRENCY)
@@ -131,16 +137,35 @@ def _url(value: Any) -> str:
         raise Refused
     if not value.startswith(_SCHEMES):
         if "://" in value:
-            raise Refused("the URL of a zmqtasks scheduler, tcp://HOST:PORT, ipc://PATH or local://")
+            raise Refused(f"the URL of a zmqtasks scheduler, tcp://HOST:PORT, ipc://PATH or local://{_meant(value)}")
         raise Refused
     return value
 
 
+def _meant(url: str) -> str:
+    """What to write instead of the URL of a broker of Celery's; empty: it is none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    if not parts.scheme.startswith(_BROKERS):
+        return ""
+    host = parts.hostname or "HOST"
+    return f" (there is no broker: start `zmqtasks scheduler` on {host} and write tcp://{host}:{DEFAULT_PORT})"
+
+
 def _codec(value: Any) -> str:
-    name = _MIME_TYPES.get(value, value) if isinstance(value, str) else value
-    if not isinstance(name, str) or name not in payload.ALL_CODECS:
-        raise Refused
-    return name
+    try:
+        return payload.named(value)
+    except (PayloadError, TypeError):  # it may not even be hashable
+        raise Refused from None
+
+
+def _compression(value: Any) -> str:
+    try:
+        return compression.named(value)
+    except BadOption as error:
+        raise Refused(f"{_COMPRESSIONS} ({error})") from None
 
 
 def _codecs(value: Any) -> frozenset[str]:
@@ -202,9 +227,11 @@ def _knows_zones() -> bool:
     return True
 
 
+_COMPRESSIONS: Final = f"one of {', '.join(compression.METHODS)}, {compression.NONE}"
 _CODECS: Final = ", ".join(sorted(payload.ALL_CODECS))
 
 URL: Final = Kind[str, str]("tcp://HOST:PORT, ipc://PATH or local://", _url)
+COMPRESSION: Final = Kind[str, str](_COMPRESSIONS, _compression)
 CODEC: Final = Kind[str, str](f"one of {_CODECS}, or its MIME type", _codec)
 CODECS: Final = Kind[str | Iterable[str], frozenset[str]](f"a list of some of {_CODECS}, or their MIME types", _codecs)
 POOL: Final = Kind[str, str](f"one of {', '.join(POOLS)}", _pool)
@@ -216,38 +243,60 @@ ZONE: Final = Kind[str | tzinfo, str | tzinfo]("the name of a time zone, like Eu
 # ------------------------------------------------------------------------------------------------ structures
 
 
+_ROUTES: Final = "a dict of routes, a function, or a list of these"
+_QUEUES: Final = "a list of queues or of their names, or a dict of queues"
+_ANNOTATIONS: Final = "a dict of options by names of tasks, or a list of these"
+
+
 def _is_many(value: Any) -> bool:
     return isinstance(value, list | tuple | set | frozenset)
 
 
 def _routes(value: Any) -> Any:
-    def one(route: Any) -> bool:
-        return isinstance(route, Mapping | str) or callable(route)
-
-    def pair(route: Any) -> bool:
-        return isinstance(route, list | tuple) and len(route) == 2
-
-    if not one(value) and not (_is_many(value) and all(one(route) or pair(route) for route in value)):
-        raise Refused
-    return value
+    if isinstance(value, Mapping | str | list | tuple) or callable(value) or hasattr(value, "route_for_task"):
+        try:
+            Routes(value)
+        except BadOption as error:
+            raise Refused(f"{_ROUTES} ({error})") from None
+        return value
+    raise Refused
 
 
 def _queues(value: Any) -> Any:
-    many = value.values() if isinstance(value, Mapping) else value
     if not isinstance(value, Mapping) and not _is_many(value):
         raise Refused
-    for queue in many:
-        if isinstance(value, Mapping) and (queue is None or isinstance(queue, Mapping)):
-            continue
-        if not isinstance(queue, str | Mapping) and not isinstance(getattr(queue, "name", None), str):
-            raise Refused
+    try:
+        queues.read(value)
+    except BadOption as error:
+        raise Refused(f"{_QUEUES} ({error})") from None
     return value
 
 
 def _annotations(value: Any) -> Any:
     if not isinstance(value, Mapping) and not _is_many(value):
         raise Refused
+    for table in (value,) if isinstance(value, Mapping) else value:
+        if not isinstance(table, Mapping):
+            raise Refused
+        for name, options in table.items():
+            _annotation(name, options)
     return value
+
+
+def _annotation(name: Any, options: Any) -> None:
+    if not isinstance(name, str) or not isinstance(options, Mapping):
+        raise Refused(f"{_ANNOTATIONS} ({name!r} has {options!r})")
+    for option, said in options.items():
+        if callable(said) or str(option).startswith("@"):
+            raise Refused(
+                f"{_ANNOTATIONS} ({name!r} has code for {option}: annotations are plain options here; "
+                "write a class of tasks for code, @app.task(base=…))"
+            )
+    if options.get("rate_limit") is not None:
+        try:
+            rates.parse(options["rate_limit"])
+        except BadOption as error:
+            raise Refused(f"{_ANNOTATIONS} ({name!r}: {error})") from None
 
 
 def _schedule(value: Any) -> Any:
@@ -259,9 +308,9 @@ def _schedule(value: Any) -> Any:
     return value
 
 
-ROUTES: Final = Kind[Any, Any]("a dict of routes, a function, or a list of these", _routes)
-QUEUES: Final = Kind[Any, Any]("a list of queues or of their names, or a dict of queues", _queues)
-ANNOTATIONS: Final = Kind[Any, Any]("a dict of annotations, or a list of these", _annotations)
+ROUTES: Final = Kind[Any, Any](_ROUTES, _routes)
+QUEUES: Final = Kind[Any, Any](_QUEUES, _queues)
+ANNOTATIONS: Final = Kind[Any, Any](_ANNOTATIONS, _annotations)
 SCHEDULE: Final = Kind[Mapping[str, Any], dict[str, Any]](
     'a dict of entries, each a dict with "task" and "schedule"', _schedule
 )

@@ -10,7 +10,9 @@ from zmqtasks.conf.kinds import (
     ANYTHING,
     CODEC,
     CODECS,
+    COMPRESSION,
     CONCURRENCY,
+    EXCHANGE_TYPE,
     EXPIRY,
     FLAG,
     MODULES,
@@ -39,7 +41,6 @@ _EAGER = "running tasks where they are called"
 _SCHEDULES = "periodic tasks"
 _KEYS = "keys and encryption; until then connections are not encrypted"
 _EVENTS = "events"
-_COMPRESSION = "compression"
 
 
 def _serializer(conf: "Conf") -> str:
@@ -85,18 +86,42 @@ class Conf(Store):
     )
     serializer = task_serializer
     accept_content = Setting(
-        CODECS, payload.ALL_CODECS, "codecs that results are decoded from; workers decode what comes", said="all"
+        CODECS, payload.ALL_CODECS, "codecs that workers decode arguments from, and scripts results", said="all"
     )
     accept = accept_content
     result_accept_content = Setting(
         or_default(CODECS, "the same as accept_content"),
         payload.ALL_CODECS,
-        "the same, and goes before it",
+        "the same for results, and goes before it",
         derive=lambda conf: conf.accept_content,
         said="`accept_content`",
     )
+    task_compression = Setting(
+        optional(COMPRESSION), None, "compression of arguments, of tasks that name none", said="none"
+    )
+    result_compression = Setting(
+        optional(COMPRESSION), None, "compression of results, of tasks that name none", said="none"
+    )
     task_default_queue = Setting(QUEUE, DEFAULT_QUEUE, "queue of tasks that name none")
     default_queue = task_default_queue
+    task_queues = Setting(
+        optional(QUEUES), None, "the queues that workers take from, unless `-Q` says otherwise", said="not declared"
+    )
+    task_create_missing_queues = Setting(FLAG, True, "queues that are not in `task_queues` may be used, too")
+    task_routes = Setting(optional(ROUTES), None, "which task goes to which queue", said="none")
+    task_annotations = Setting(
+        optional(ANNOTATIONS),
+        None,
+        "options of tasks by their names, before what the tasks say themselves",
+        said="none",
+    )
+    task_default_exchange = Setting(
+        optional(TEXT), None, "exchange of queues that name none", said="`task_default_queue`"
+    )
+    task_default_exchange_type = Setting(EXCHANGE_TYPE, "direct", "its type")
+    task_default_routing_key = Setting(
+        optional(TEXT), None, "routing key of the default queue", said="`task_default_queue`"
+    )
     task_acks_late = Setting(
         FLAG, True, "True: jobs run at least once; False: at most once (`acks_late` of tasks that do not say)"
     )
@@ -113,6 +138,14 @@ class Conf(Store):
         said="the scheduler's: an hour",
     )
 
+    timezone = Setting(
+        optional(ZONE),
+        None,
+        "time zone of an `eta` or `expires` that names none, in `zmqtasks.celery`",
+        said="see `enable_utc`",
+    )
+    enable_utc = Setting(FLAG, True, "where there is no `timezone`, it is UTC; False: that of this machine")
+
     # -------------------------------------------------------------------------------------------- workers
 
     imports = Setting(MODULES, (), "modules with tasks, which workers import")
@@ -124,12 +157,6 @@ class Conf(Store):
 
     # -------------------------------------------------------------------------------------------- still to come
 
-    task_routes = Setting(optional(ROUTES), None, "which task goes to which queue", later="routes")
-    task_queues = Setting(optional(QUEUES), None, "the queues that workers take by default", later="declared queues")
-    task_create_missing_queues = Setting(
-        FLAG, True, "queues that are not in task_queues are made", later="declared queues"
-    )
-    task_annotations = Setting(optional(ANNOTATIONS), None, "options of tasks, by their names", later="annotations")
     task_default_priority = Setting(
         optional(whole("a number", 0, MAX_PRIORITY)), None, "priority of tasks that name none"
     )
@@ -142,8 +169,6 @@ class Conf(Store):
     task_soft_time_limit = Setting(
         optional(SECONDS), None, "seconds after which an exception is raised in a job", later=_LIMITS
     )
-    task_compression = Setting(optional(TEXT), None, "compression of arguments", later=_COMPRESSION)
-    result_compression = Setting(optional(TEXT), None, "compression of results", later=_COMPRESSION)
     task_always_eager = Setting(FLAG, False, "`delay` runs the task at once, here", later=_EAGER)
     task_eager_propagates = Setting(FLAG, False, "and raises what it raises", later=_EAGER)
     task_store_eager_result = Setting(FLAG, False, "and its result is kept", later=_EAGER)
@@ -154,8 +179,6 @@ class Conf(Store):
     beat_cron_starting_deadline = Setting(
         optional(SECONDS), None, "seconds by which a periodic task may be late", later=_SCHEDULES
     )
-    timezone = Setting(optional(ZONE), None, "time zone of schedules", later=_SCHEDULES, said="UTC")
-    enable_utc = Setting(FLAG, True, "times without a time zone are UTC", later=_SCHEDULES)
     worker_max_tasks_per_child = Setting(
         optional(whole("a number of jobs", 1)), None, "jobs after which a child is replaced", later="recycled children"
     )

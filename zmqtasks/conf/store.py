@@ -10,7 +10,7 @@ from zmqtasks.conf.names import Names
 from zmqtasks.conf.origin import DEFAULT, Layer, Origin
 from zmqtasks.conf.setting import Setting
 from zmqtasks.conf.sources import Found, Read, Source, Unknown, keywords, of_file, of_object, read
-from zmqtasks.errors import BadOption
+from zmqtasks.errors import BadOption, ZmqTasksError
 
 _SHOWN = 200  # characters of a wrong value
 
@@ -124,10 +124,14 @@ class Store:
         return True
 
     def _take(self, source: Source, layer: Layer) -> None:
-        told = read(source, self._names)
-        self._keep(told, layer)
+        before = dict(self._layers[layer])
+        self._keep(read(source, self._names), layer)
         if self._changed is not None:
-            self._changed()
+            try:
+                self._changed()
+            except ZmqTasksError:  # fits no task: as if nobody had said it
+                self._layers[layer] = before
+                raise
 
     def _keep(self, told: Read, layer: Layer) -> None:
         kept: dict[str, Given] = {}

@@ -207,14 +207,19 @@ _told = False  # that the user named no broker
 
 
 def shared(
-    app: str | None = None, *, by_default: bool = False, workers: int | None = None, pool: str = "processes"
+    app: str | None = None,
+    *,
+    by_default: bool = False,
+    workers: int | None = None,
+    pool: str = "processes",
+    queues: Iterable[str] = (),
 ) -> LocalCluster:
     """The cluster behind local://, started on first use; it ends with this process.
 
     Args:
         app: MODULE:ATTRIBUTE that its workers know; one cluster per app.
         by_default: nobody named local:// or any other broker: the first cluster that is started says so on stderr.
-        workers, pool: of a cluster that is started now, see LocalCluster.
+        workers, pool, queues: of a cluster that is started now, see LocalCluster.
     """
     global _told  # noqa: PLW0603  (once per process)
     with _lock:
@@ -222,7 +227,7 @@ def shared(
         if cluster is None or cluster._stopped:  # noqa: SLF001
             begin = time.monotonic()
             slots = 1 if pool == "solo" else workers or cores()
-            cluster = _shared[app] = LocalCluster(slots, app=app, pool=pool)
+            cluster = _shared[app] = LocalCluster(slots, app=app, pool=pool, queues=queues)
             _log.info(
                 "local:// started a scheduler and %s on this machine in %.2f s; they end with this process",
                 _slots(slots),

@@ -1,7 +1,7 @@
 """AsyncResult: a job with Celery's names and meanings."""
 
 from collections.abc import Callable, Generator
-from typing import Any, Final, Generic, Literal, TypeVar, overload
+from typing import Any, Final, Generic, Literal, Self, TypeVar, overload
 
 from zmqtasks.errors import JobExpired, RemoteTraceback
 from zmqtasks.submitter.results import Job
@@ -43,7 +43,7 @@ class AsyncResult(Generic[R]):
         self._behind = _Named(job_id, find)
 
     @classmethod
-    def of(cls, job: Job[R]) -> "AsyncResult[R]":
+    def of(cls, job: Job[R]) -> Self:
         """The AsyncResult of a job at hand."""
         made = cls.__new__(cls)
         made._behind = job  # noqa: SLF001  (its own)

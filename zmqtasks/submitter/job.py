@@ -33,6 +33,7 @@ RUN: Final = MAX_JOBS_PER_MESSAGE // 2  # jobs that share a Source; integers so 
 class Owner(Protocol):
     """What a Job needs of the connection that it came from."""
 
+    url: str
     accept: Collection[str]
 
     def check_usable(self) -> None:
@@ -140,6 +141,11 @@ class Job(Future[T]):
             return "running" if self.told is not None else "submitted"
         return form if form in END_WORDS else "succeeded"
 
+    @property
+    def scheduler(self) -> str:
+        """URL of the scheduler that it was given to."""
+        return self._source.owner.url
+
     def done(self) -> bool:
         """Whether it is over and its outcome is here."""
         return self._form is not None
@@ -225,7 +231,7 @@ class Job(Future[T]):
             decoded: Any = self._named(payload.decode_exception(value, accept))
         else:
             try:
-                decoded = payload.decoder(self._form or "", accept)(value)
+                decoded = payload.decoder(self._form or "", accept, result=True)(value)
             except PayloadError:
                 raise
             except Exception as error:

@@ -1,19 +1,19 @@
 """Options of a job: which there are, what they may be, and the Spec that they become."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from zmqtasks import rates
+from zmqtasks import compression, payload, rates
 from zmqtasks.config import DEFAULT_QUEUE, MAX_PRIORITY
-from zmqtasks.errors import BadOption, NotAvailable
+from zmqtasks.errors import BadOption, NotAvailable, PayloadError
 from zmqtasks.wire import Spec
 
 KNOWN: Final = frozenset({
     "queue", "retries", "backoff", "backoff_max", "jitter", "crash_budget", "result_ttl", "eta", "countdown", "job_id",
     "on_unknown", "durability", "acks_late", "priority", "expires", "rate_limit", "burst", "rate_key",
-    "concurrency_limit", "concurrency_key",
+    "concurrency_limit", "concurrency_key", "serializer", "compression", "result_compression",
 })  # fmt: skip
 LATER: Final = frozenset({
     "time_limit", "soft_time_limit", "resources", "key", "lease", "confirm",
@@ -47,15 +47,10 @@ def check(options: Options, known: frozenset[str] = KNOWN, what: str = "option")
             raise BadOption(f"there is no {what} {name}={meant} (there are: {', '.join(sorted(known))})")
     _check_values(found, what)
     _check_limits(found, what)
-    for name in ("eta", "expires"):
-        when = found.get(name)
-        if isinstance(when, datetime) and when.tzinfo is None:
-            raise BadOption(
-                f"{what} {name}= is a datetime with its time zone, and {when!r} has none: whose clock does it mean? "
-                f"Write {name}=when.astimezone() for this machine's, when.replace(tzinfo=UTC) for UTC"
-            )
+    _name_codecs(found, what)
     if "eta" in found and "countdown" in found:
         raise BadOption("give eta= or countdown=, not both")
+    _check_times(found, what)
     return found
 
 
@@ -91,6 +86,47 @@ def _check_limits(found: Options, what: str) -> None:
             raise BadOption(f"{what} {key}= needs {limit}=")
 
 
+def _check_times(found: Options, what: str) -> None:
+    """Times are on somebody's clock; and a job that is too late before it may start would never run."""
+    for name in found.keys() & {"eta", "expires"}:
+        when = found[name]
+        if isinstance(when, datetime) and when.tzinfo is None:
+            raise BadOption(
+                f"{what} {name}= is a datetime with its time zone, and {when!r} has none: whose clock does it mean? "
+                f"Write {name}=when.astimezone() for this machine's, when.replace(tzinfo=UTC) for UTC"
+            )
+    expires = found.get("expires")
+    start = found.get("countdown" if isinstance(expires, int | float) else "eta")
+    if expires is None or start is None:
+        return
+    first, last = (one.timestamp() if isinstance(one, datetime) else one for one in (start, expires))
+    if last <= first:
+        raise BadOption(f"{what} expires={expires!r} is over before the job may start: it would never run")
+
+
+def _name_codecs(found: dict[str, Any], what: str) -> None:
+    """Codecs and compressions by their own names, whatever they were called."""
+    for name, named in _CODECS.items():
+        if name in found:
+            try:
+                found[name] = named(found[name])
+            except (BadOption, PayloadError) as error:
+                raise BadOption(f"{what} {name}=: {error}") from None
+            except TypeError:
+                raise BadOption(f"{what} {name}= is a text, not {found[name]!r}") from None
+
+
+def codec(options: Options, serializer: str) -> str:
+    """The codec of jobs with these options. `serializer`: unless they name one."""
+    given = options.get("compression"), options.get("result_compression")
+    return payload.joined(options.get("serializer", serializer), *given)
+
+
+_CODECS: Final[dict[str, Callable[[Any], str]]] = {
+    "serializer": payload.named,
+    "compression": compression.named,
+    "result_compression": compression.named,
+}
 _CHECKS: Final[dict[str, tuple[Any, bool, str]]] = {
     "queue": ((str,), False, "the name of a queue"),
     "job_id": ((str,), False, "a text"),

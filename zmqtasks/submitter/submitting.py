@@ -99,7 +99,8 @@ class Submitting:
                 from now, or a datetime with its time zone, after which it does not start any more), rate_limit ("10/m":
                 how often jobs of this function start, in the whole cluster), burst (starts at once after a pause, 1),
                 rate_key (a text: jobs with another one have a rate of their own), concurrency_limit (how many of them
-                run at once), concurrency_key (as rate_key).
+                run at once), concurrency_key (as rate_key), serializer ("msgpack", "json", "pickle" or "cloudpickle"),
+                compression and result_compression ("gzip", "zstd" or "none": of the arguments, of the results).
 
         Raises:
             BadOption: there is no such option, or it cannot have that value.
@@ -196,7 +197,8 @@ class Submitting:
 
     def of_chunks(self) -> "Submitting":
         """The same for chunks: what goes wrong is set right item by item, so they are given up at the first death."""
-        return Submitting(self.connection, {**self._given, "retries": 0, "crash_budget": 0}, self.submit_timeout)
+        given = {name: value for name, value in self._given.items() if name != "serializer"}  # of items, not of chunks
+        return Submitting(self.connection, {**given, "retries": 0, "crash_budget": 0}, self.submit_timeout)
 
     def send_task(
         self, name: str, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None, *, serializer: str = "msgpack"
@@ -297,7 +299,7 @@ class Submitting:
         """What the jobs of a task share; `shipped`: the function goes along, for workers that cannot import it."""
         python = payload.python_version() if shipped else ""
         spec = options.spec(self._given, python=python, wall=time.time())
-        call = Call(name, shipped.function if shipped else None, codec, spec)
+        call = Call(name, shipped.function if shipped else None, options.codec(self._given, codec), spec)
         return Prepared(call, Source(self.connection, self.connection.prefix, name), shipped)
 
     def prepare(self, fn: Callable[..., Any]) -> Prepared:
@@ -312,7 +314,7 @@ class Submitting:
                 f"and the scheduler takes at most {self.connection.max_payload:,}; pass large data as an argument"
             )
         spec = options.spec(self._given, python=payload.python_version(), wall=time.time())
-        call = Call(shipped.function.name, shipped.function, SHIPPED_CODEC, spec)
+        call = Call(shipped.function.name, shipped.function, options.codec(self._given, SHIPPED_CODEC), spec)
         prepared = Prepared(call, Source(self.connection, self.connection.prefix, call.task), shipped)
         if shipped.lasting:
             if len(self._prepared) >= _MAX_CALLS:

@@ -4,16 +4,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import CodeType
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
-from zmqtasks.errors import BadOption, TaskNotRegistered
+from zmqtasks.errors import BadOption, TaskNotRegistered, ZmqTasksError
+from zmqtasks.routes import DESTINATION
 from zmqtasks.submitter import options
 from zmqtasks.submitter.asyncresult import AsyncResult
 from zmqtasks.submitter.client import Client
 from zmqtasks.submitter.functions import Shipped
 from zmqtasks.submitter.keys import KeyOf
 from zmqtasks.submitter.results import Job
+from zmqtasks.submitter.routing import Plan, Routing
 from zmqtasks.submitter.submitting import Item, Prepared, Submitting
 from zmqtasks.task import TaskBase
 
+_OF_WORKERS = frozenset({"max_retries", "default_retry_delay", "autoretry_for", "dont_autoretry_for"})
 _MAX_KEYS = 1_000  # keys of limits for which what their jobs share is remembered
 
 P = ParamSpec("P")
@@ -31,6 +34,10 @@ class TaskApp(Protocol):
     def is_local(self) -> bool:
         """Whether the workers are this script's own, so that its functions may be shipped to them."""
 
+    @property
+    def routing(self) -> Routing:
+        """Where its jobs go."""
+
 
 class Sending(Generic[P, R]):
     """Submit one task with one set of options. `Task` is one, and `task.options(...)` makes others."""
@@ -38,11 +45,12 @@ class Sending(Generic[P, R]):
     _task: "Task[P, R]"
     _given: dict[str, Any]
 
-    def _start(self, task: "Task[P, R]", given: dict[str, Any]) -> None:
+    def _start(self, task: "Task[P, R]", given: dict[str, Any], said: frozenset[str] = frozenset()) -> None:
         self._task = task
         self._given = given
+        self._said = said  # names of options that go before any route
         self._ready: tuple[Submitting, Prepared] | None = None
-        self._by_keys: dict[tuple[str, ...], Sending[P, R]] = {}
+        self._by_keys: dict[tuple[Any, ...], Sending[P, R]] = {}
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Run the task on a worker.
@@ -108,11 +116,13 @@ class Sending(Generic[P, R]):
     def options(self, **given: Any) -> "Sending[P, R]":
         """The same task with these options for its jobs; see `Client.options`."""
         made: Sending[P, R] = Sending()
-        made._start(self._task, options.check({**self._given, **given}))
+        given = self._task.app.routing.addressed(given)
+        said = self._said.union(name for name, value in given.items() if value is not None)
+        made._start(self._task, options.check({**self._given, **given}), said)
         return made
 
     def _many(self, calls: list[Item]) -> list[Job[R]]:
-        if self._task.keys:
+        if self._task.by_arguments:
             return self._many_keyed(calls)
         submitting, prepared = self.prepared()
         return submitting.send_batch(prepared, calls)
@@ -129,23 +139,37 @@ class Sending(Generic[P, R]):
         return [jobs[place] for place in range(len(calls))]
 
     def keyed(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "Sending[P, R]":
-        """Itself; or, where the limits of the task have keys, the one with the keys of these arguments."""
-        if not self._task.keys:
+        """Itself; or, where limits have keys or functions route, the one with the options for these arguments."""
+        task = self._task
+        if not task.by_arguments:
             return self
-        keys = {option: key for option, key in self._task.keys.items() if option not in self._given}
-        if not keys:
+        own = {option: key(args, kwargs) for option, key in task.keys.items() if option not in self._given}
+        if task.asked:
+            own = {**self._route(args, kwargs), **own}
+        if not own:
             return self
-        found = tuple(key(args, kwargs) for key in keys.values())
-        sending = self._by_keys.get(found)
+        found = tuple(sorted(own.items()))
+        try:
+            sending = self._by_keys.get(found)
+        except TypeError:  # a value that cannot be hashed
+            return self.options(**own)
         if sending is None:
             if len(self._by_keys) >= _MAX_KEYS:
                 self._by_keys.clear()
-            sending = self._by_keys[found] = self.options(**dict(zip(keys, found, strict=True)))
+            sending = self._by_keys[found] = self.options(**own)
         return sending
+
+    def _route(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """What routing functions say of these arguments, as far as neither the task nor the call says it."""
+        task = self._task
+        found = task.app.routing.of_job(task.name, args, kwargs, self._given, task)
+        return {name: value for name, value in found.items() if name not in self._said | task.own}
 
     def prepared(self) -> tuple[Submitting, Prepared]:
         """What all jobs share, made once per connection."""
         task, ready = self._task, self._ready
+        if ready is None and task.nowhere is not None and "queue" not in self._given:
+            raise task.nowhere
         client = task.app.client
         if ready is not None and ready[0].connection is client.connection:
             shipped = ready[1].shipped
@@ -193,6 +217,9 @@ class Task(TaskBase[P, R], Sending[P, R]):
         super().__init__(fn, **declared)
         self.app = app
         self.keys: Mapping[str, KeyOf] = {}  # of its limits, by their options
+        self.asked = self.by_arguments = False
+        self.own: frozenset[str] = frozenset()
+        self.nowhere: ZmqTasksError | None = None
         self._start(self, self.defaults)
 
     def declare(self, serializer: str, defaults: dict[str, Any]) -> None:
@@ -202,6 +229,16 @@ class Task(TaskBase[P, R], Sending[P, R]):
         self.queue = defaults.get("queue")
         self._ready = None
         self._by_keys.clear()
+
+    def settle(self, plan: Plan, keys: Mapping[str, KeyOf]) -> None:
+        """Tell it what the settings make of it, and what tells its jobs apart."""
+        self.keys = keys
+        self.asked = plan.asked and not plan.own.issuperset({"queue", "priority"})
+        self.by_arguments = bool(keys) or self.asked
+        self.own = plan.own if plan.own.isdisjoint(DESTINATION) else plan.own.union({"queue"})
+        self.nowhere = plan.error
+        for name in plan.annotated & _OF_WORKERS & plan.given.keys():
+            setattr(self, name, tuple(plan.given[name]) if name.endswith("_for") else plan.given[name])
 
     @classmethod
     def make(cls, app: TaskApp, fn: Callable[P, R], **declared: Any) -> "Task[P, R]":
@@ -215,7 +252,7 @@ class Task(TaskBase[P, R], Sending[P, R]):
     def __reduce__(self) -> Any:
         told = super().__reduce__()
         if isinstance(told, tuple):
-            told[2].update(_ready=None, _by_keys={}, keys={})  # they belong to a connection
+            told[2].update(_ready=None, _by_keys={}, keys={}, by_arguments=self.asked)  # they belong to a connection
         return told
 
 

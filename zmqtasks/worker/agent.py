@@ -24,6 +24,7 @@ from zmqtasks.worker import hostinfo
 from zmqtasks.worker.claims import Report
 from zmqtasks.worker.core import WorkerCore
 from zmqtasks.worker.effects import Effects, Identity
+from zmqtasks.worker.loading import chosen_queues
 from zmqtasks.worker.pool import Death, Loaded, Pool
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ class WorkerOptions:
             $ZMQTASKS_BROKER, else this machine's.
         name: for people; empty: worker@HOST.
         concurrency: how many jobs run at once.
-        queues: those it takes; empty: `default` and those that the app's tasks name.
+        queues: those it takes; empty: those that the app declares, else `default` and those that its tasks name.
+        exclude: of these, those that it does not take.
         app: MODULE or MODULE:ATTRIBUTE.
         shutdown_timeout: seconds that running jobs may go on after the first SIGTERM.
         loglevel: for the processes that run jobs; the agent's own logging is set up by its caller.
@@ -63,6 +65,7 @@ class WorkerOptions:
     name: str = ""
     concurrency: int = 1
     queues: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     app: str | None = None
     shutdown_timeout: float = 60.0
     loglevel: str = "info"
@@ -81,6 +84,7 @@ def run_worker(options: WorkerOptions) -> int:
 
     Raises:
         AppNotLoaded: the app cannot be imported; nothing was started.
+        BadOption: a queue is none of the app's, or none is left.
         BadUrl: the broker's URL is wrong.
         ProtocolMismatch, NotAuthorized: the scheduler refused this worker.
     """
@@ -263,7 +267,7 @@ class Agent:
             os.getpid(),
             self._name,
             os.urandom(16),
-            options.queues or tuple(loaded.queues),
+            chosen_queues(options.queues or tuple(loaded.queues), options.exclude, loaded.closed),
             tuple(loaded.tasks),
         )
         self._core = WorkerCore(WorkerSettings(slots, credit), identity)

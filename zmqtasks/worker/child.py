@@ -19,6 +19,7 @@ import socket
 import sys
 import threading
 from _signal import getsignal  # type: ignore[import-not-found]  # that of `signal` makes an enum: 80 times as long
+from collections.abc import Collection
 from typing import Final, TextIO, cast
 
 from zmqtasks import logs
@@ -29,7 +30,7 @@ from zmqtasks.worker import hostinfo
 from zmqtasks.worker.cells import Cells
 from zmqtasks.worker.claims import Boot, decode_to_forkserver
 from zmqtasks.worker.functions import Functions
-from zmqtasks.worker.loading import Tasks, load_app
+from zmqtasks.worker.loading import Tasks, accepted_by, load_app
 from zmqtasks.worker.output import Output, Sink
 from zmqtasks.worker.reports import Progress, Reports
 from zmqtasks.worker.running import Runner, Surroundings
@@ -47,10 +48,18 @@ class Child:
         cells: of all slots.
         stream: this child's own to the agent.
         tasks: registered ones by name.
+        accept: codecs that are decoded.
     """
 
     def __init__(
-        self, boot: Boot, first: int, claims: socket.socket, cells: Cells, stream: socket.socket, tasks: Tasks
+        self,
+        boot: Boot,
+        first: int,
+        claims: socket.socket,
+        cells: Cells,
+        stream: socket.socket,
+        tasks: Tasks,
+        accept: Collection[str],
     ) -> None:
         self._output = Output(Sink(_STDERR, boot.logfile), self._whose)
         reports = Reports(stream)
@@ -58,7 +67,7 @@ class Child:
         around = Surroundings(
             cells,
             claims,
-            Functions(tasks, boot.worker),
+            Functions(tasks, boot.worker, accept),
             reports.send,
             self._output.finish,
             disarm if boot.per_child == 1 else _leave,
@@ -213,7 +222,15 @@ def quiet_signals() -> None:
         signal.signal(number, let_pass)
 
 
-def run(boot: Boot, index: int, claims_fd: int, cells_fd: int, report_fd: int, tasks: Tasks) -> None:
+def run(
+    boot: Boot,
+    index: int,
+    claims_fd: int,
+    cells_fd: int,
+    report_fd: int,
+    tasks: Tasks,
+    accept: Collection[str],
+) -> None:
     """The life of a child, in its process. Ends when the agent is gone; never returns."""
     code = 1
     child: Child | None = None
@@ -223,7 +240,7 @@ def run(boot: Boot, index: int, claims_fd: int, cells_fd: int, report_fd: int, t
         _reseed()
         gc.enable()
         claims, reports = socket.socket(fileno=claims_fd), socket.socket(fileno=report_fd)
-        child = Child(boot, index * boot.per_child, claims, Cells(boot.slots, cells_fd), reports, tasks)
+        child = Child(boot, index * boot.per_child, claims, Cells(boot.slots, cells_fd), reports, tasks, accept)
         child.run()
         code = 0
     except BaseException as error:  # noqa: BLE001  (jobs cannot raise into the loop)
@@ -253,8 +270,8 @@ def main() -> None:
     assert isinstance(boot, Boot)  # noqa: S101  (the fork server passes on what it got)
     hostinfo.die_with_parent(parent)
     logs.setup(boot.loglevel, boot.logfile or None)
-    tasks: Tasks = load_app(boot.app, boot.directory).tasks if boot.app else {}
-    run(boot, index, claims_fd, cells_fd, report_fd, tasks)
+    app = load_app(boot.app, boot.directory) if boot.app else None
+    run(boot, index, claims_fd, cells_fd, report_fd, app.tasks if app else {}, accepted_by(app))
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ class Ready(Struct, array_like=True, gc=False, tag=1):
     queues: list[str]
     error: str
     broker: str = ""  # the app's own, if it names one that others can reach
+    closed: list[str] = []  # all queues that it allows; empty: any
 
 
 class Forked(Struct, array_like=True, gc=False, tag=2):

@@ -47,6 +47,7 @@ class WorkerCore:
     Attributes:
         draining: it takes no new jobs.
         drained: the drain is over: nothing is held and the scheduler was told, or there is none.
+        queues: that it takes from now.
         epoch: of the scheduler that welcomed us last; 0: none has.
     """
 
@@ -54,6 +55,7 @@ class WorkerCore:
         self.settings = settings
         self.identity = identity
         self.work = Workload(settings, identity.host)
+        self.queues = list(identity.queues)
         self.drained = False
         self.epoch = 0
         self._phase = OFF
@@ -85,6 +87,7 @@ class WorkerCore:
             wire.Argument: self._on_argument,
             wire.Code: self._on_code,
             wire.Disown: self._on_disown,
+            wire.Consume: self._on_consume,
         }
 
     @property
@@ -135,7 +138,7 @@ class WorkerCore:
                 nonce=me.nonce,
                 slots=self.settings.slots,
                 credit=self.settings.credit,
-                queues=list(me.queues),
+                queues=self.queues,
                 tasks=list(me.tasks),
                 seen=work.ledger.seen,
                 held=work.ledger.held(),
@@ -201,6 +204,14 @@ class WorkerCore:
 
     def _on_disown(self, message: wire.Disown, now: Now, fx: Effects) -> None:
         fx.reclaim |= self.work.drop(message.numbers)
+
+    def _on_consume(self, message: wire.Consume, now: Now, fx: Effects) -> None:
+        left = set(message.leave)
+        wanted = [queue for queue in dict.fromkeys((*self.queues, *message.take)) if queue not in left]
+        if wanted != self.queues:
+            self.queues = wanted
+            log.info("taking from queues %s now", ",".join(wanted) or "none", extra={"action": "consumers"})
+        fx.sends.append(wire.Consuming(wanted))
 
     def _on_forget(self, message: wire.Forget, now: Now, fx: Effects) -> None:
         self.work.forget(message.digests)

@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,7 +28,7 @@ from zmqtasks.config import BROKER_VARIABLE, DEFAULT_BROKER
 from zmqtasks.errors import ZmqTasksError
 from zmqtasks.worker import child, hostinfo
 from zmqtasks.worker.claims import Boot, Exited, Fork, Forked, FromForkServer, Ready, Slay, decode_to_forkserver, encode
-from zmqtasks.worker.loading import AppLike, Tasks, broker_of, load_app, queues_of
+from zmqtasks.worker.loading import AppLike, Tasks, accepted_by, broker_of, closed_queues, load_app, queues_of
 from zmqtasks.worker.packets import files_in
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class ForkServer:
         self._cells_fd = cells_fd
         self._children: dict[int, Offspring] = {}  # by slot
         self._tasks: Tasks = {}
+        self._accept: Collection[str] = ()
         self._boot = Boot("", "", 0, "", "info", "")
         self._by_exec = False
 
@@ -107,6 +109,7 @@ class ForkServer:
                 app = load_app(boot.app, boot.directory)
             elif boot.directory not in sys.path:
                 sys.path.insert(0, boot.directory)
+            queues, closed, self._accept = queues_of(app), closed_queues(app), accepted_by(app)
         except ZmqTasksError as error:
             self._tell(Ready([], [], str(error)))
             return False
@@ -116,7 +119,7 @@ class ForkServer:
         self._by_exec = hostinfo.threads() > 1
         gc.collect()
         gc.freeze()
-        return self._tell(Ready(sorted(self._tasks), queues_of(app), "", broker_of(app)))
+        return self._tell(Ready(sorted(self._tasks), queues, "", broker_of(app), closed))
 
     # -------------------------------------------------------------------------------------------- the agent
 
@@ -198,7 +201,7 @@ class ForkServer:
         except BaseException:  # noqa: BLE001  (nothing may return into the fork server's loop)
             os._exit(1)
         boot = self._boot
-        child.run(boot, index, self._claims_fd, self._cells_fd, report_fd, self._tasks)
+        child.run(boot, index, self._claims_fd, self._cells_fd, report_fd, self._tasks, self._accept)
         return 0
 
     def _spawn(self, index: int, report_fd: int) -> int:

@@ -3,7 +3,7 @@
 import difflib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Final
 
@@ -33,11 +33,13 @@ class Functions:
     Args:
         tasks: registered ones by name.
         worker: name of the worker, for messages.
+        accept: codecs that are decoded.
     """
 
-    def __init__(self, tasks: Tasks, worker: str) -> None:
+    def __init__(self, tasks: Tasks, worker: str, accept: Collection[str] = payload.ALL_CODECS) -> None:
         self._tasks = tasks
         self._worker = worker
+        self.accept = accept
         self._loaded: OrderedDict[bytes, Call] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -91,7 +93,7 @@ class Functions:
 
     def _load(self, claim: Claim, fd: int) -> Call:
         try:
-            return payload.unship(claim.blob if fd < 0 else read_all(fd))
+            return payload.unship(claim.blob if fd < 0 else read_all(fd), self.accept)
         except BaseException as error:  # noqa: BLE001  (unpickling imports user modules, which raise anything)
             text = f"function {claim.name} cannot be loaded on worker {self._worker}: {innermost(error)}"
             if isinstance(error, ImportError | AttributeError):

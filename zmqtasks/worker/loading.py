@@ -6,13 +6,14 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, Protocol, TypeGuard
 
 from zmqtasks import payload
 from zmqtasks.config import DEFAULT_QUEUE
-from zmqtasks.errors import AppNotLoaded, RemoteTraceback
+from zmqtasks.errors import AppNotLoaded, BadOption, RemoteTraceback
 from zmqtasks.task import TaskBase
 from zmqtasks.worker import hostinfo
 
@@ -112,9 +113,56 @@ def _is_app(value: object) -> TypeGuard[AppLike]:
 
 
 def queues_of(app: AppLike | None) -> list[str]:
-    """The queues that an app's tasks name, `default` first."""
+    """The queues of an app: those that it declares; where it declares none, `default` and those that its tasks name."""
+    routing = getattr(app, "routing", None)
+    if routing is not None and routing.queues.declared is not None:
+        return list(routing.queues.names)
     named = {queue for task in (app.tasks.values() if app else ()) if (queue := task.queue)}
     return [DEFAULT_QUEUE, *sorted(named - {DEFAULT_QUEUE})]
+
+
+def closed_queues(app: AppLike | None) -> list[str]:
+    """All queues that an app allows; empty: any."""
+    routing = getattr(app, "routing", None)
+    return sorted(routing.queues.closed or ()) if routing is not None else []
+
+
+def chosen_queues(queues: Sequence[str], exclude: Sequence[str], closed: Collection[str]) -> tuple[str, ...]:
+    """The queues that a worker takes from.
+
+    Args:
+        queues: that it was told, or the app's.
+        exclude: those of them that it does not take.
+        closed: all that the app allows; empty: any.
+
+    Raises:
+        BadOption: one is not allowed, or none is left.
+    """
+    for name in queues if closed else ():
+        if name not in closed:
+            near = get_close_matches(name, closed, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(closed))}"
+            raise BadOption(
+                f"queue {name!r} is not declared in task_queues, and task_create_missing_queues is False; {hint}"
+            )
+    idle = [name for name in exclude if name not in queues]
+    if idle:
+        log.warning(
+            "-X names %s, which this worker would not take from anyway (it would from %s)",
+            ", ".join(idle),
+            ", ".join(queues),
+            extra={"action": "excluded-queues"},
+        )
+    chosen = tuple(name for name in queues if name not in exclude)
+    if not chosen:
+        raise BadOption(f"no queue is left to take from: -X leaves out {', '.join(exclude)}")
+    return chosen
+
+
+def accepted_by(app: AppLike | None) -> Collection[str]:
+    """The codecs that the workers of an app decode."""
+    accept: Collection[str] = getattr(getattr(app, "conf", None), "accept_content", payload.ALL_CODECS)
+    return accept
 
 
 def broker_of(app: AppLike | None) -> str:

@@ -66,6 +66,7 @@ class Loaded:
     tasks: list[str]
     queues: list[str]
     broker: str
+    closed: list[str]
 
 
 @dataclass(slots=True)
@@ -214,7 +215,7 @@ class Pool:
                     raise AppNotLoaded(message.error)
                 self._ready = True
                 self._to_fork = deque(i for i in range(self._boot.slots // self._per_child) if i not in self._slots)
-                yield Loaded(message.tasks, message.queues, message.broker)
+                yield Loaded(message.tasks, message.queues, message.broker, message.closed)
             elif isinstance(message, Forked):
                 self._forking -= 1
                 self._no_room = False

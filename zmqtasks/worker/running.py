@@ -184,7 +184,8 @@ class Runner:
             finally:
                 if function_fd >= 0:
                     os.close(function_fd)
-            decode, encode = payload.decoder(claim.codec), payload.encoder(claim.codec)
+            decode = payload.decoder(claim.codec, self._around.functions.accept)
+            encode = payload.encoder(claim.codec, result=True)
         except Unrunnable as reason:
             self._fail_all(claim, reason.failure)
         except PayloadError as error:

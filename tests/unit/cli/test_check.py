@@ -78,8 +78,8 @@ def test_machines_see_the_same(photos, capsys):
         "spelled": "CELERYD_CONCURRENCY",
     }
     assert shown["settings"]["accept_content"]["value"] == ["cloudpickle", "json", "msgpack", "pickle"]
-    assert shown["later"]["task_routes"]["value"] == {"a.*": {"queue": "high"}}
-    assert shown["later"]["task_routes"]["why"] == "routes"
+    assert shown["settings"]["task_routes"]["value"] == {"a.*": {"queue": "high"}}
+    assert shown["later"]["security_key_password"]["why"].startswith("keys")
     assert "value" not in shown["not_needed"]["redis_password"]
     assert shown["no_settings"] == ["HOST"]
     assert "very secret" not in out
@@ -127,6 +127,36 @@ def test_what_is_wrong_is_told_with_exit_code_1(photos, capsys, config, lines):
     code, out, _ = told(capsys, "-A", "photos_app", "--json")
     assert code == 1
     assert all(problem.startswith(said) for problem, said in zip(json.loads(out)["problems"], lines, strict=True))
+
+
+ROUTED = """\
+import zmqtasks
+
+app = zmqtasks.App("photos", task_queues=["high", "low"], task_default_queue="normal")
+app.conf.task_routes = {"pay": "high", "lost": {"exchange": "high", "routing_key": "low"}}
+app.task(name="pay")(lambda: None)
+app.task(name="own", queue="low")(lambda: None)
+app.task(name="rest")(lambda: None)
+"""
+
+
+def test_where_tasks_go_and_why(photos, capsys):
+    photos(app=ROUTED)
+    code, out, err = told(capsys, "-A", "photos_app")
+    assert (code, err) == (0, "")
+    lines = [line.split() for line in out[out.index("Routes\n") :].splitlines()]
+    assert ["pay", "high", "task_routes,", "pay"] in lines
+    assert ["own", "low", "the", "task", "itself"] in lines
+    assert "it is not in task_queues, so workers take from it only with -Q" in " ".join(out.split())
+    sys.modules.pop("photos_app")
+    photos(app=f'{ROUTED}\napp.task(name="lost")(lambda: None)\n')
+    code, out, _ = told(capsys, "-A", "photos_app", "--json")
+    assert code == 1
+    shown = json.loads(out)
+    assert shown["routes"]["pay"] == {"queue": "high", "why": "task_routes, pay", "by_arguments": False}
+    assert shown["routes"]["lost"]["queue"] is None
+    (problem,) = shown["problems"]
+    assert problem == "task lost (task_routes, lost): no queue is bound to exchange 'high' (there are: normal)"
 
 
 @pytest.mark.parametrize("text", ["broker = [", "nonsense = 3"])

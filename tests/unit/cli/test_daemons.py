@@ -130,6 +130,33 @@ def test_celerys_order(started):
     assert (started[1]["app"], started[1]["broker"]) == ("shop", "tcp://head:1")
 
 
+def test_options_of_celerys_worker_that_are_not_needed(started, capsys):
+    words = "worker -E --without-gossip --without-mingle -O fair --prefetch-multiplier=4 -l INFO --hostname w@%n"
+    assert main(words.split()) == 0
+    assert (started[0], started[1]["name"]) == (("info", None), worker_name("w@%n"))
+    assert capsys.readouterr().err == (
+        "zmqtasks: not needed: -E (events come later); "
+        "--without-gossip, --without-mingle (the scheduler knows at once which workers there are); "
+        "-O, --prefetch-multiplier (how many jobs a worker holds in advance follows from how long they take)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("-B", "-B / --beat of Celery's worker is not available: periodic tasks come later"),
+        ("--autoscale 10,3", "workers that grow and shrink come later"),
+        ("-D --pidfile x", "a worker stays in the foreground"),
+        ("-I shop.tasks", "name the modules in include= of the app"),
+        ("--discard", "zmqtasks purge QUEUE does it"),
+    ],
+)
+def test_options_of_celerys_worker_that_promise_something(started, capsys, words, told):
+    assert main(["worker", *words.split()]) == 2
+    assert told in capsys.readouterr().err
+    assert started == []
+
+
 def test_a_worker_without_options(started):
     assert main(["worker"]) == 0
     given = started[1]

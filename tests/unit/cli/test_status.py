@@ -174,7 +174,7 @@ def test_the_command(monkeypatch, capsys):
         asked.append((url, timeout))
         return status()
 
-    monkeypatch.setattr("zmqtasks.cli._operator.ask_status", ask)
+    monkeypatch.setattr("zmqtasks.operators.ask_status", ask)
     assert main(["status", "--broker", URL, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == as_dict(URL, status())
     assert main(["status", "--broker", URL, "--timeout", "1"]) == 0

@@ -2,6 +2,7 @@ import pytest
 
 from zmqtasks.cli import _urls
 from zmqtasks.errors import BadUrl
+from zmqtasks.operators import no_scheduler
 
 
 @pytest.mark.parametrize("url", ["tcp://127.0.0.1:5555", "tcp://[::1]:5555", "ipc:///tmp/x"])
@@ -45,14 +46,14 @@ def test_what_can_be_listened_on_only():
 
 @pytest.mark.parametrize("url", ["tcp://127.0.0.1:1", "tcp://localhost:1", "tcp://[::1]:1", "ipc:///tmp/x"])
 def test_on_this_machine_a_scheduler_can_be_started(url):
-    assert _urls.no_scheduler(url, 5) == (
+    assert no_scheduler(url, 5) == (
         f"no scheduler answered at {url} within 5 s; start one with: zmqtasks scheduler --bind {url}"
     )
 
 
 @pytest.mark.parametrize("host", ["head", "10.0.0.7"])
 def test_on_another_host_it_cannot(host):
-    assert _urls.no_scheduler(f"tcp://{host}:5555", 0.5) == (
+    assert no_scheduler(f"tcp://{host}:5555", 0.5) == (
         f"no scheduler answered at tcp://{host}:5555 within 0.5 s; "
         f"is {host} the right host, and is the scheduler started there?"
     )

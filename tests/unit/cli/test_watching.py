@@ -55,7 +55,7 @@ class Operator:
 
 @pytest.fixture(autouse=True)
 def operator(monkeypatch):
-    monkeypatch.setattr("zmqtasks.cli._operator.Operator", Operator)
+    monkeypatch.setattr("zmqtasks.operators.Operator", Operator)
     monkeypatch.setattr(Operator, "answers", {"status": status()}, raising=False)
     monkeypatch.setattr(Operator, "asked", [], raising=False)
     monkeypatch.setattr("time.time", lambda: NOW)

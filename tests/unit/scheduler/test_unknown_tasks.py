@@ -48,6 +48,15 @@ def test_no_worker_at_all_says_how_to_start_one(h):
     assert "no worker takes from queue 'high'; start one with: zmqtasks worker -Q high" in s.expect(wire.Notice).text
 
 
+def test_a_queue_with_nearly_the_same_name_is_named(h):
+    h.worker(queues=["high", "low"])
+    s = h.submitter()
+    s.submit(queue="hihg")
+    h.pass_time(5)
+    told = "no worker takes from queue 'hihg' (did you mean 'high'?); start one with: zmqtasks worker -Q hihg"
+    assert told in s.expect(wire.Notice).text
+
+
 def test_another_python(h):
     h.worker(python="3.11")
     s = h.submitter()

@@ -62,3 +62,14 @@ def test_options_that_come_later_are_refused_rather_than_ignored() -> None:
 @pytest.mark.parametrize("name", sorted(options.KNOWN))
 def test_every_option_is_explained(name: str) -> None:
     assert re.search(rf"\b{name}\b", Submitting.options.__doc__ or "")
+
+
+def test_a_job_that_is_too_late_before_it_may_start():
+    for given in (
+        {"countdown": 60, "expires": 60},
+        {"eta": datetime(2026, 7, 4, tzinfo=UTC), "expires": datetime(2026, 7, 3, tzinfo=UTC)},
+    ):
+        with pytest.raises(BadOption, match="is over before the job may start: it would never run"):
+            options.check(given)
+    options.check({"countdown": 60, "expires": 61})
+    options.check({"countdown": 60, "expires": datetime(2026, 7, 3, tzinfo=UTC)})

@@ -49,6 +49,16 @@ def test_a_hello_lists_what_was_seen_and_is_held(worker):
     assert (hello.seen, hello.held) == (2, [Held(1, PREFIX, 1, BASE + 1), Held(2, PREFIX, 2, BASE + 2)])
 
 
+def test_queues_are_taken_and_left_and_the_next_hello_lists_them(worker):
+    worker.up()
+    worker.handle(wire.Consume(["high", "default"], ["low"]))
+    assert worker.sent_one(wire.Consuming) == wire.Consuming(["default", "high"])
+    worker.handle(wire.Consume([], ["default"]))
+    assert worker.sent_one(wire.Consuming) == wire.Consuming(["high"])
+    worker.disconnect()
+    assert worker.connect().queues == ["high"]
+
+
 def test_heartbeats_come_with_their_period_and_list_what_is_held_and_what_runs(worker):
     worker.up()
     worker.assign(3)

@@ -22,7 +22,7 @@ def test_the_functions_used_last_stay_loaded(monkeypatch):
     monkeypatch.setattr(functions, "MAX_FUNCTIONS", 3)
     loads = []
     unship = payload.unship
-    monkeypatch.setattr(payload, "unship", lambda blob: loads.append(blob) or unship(blob))
+    monkeypatch.setattr(payload, "unship", lambda blob, accept: loads.append(blob) or unship(blob, accept))
     cache = Functions({}, "w1")
     shipped = numbered(4)
     for which in (0, 1, 2, 0, 3, 0, 1):  # 3 pushes out 1, the one unused for longest; then 1 pushes out 2
@@ -74,3 +74,12 @@ def test_a_bound_task_gets_itself():
     call, retry, never, found = Functions({"t.f": task}, "w1").find(claim())
     assert call(3) == ("t.f", 3)
     assert (retry, never, found) == ((KeyError,), (), task)
+
+
+def test_a_function_is_not_unpickled_where_pickles_are_not_accepted():
+    cache = Functions({}, "w1", frozenset({"json", "msgpack"}))
+    with pytest.raises(Unrunnable) as one:
+        cache.find(claim("m.f", payload.Shipped(b"b" * 16, "m.f", b"cno_such_module\nf\n.")))
+    told = payload.read_failure(one.value.failure).text
+    assert "codec 'cloudpickle' is not accepted here (accepted: json, msgpack)" in told
+    assert "no_such_module" not in told

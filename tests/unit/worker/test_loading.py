@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from zmqtasks.errors import AppNotLoaded, PayloadError, RemoteTraceback
+from zmqtasks import App, Queue
+from zmqtasks.errors import AppNotLoaded, BadOption, PayloadError, RemoteTraceback
 from zmqtasks.payload import unship
-from zmqtasks.worker.loading import innermost, load_app
+from zmqtasks.worker.loading import chosen_queues, closed_queues, innermost, load_app, queues_of
 
 
 @pytest.fixture
@@ -83,3 +84,29 @@ def test_a_remote_traceback_is_not_the_cause():
     error = KeyError("k")
     error.__cause__ = RemoteTraceback("Traceback …")
     assert innermost(error) == "KeyError: 'k'"
+
+
+# ------------------------------------------------------------------------------------------------ queues
+
+
+def test_the_queues_of_an_app():
+    app = App("shop", broker="ipc:///nowhere", task_routes={"routed": "routed"})
+    for name, own in (("a", {"queue": "own"}), ("routed", {}), ("plain", {})):
+        app.task(name=name, **own)(lambda: None)
+    assert (queues_of(app), closed_queues(app)) == (["default", "own", "routed"], [])
+    app.conf.task_queues = [Queue("high"), "low"]
+    assert (queues_of(app), closed_queues(app)) == (["high", "low"], [])
+    app.conf.task_create_missing_queues = False
+    assert closed_queues(app) == ["high", "low"]
+    assert (queues_of(None), closed_queues(None)) == (["default"], [])
+
+
+def test_the_queues_of_a_worker(caplog):
+    assert chosen_queues(["a", "b", "c"], ["b"], []) == ("a", "c")
+    assert not caplog.records
+    assert chosen_queues(["a"], ["b"], ["a", "b"]) == ("a",)
+    assert "-X names b, which this worker would not take from anyway" in caplog.text
+    with pytest.raises(BadOption, match=r"queue 'hihg' is not declared in task_queues.*did you mean high\?"):
+        chosen_queues(["hihg"], [], ["high", "low"])
+    with pytest.raises(BadOption, match="no queue is left to take from: -X leaves out a, b"):
+        chosen_queues(["a", "b"], ["a", "b"], [])

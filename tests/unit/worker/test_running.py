@@ -30,9 +30,9 @@ class Slot:
         values: results by number.
     """
 
-    def __init__(self, *tasks):
+    def __init__(self, *tasks, accept=payload.ALL_CODECS):
         self.ends, self.values = {}, {}
-        functions = Functions({task.name: task for task in tasks}, "w1")
+        functions = Functions({task.name: task for task in tasks}, "w1", accept)
         ours, self.others = socket.socketpair()
         around = Surroundings(
             Cells(), ours, functions, self.take, lambda _: None, lambda: None, lambda: None, "w1", "h"
@@ -383,3 +383,17 @@ def test_the_other_half_of_a_job_that_forked_tells_nobody(monkeypatch):
 
     assert Slot(hooked(work)).run("t.f", ()).values == {1: None}
     assert [one[0] for one in said] == ["before_start"]
+
+
+# ------------------------------------------------------------------------------------------------ codecs
+
+
+def test_arguments_are_not_decoded_by_a_codec_that_is_not_accepted(monkeypatch):
+    decoded = []
+    monkeypatch.setitem(payload._DECODERS, "pickle", decoded.append)
+    slot = Slot(task(lambda self: 1), accept=frozenset({"json", "msgpack"}))
+    slot.run("t.f", (), ())
+    assert [slot.told(n)[3] for n in (1, 2)] == [
+        "PayloadError: t.f: codec 'pickle' is not accepted here (accepted: json, msgpack)"
+    ] * 2
+    assert decoded == []

@@ -124,6 +124,9 @@ def _worker(worker: Worker) -> None:
     assert worker.credit + held == worker.offered, (
         f"credit: {worker} offered {worker.offered}, has {worker.credit} and holds {held}"
     )
+    if worker.team is not None:
+        served, told = sorted(worker.team.key[0]), sorted(set(worker.queues))
+        assert served == told, f"consumers: {worker} takes from {told}, and serves {served}"
     assert worker.credit >= 0, f"credit: {worker} is overdrawn"
     load = sum(job.cost for job in worker.held.values())
     assert abs(load - worker.load) < 1e-6, f"load: {worker} holds {load} s of work, counted {worker.load}"

@@ -12,6 +12,7 @@ from zmqtasks.errors import PeerError
 from zmqtasks.scheduler.core import (
     check,
     compaction,
+    consumers,
     delivery,
     expiry,
     lifecycle,
@@ -42,6 +43,7 @@ _FROM_WORKER: Final[dict[type, Callable[..., None]]] = {
     wire.Draining: workers.on_draining,
     wire.Goodbye: workers.on_goodbye,
     wire.Progress: progress.on_progress,
+    wire.Consuming: consumers.on_consuming,
 }
 _FROM_SUBMITTER: Final[dict[type, Callable[..., None]]] = {
     wire.Submit: submitters.on_submit,
@@ -55,6 +57,7 @@ _FROM_OPERATOR: Final[dict[type, Callable[..., None]]] = {
     wire.SetRate: policy.on_set_rate,
     wire.SetQueue: policy.on_set_queue,
     wire.Purge: policy.on_purge,
+    wire.SetConsumer: consumers.on_set_consumer,
 }
 
 MAX_RELEASE: Final = 50  # characters of another release's name that are repeated to people

@@ -197,7 +197,7 @@ def _serve_solos(state: State, plan: _Plan, now: Now, fx: Effects) -> None:
     for profile in [profile for profile in state.lines.ready if profile.solos]:
         for line, server in list(profile.solos.items()):
             worker = server or _server_of(state, profile, line)
-            if worker is None or worker.quarantine is not line or worker.route is None or worker.draining:
+            if worker is None or worker.quarantine is not line or _unable(worker, line):
                 worker = _a_server(profile)
                 if worker is None:
                     continue
@@ -216,6 +216,11 @@ def _server_of(state: State, profile: Profile, line: Line) -> Worker | None:
     return next((one for one in state.quarantined if one.quarantine is line and one.team in profile.teams), None)
 
 
+def _unable(worker: Worker, line: Line) -> bool:
+    """Whether a worker cannot serve this line any more."""
+    return worker.route is None or worker.draining or line.need.queue not in worker.queues
+
+
 def _a_server(profile: Profile) -> Worker | None:
     """The one with the least to do of a few, those with a free slot first."""
     teams = [team.hungry for team in islice(profile.hungry, _LOOK_AHEAD)]
@@ -227,8 +232,7 @@ def _a_server(profile: Profile) -> Worker | None:
 def _end_quarantine(state: State, worker: Worker) -> None:
     """Back to normal once the line of solo jobs is empty, or is served by another because this one cannot."""
     line = worker.quarantine
-    unable = worker.route is None or worker.draining
-    if line is None or (not worker.held and (unable or not len(line))):
+    if line is None or (not worker.held and (_unable(worker, line) or not len(line))):
         worker.quarantine = None
         del state.quarantined[worker]
         seat(state, worker)

@@ -1,44 +1,43 @@
 """The jobs of one source by their counters, in blocks: one table of a million stands still whenever it has doubled."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final, Generic, TypeVar
 
-if TYPE_CHECKING:
-    from zmqtasks.scheduler.core.model import Job
+T = TypeVar("T")
 
 _BITS: Final = 12  # of a counter, that tell jobs of one block apart
 
 
-class JobTable:
+class JobTable(Generic[T]):
     """Jobs by counter. Counters mostly ascend, so that a block fills up and later empties as a whole."""
 
     __slots__ = ("_blocks",)
 
     def __init__(self) -> None:
-        self._blocks: dict[int, dict[int, Job]] = {}  # none is empty
+        self._blocks: dict[int, dict[int, T]] = {}  # none is empty
 
     def __len__(self) -> int:
         return sum(map(len, self._blocks.values()))
 
-    def __iter__(self) -> Iterator["Job"]:
+    def __iter__(self) -> Iterator[T]:
         for block in self._blocks.values():
             yield from block.values()
 
-    def get(self, counter: int) -> "Job | None":
+    def get(self, counter: int) -> T | None:
         """The job of this counter, if it is known."""
         block = self._blocks.get(counter >> _BITS)
         return block.get(counter) if block is not None else None
 
-    def known(self, counter: int) -> "Job":
+    def known(self, counter: int) -> T:
         """The job of this counter; there must be one."""
         return self._blocks[counter >> _BITS][counter]
 
-    def put(self, counter: int, job: "Job") -> "Job":
+    def put(self, counter: int, job: T) -> T:
         """Have a job stand under its counter, instead of the one that did."""
         self._blocks.setdefault(counter >> _BITS, {})[counter] = job
         return job
 
-    def add(self, first: int, jobs: "Sequence[Job]") -> None:
+    def add(self, first: int, jobs: Sequence[T]) -> None:
         """Take in jobs of successive counters."""
         start = 0
         while start < len(jobs):
@@ -49,7 +48,7 @@ class JobTable:
             block.update(zip(range(counter, counter + some), jobs[start : start + some], strict=True))
             start += some
 
-    def remove(self, counter: int, job: "Job") -> bool:
+    def remove(self, counter: int, job: T) -> bool:
         """Forget this job; False: it does not stand here."""
         number = counter >> _BITS
         block = self._blocks.get(number)

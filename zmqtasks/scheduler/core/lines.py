@@ -62,6 +62,10 @@ class Lines:
         profiles = self._profiles.get(queue)
         return set().union(*(tasks for tasks, _ in profiles)) if profiles else None
 
+    def served(self) -> list[str]:
+        """The queues that workers take from."""
+        return sorted(self._profiles)
+
     def line_of(self, submission: Submission, *, solo: bool = False) -> Line:
         """The line in which the jobs of this submission stand."""
         if submission.line is not None and not solo:

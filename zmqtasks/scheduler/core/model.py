@@ -140,7 +140,7 @@ class Source:
     def __init__(self, prefix: bytes, owner: "Submitter | None") -> None:
         self.prefix = prefix
         self.owner = owner
-        self.jobs = JobTable()
+        self.jobs: JobTable[Job] = JobTable()
         self.submissions: dict[int, Submission] = {}
         self.firsts = Firsts()
 
@@ -335,6 +335,7 @@ class Worker:
             of them are not over, and take its slots.
         quarantine: the line of solo jobs that it serves instead of all others.
         saved: it gets nothing in advance, so that a slot comes free for jobs that are only given to free slots.
+        wishes: queues that it was asked to take from, or not to, and has not confirmed (see `consumers`).
         team: its equals; `groups`: in which of their groups it is (see `lines`).
         bulk: the route of its bulk connection, if it has one.
     """
@@ -342,7 +343,7 @@ class Worker:
     __slots__ = (
         "asked", "astray", "bulk", "busy", "connection", "credit", "done", "draining", "functions", "groups", "heard",
         "held", "host", "load", "moved", "name", "next", "nonce", "offered", "pid", "quarantine", "queues", "route",
-        "running", "saved", "slots", "strays", "stuck", "tasks", "team", "void", "watched",
+        "running", "saved", "slots", "strays", "stuck", "tasks", "team", "void", "watched", "wishes",
     )  # fmt: skip
 
     def __init__(self, nonce: bytes) -> None:
@@ -355,6 +356,7 @@ class Worker:
         self.slots = self.offered = self.credit = 0
         self.queues: list[str] = []
         self.tasks: list[str] = []
+        self.wishes: dict[str, bool] = {}
         self.team: Team | None = None
         self.groups = 0
         self.held: dict[int, Job] = {}

@@ -41,7 +41,7 @@ def watch(state: State, now: Now, fx: Effects) -> None:
 
 def why(state: State, line: Line) -> str:
     """Why no worker serves this line, for people who ask."""
-    return _why(line, state.lines.known_tasks(line.need.queue))
+    return _why(state, line)
 
 
 def on_join(state: State, now: Now, fx: Effects) -> None:
@@ -54,14 +54,14 @@ def _fail_strict(state: State, line: Line, now: Now, fx: Effects) -> None:
     known = state.lines.known_tasks(line.need.queue) if line.need.strict else None
     if known is None:
         return  # it may wait; or there is no worker at all yet: not unknown, only early
-    text = _why(line, known)
+    text = _why(state, line)
     while len(line):
         lifecycle.abort(state, line.head(), "TaskNotRegistered", text, now, fx)
 
 
 def _tell(state: State, line: Line, fx: Effects, *, log: bool) -> None:
     waiting = "1 job waits" if len(line) == 1 else f"{len(line)} jobs wait"
-    text = f"{waiting}: {_why(line, state.lines.known_tasks(line.need.queue))}"
+    text = f"{waiting}: {_why(state, line)}"
     state.warnings.pop(state.warned.pop(line, ""), None)
     state.warnings[text] = None
     state.warned[line] = text
@@ -74,10 +74,13 @@ def _tell(state: State, line: Line, fx: Effects, *, log: bool) -> None:
         fx.sends.append(Send(submitter.route, wire.Notice(text)))
 
 
-def _why(line: Line, known: set[str] | None) -> str:
+def _why(state: State, line: Line) -> str:
     need = line.need
+    known = state.lines.known_tasks(need.queue)
     if known is None:
-        return f"no worker takes from queue {need.queue!r}; start one with: zmqtasks worker -Q {need.queue}"
+        near = get_close_matches(need.queue, state.lines.served(), n=1)
+        meant = f" (did you mean {near[0]!r}?)" if near else ""
+        return f"no worker takes from queue {need.queue!r}{meant}; start one with: zmqtasks worker -Q {need.queue}"
     if not need.task:
         return f"shipped functions need Python {need.python}, which no worker of queue {need.queue!r} runs"
     near = get_close_matches(need.task, sorted(known), n=3)

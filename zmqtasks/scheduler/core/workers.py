@@ -5,7 +5,7 @@ import logging
 from zmqtasks.clock import Now
 from zmqtasks.errors import PeerError
 from zmqtasks.ids import inside, spans, total
-from zmqtasks.scheduler.core import adoption, lifecycle, strays
+from zmqtasks.scheduler.core import adoption, consumers, lifecycle, strays
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
 from zmqtasks.scheduler.core.model import Worker
 from zmqtasks.scheduler.core.state import State
@@ -38,7 +38,8 @@ def on_hello(state: State, route: bytes, hello: WorkerHello, now: Now, fx: Effec
     if worker is None:
         worker = state.workers[hello.nonce] = Worker(hello.nonce)
         state.leases.add(now.mono + state.settings.lease, worker)
-    if worker.team is None:
+    known = worker.team is not None
+    if not known:
         _introduce(state, worker, hello, fx)
     if worker.route != route:
         state.drop_route(worker, fx)
@@ -60,6 +61,9 @@ def on_hello(state: State, route: bytes, hello: WorkerHello, now: Now, fx: Effec
     )
     _repeat_cancels(state, worker, fx)
     lifecycle.seat(state, worker)
+    if known:
+        consumers.confirm(state, worker, hello.queues, now, fx)
+        consumers.repeat(worker, fx)
 
 
 def _introduce(state: State, worker: Worker, hello: WorkerHello, fx: Effects) -> None:

@@ -1,19 +1,20 @@
-"""Questions to a running scheduler and their answers: what every command that watches is made of."""
+"""Questions to a running scheduler and their answers: what whoever watches or steers is made of."""
 
+import ipaddress
 import os
 import random
 import socket
 import time
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 from zmqtasks import errors, transport, wire
-from zmqtasks.cli._shared import release
-from zmqtasks.cli._urls import no_scheduler
+from zmqtasks.submitter.whoami import release
 
 CONNECT_TIMEOUT = 5.0  # seconds
 
-_Control = wire.SetRate | wire.SetQueue | wire.Purge
+_Control = wire.SetRate | wire.SetQueue | wire.Purge | wire.SetConsumer
 _Question = wire.AskStatus | wire.AskJobs | wire.AskJob | _Control
 _ANSWERS: Final[dict[type, type]] = {
     wire.AskStatus: wire.Status,
@@ -22,6 +23,7 @@ _ANSWERS: Final[dict[type, type]] = {
     wire.SetRate: wire.Controlled,
     wire.SetQueue: wire.Controlled,
     wire.Purge: wire.Controlled,
+    wire.SetConsumer: wire.Controlled,
 }
 
 
@@ -126,3 +128,22 @@ def refusal(message: wire.Refused, url: str) -> errors.ZmqTasksError:
     """The error for a scheduler's refusal."""
     kind = errors.NotAuthorized if message.code == "authorization" else errors.ProtocolMismatch
     return kind(f"the scheduler at {url} (zmqtasks {message.release}) refused: {message.reason}")
+
+
+def no_scheduler(url: str, timeout: float) -> str:
+    """What to say and to advise where no scheduler answered for `timeout` seconds."""
+    told = f"no scheduler answered at {url} within {timeout:g} s"
+    if _is_here(url):
+        return f"{told}; start one with: zmqtasks scheduler --bind {url}"
+    return f"{told}; is {urlsplit(url).hostname} the right host, and is the scheduler started there?"
+
+
+def _is_here(url: str) -> bool:
+    """Whether a URL stays on this machine, as far as its text says."""
+    host = urlsplit(url).hostname or ""
+    if url.startswith("ipc://") or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

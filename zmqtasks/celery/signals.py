@@ -1,0 +1,5 @@
+"""Signals: they come later, and each name here says what to do until then."""
+
+from zmqtasks.celery._later import SIGNALS, getter
+
+__getattr__ = getter(__name__, SIGNALS)

@@ -1,0 +1,102 @@
+"""Options of Celery's worker that this one has not: those without a meaning here are said, the others refused."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final, TypeVar, cast
+
+import click
+
+from zmqtasks.cli._shared import say
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_IDLE: Final = "zmqtasks.cli.not_needed"  # in a context's meta: why → names of options that were given
+
+_EVENTS: Final = "events come later"
+_ALIVE: Final = "the scheduler knows at once which workers there are"
+_PREFETCH: Final = "how many jobs a worker holds in advance follows from how long they take"
+_SCHEDULE: Final = "the scheduler will keep the schedule"
+_PLAIN: Final = "there are no colours and no banner to leave out"
+
+# Names → why it is not needed.
+NOT_NEEDED: Final[dict[tuple[str, ...], str]] = {
+    ("-E", "--task-events", "--events"): _EVENTS,
+    ("--without-gossip",): _ALIVE,
+    ("--without-mingle",): _ALIVE,
+    ("--without-heartbeat",): _ALIVE,
+    ("--heartbeat-interval",): _ALIVE,
+    ("-O", "--optimization"): _PREFETCH,
+    ("--prefetch-multiplier",): _PREFETCH,
+    ("--disable-prefetch",): _PREFETCH,
+    ("-S", "--statedb"): "the scheduler's journal keeps what a worker must know",
+    ("-s", "--schedule-filename", "--schedule"): _SCHEDULE,
+    ("--scheduler",): _SCHEDULE,
+    ("--pool-start-method",): "children are forked where that is safe, else started anew",
+    ("--result-backend",): "there is no result backend: the scheduler keeps the results",
+    ("--no-color",): _PLAIN,
+    ("--quiet",): _PLAIN,
+}
+
+# Names → what to do instead.
+REFUSED: Final[dict[tuple[str, ...], str]] = {
+    ("-B", "--beat"): "periodic tasks come later; until then have cron call zmqtasks submit",
+    ("-D", "--detach"): "a worker stays in the foreground: have systemd or a container start it, or nohup … &",
+    ("--pidfile",): "a worker writes none: systemd and containers know their processes",
+    ("--uid",): "start the worker as the user that it is to run as",
+    ("--gid",): "start the worker as the user that it is to run as",
+    ("--umask",): "set the umask before the worker is started",
+    ("--workdir",): "start the worker in that folder",
+    ("--executable",): "start the worker with that Python: PYTHON -m zmqtasks worker",
+    ("-I", "--include"): "name the modules in include= of the app",
+    ("--purge", "--discard"): "zmqtasks purge QUEUE does it",
+    ("--autoscale",): "workers that grow and shrink come later; -c says how many slots this one has",
+    ("--time-limit",): "time limits come later",
+    ("--soft-time-limit",): "time limits come later",
+    ("--max-tasks-per-child",): "recycled children come later",
+    ("--max-memory-per-child",): "recycled children come later",
+}
+
+_FLAGS: Final = frozenset({
+    "-E", "--without-gossip", "--without-mingle", "--without-heartbeat", "--disable-prefetch", "--no-color", "--quiet",
+    "-B", "-D", "--purge",
+})  # fmt: skip
+
+
+def celery_options(function: F) -> F:
+    """Give a command these options; it is not told of them, and its help does not show them."""
+
+    @wraps(function)
+    def saying(*args: Any, **kwargs: Any) -> Any:
+        idle: dict[str, list[str]] = click.get_current_context().meta.get(_IDLE, {})
+        if idle:
+            say("not needed: " + "; ".join(f"{', '.join(names)} ({why})" for why, names in idle.items()))
+        return function(*args, **kwargs)
+
+    command: Any = saying
+    for names, why in NOT_NEEDED.items():
+        command = _hidden(names, _note(names[0], why))(command)
+    for names, why in REFUSED.items():
+        command = _hidden(names, _refuse(why))(command)
+    return cast("F", command)
+
+
+def _hidden(names: tuple[str, ...], callback: Callable[..., None]) -> Callable[[Any], Any]:
+    return click.option(
+        *names, is_flag=names[0] in _FLAGS, default=None, hidden=True, expose_value=False, callback=callback
+    )
+
+
+def _note(name: str, why: str) -> Callable[..., None]:
+    def note(ctx: click.Context, _param: click.Parameter, value: object) -> None:
+        if value:
+            ctx.meta.setdefault(_IDLE, {}).setdefault(why, []).append(name)
+
+    return note
+
+
+def _refuse(why: str) -> Callable[..., None]:
+    def refuse(ctx: click.Context, param: click.Parameter, value: object) -> None:
+        if value:
+            raise click.UsageError(f"option {' / '.join(param.opts)} of Celery's worker is not available: {why}", ctx)
+
+    return refuse

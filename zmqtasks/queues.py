@@ -1,0 +1,288 @@
+"""Queues and exchanges as apps declare them, and the queue that an exchange and a routing key lead to.
+
+The scheduler knows queues and nothing else. What Celery's users say in terms of AMQP, exchanges of three types to which
+queues are bound by keys, is resolved here to the name of a queue, before a job is sent.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Final, NamedTuple
+
+from zmqtasks.errors import BadOption, NotAvailable
+
+TYPES: Final = ("direct", "topic", "fanout")
+
+
+class Exchange:
+    """Where a message is sent to by a routing key, which the queues that are bound to it take or not.
+
+    Args:
+        name: empty: the app's default one, `task_default_exchange`.
+        type: direct (the key is equal), topic (the key's words match: ``*`` is one, ``#`` any number) or fanout.
+        others: what kombu's Exchange takes besides; it has no meaning here.
+    """
+
+    def __init__(self, name: str = "", type: str | None = "direct", **others: Any) -> None:  # noqa: A002  (kombu's name)
+        self.name = name
+        self.type: str = type or "direct"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Exchange) and (self.name, self.type) == (other.name, other.type)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.type))
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.name} ({self.type})>"
+
+
+class Queue:
+    """A queue that an app declares.
+
+    Args:
+        name: of the queue.
+        exchange: to which it is bound, or its name; None: the app's default one.
+        routing_key: by which it is bound; empty: its name.
+        others: what kombu's Queue takes besides; it has no meaning here.
+    """
+
+    def __init__(
+        self, name: str, exchange: "Exchange | str | None" = None, routing_key: str | None = "", **others: Any
+    ) -> None:
+        self.name = _name(name)
+        self.exchange = Exchange(exchange) if isinstance(exchange, str) else exchange
+        self.routing_key: str = routing_key or ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Queue) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.routing_key))
+
+    def __repr__(self) -> str:
+        bound = f", bound to {self.exchange.name} by {self.routing_key or self.name}" if self.exchange else ""
+        return f"<Queue {self.name}{bound}>"
+
+
+class Binding(NamedTuple):
+    """A queue hangs on an exchange. An empty name is the default exchange, an empty key the queue's name."""
+
+    exchange: str = ""
+    type: str = "direct"
+    key: str = ""
+
+    def takes(self, key: str) -> bool:
+        """Whether a message with this routing key comes to the queue."""
+        return self.type == "fanout" or (topic_matches(self.key, key) if self.type == "topic" else self.key == key)
+
+
+Bindings = Mapping[str, tuple[Binding, ...]]  # by the names of queues
+
+
+def topic_matches(pattern: str, key: str) -> bool:
+    """Whether the words of a key match those of a pattern, in which ``*`` is one word and ``#`` any number."""
+    words = key.split(".") if key else []
+    reached = {0}  # so many words are used up
+    for part in pattern.split(".") if pattern else []:
+        if part == "#":
+            reached = set(range(min(reached), len(words) + 1)) if reached else reached
+        else:
+            reached = {at + 1 for at in reached if at < len(words) and part in ("*", words[at])}
+    return len(words) in reached
+
+
+# ------------------------------------------------------------------------------------------------ what is declared
+
+
+def read(given: Any) -> Bindings:
+    """The queues of a setting `task_queues`.
+
+    Args:
+        given: a list of queues (ours, kombu's, or what looks like them), of names, of dicts with a name; or a dict by
+            names, of dicts with exchange, exchange_type and routing_key, or of queues.
+
+    Raises:
+        BadOption: it is none of these, or an exchange is of a type that there is not, or of two.
+    """
+    if isinstance(given, Mapping):
+        entries = [(name, queue if queue is not None else {}) for name, queue in given.items()]
+    elif isinstance(given, Iterable) and not isinstance(given, str | bytes):
+        entries = [(_name_in(queue), {} if isinstance(queue, str) else queue) for queue in given]
+    else:
+        raise BadOption(f"{given!r:.100} is no list of queues")
+    found: dict[str, tuple[Binding, ...]] = {}
+    for name, queue in entries:
+        _name(name)
+        if name in found:
+            raise BadOption(f"queue {name!r} is declared twice")
+        found[name] = _bindings(name, queue)
+    _check_types(found)
+    return found
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        raise BadOption(f"a queue has a name, a text, not {name!r:.100}")
+    return name
+
+
+def _name_in(queue: Any) -> Any:
+    if isinstance(queue, str):
+        return queue
+    return queue.get("name") if isinstance(queue, Mapping) else getattr(queue, "name", None)
+
+
+def _bindings(name: str, queue: Any) -> tuple[Binding, ...]:
+    if isinstance(queue, Mapping):
+        exchange = queue.get("exchange")
+        key = queue.get("routing_key") or queue.get("binding_key")
+        return (_binding(name, exchange, key, queue.get("exchange_type")),)
+    if isinstance(queue, str | int | float) or not isinstance(getattr(queue, "name", None), str):
+        raise BadOption(f"queue {name!r} is declared by a queue or a dict, not by {queue!r:.100}")
+    exchange, key = getattr(queue, "exchange", None), getattr(queue, "routing_key", "")
+    called: Any = exchange if exchange is None or isinstance(exchange, str) else getattr(exchange, "name", "")
+    many = () if called else tuple(getattr(queue, "bindings", ()))
+    if many:  # kombu's queues that are bound more than once
+        return tuple(_binding(name, one.exchange, one.routing_key, None) for one in many)
+    return (_binding(name, exchange, key, None),)
+
+
+def _binding(queue: str, exchange: Any, key: Any, kind: Any) -> Binding:
+    called = exchange if isinstance(exchange, str) else getattr(exchange, "name", "") or ""
+    kind = kind or getattr(exchange, "type", None) or "direct"
+    if kind not in TYPES:
+        raise BadOption(f"queue {queue!r}: there are exchanges of type {', '.join(TYPES)}, and none of type {kind!r}")
+    if not isinstance(called, str) or not isinstance(key or "", str):
+        raise BadOption(f"queue {queue!r}: exchange and routing_key are texts, not {exchange!r} and {key!r}")
+    return Binding(called, kind, key or "")
+
+
+def _check_types(found: Bindings) -> None:
+    types: dict[str, str] = {}
+    for bindings in found.values():
+        for binding in bindings:
+            before = types.setdefault(binding.exchange, binding.type)
+            if binding.exchange and before != binding.type:
+                raise BadOption(f"exchange {binding.exchange!r} is declared as {before} and as {binding.type}")
+
+
+def name_of(queue: Any) -> Any:
+    """The name of a queue that was given as such or as its name; other things as they are."""
+    return queue if isinstance(queue, str) else getattr(queue, "name", queue)
+
+
+# ------------------------------------------------------------------------------------------------ where things go
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """The queues of an app.
+
+    Attributes:
+        declared: those of `task_queues`; None: there is no such setting.
+        default: the queue of what is not sent elsewhere.
+        default_binding: of the default queue, and of what names no exchange.
+        create_missing: other queues may be used, too.
+    """
+
+    declared: Bindings | None = None
+    default: str = "default"
+    default_binding: Binding = Binding()  # noqa: RUF009  (it cannot be changed)
+    create_missing: bool = True
+
+    @property
+    def names(self) -> list[str]:
+        """Those that workers take by default where they are declared."""
+        return list(self.declared or ())
+
+    @property
+    def closed(self) -> frozenset[str] | None:
+        """All that there are; None: any may be used."""
+        if self.create_missing:
+            return None
+        return frozenset(self.declared if self.declared is not None else {self.default})
+
+    def find(self, name: str) -> str:
+        """A queue by its name.
+
+        Raises:
+            BadOption: it is not declared, and others must not be used.
+            NotAvailable: its exchange is a fanout one, so that every worker would get a copy.
+        """
+        closed = self.closed
+        if closed is not None and name not in closed:
+            near = get_close_matches(name, closed, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(closed)) or 'none'}"
+            raise BadOption(
+                f"queue {name!r} is not declared in task_queues, and task_create_missing_queues is False; {hint}"
+            )
+        if any(binding.type == "fanout" for binding in (self.declared or {}).get(name, ())):
+            raise NotAvailable(_broadcast(name))
+        return name
+
+    def reach(self, exchange: str | None, key: str | None) -> str:
+        """The queue that takes what is sent to an exchange with a routing key.
+
+        Args:
+            exchange: its name; None: the default one; empty: AMQP's own, in which a key is the name of a queue.
+            key: None: that of the default queue; or of the only queue there is.
+
+        Raises:
+            BadOption: no queue takes it, or more than one.
+            NotAvailable: the exchange is a fanout one, so that every worker would get a copy.
+        """
+        name, _type, own_key = self._bound(self.default, self.default_binding)
+        bound = self._all()
+        exchange = name if exchange is None else exchange
+        if not exchange:
+            return self.find(key or self.default)
+        there = {queue: [one for one in many if one.exchange == exchange] for queue, many in bound.items()}
+        there = {queue: many for queue, many in there.items() if many}
+        if any(one.type == "fanout" for many in there.values() for one in many):
+            raise NotAvailable(_broadcast(next(iter(there))))
+        if key is None and len(there) == 1:
+            return next(iter(there))
+        key = own_key if key is None else key
+        takers = [queue for queue, many in there.items() if any(one.takes(key) for one in many)]
+        if len(takers) == 1:
+            return takers[0]
+        if not there and self.create_missing and exchange == key:
+            return exchange  # as Celery's own queues: exchange and key have the queue's name
+        raise BadOption(_nowhere(exchange, key, takers, there, bound))
+
+    def _all(self) -> dict[str, list[Binding]]:
+        queues = dict(self.declared or {})
+        if self.declared is None or self.create_missing:
+            queues.setdefault(self.default, (self.default_binding,))
+        return {name: [self._bound(name, one) for one in many] for name, many in queues.items()}
+
+    def _bound(self, name: str, one: Binding) -> Binding:
+        """A binding without gaps."""
+        default = self.default_binding
+        key = one.key or (default.key if name == self.default else "") or name
+        if one.exchange:
+            return Binding(one.exchange, one.type, key)
+        return Binding(default.exchange or self.default, default.type, key)
+
+
+def _broadcast(name: str) -> str:
+    return (
+        f"queue {name!r} has a fanout exchange: a copy for every worker that takes from it is not available yet; "
+        "submit a job for each, to a queue of each worker's own"
+    )
+
+
+def _nowhere(
+    exchange: str, key: str, takers: list[str], there: Mapping[str, list[Binding]], bound: Mapping[str, list[Binding]]
+) -> str:
+    if takers:
+        return (
+            f"exchange {exchange!r} with routing key {key!r} leads to several queues ({', '.join(takers)}), and a job "
+            "goes to one: name it by queue="
+        )
+    if there:
+        keys = ", ".join(f"{queue} by {one.key!r}" for queue, many in there.items() for one in many)
+        return f"no queue takes routing key {key!r} of exchange {exchange!r} (bound to it: {keys})"
+    known = ", ".join(sorted({one.exchange for many in bound.values() for one in many}))
+    return f"no queue is bound to exchange {exchange!r} (there are: {known})"
