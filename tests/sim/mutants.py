@@ -161,6 +161,21 @@ MUTANTS = (
            "state.trimmed = fx.trim = oldest.seq - 1", "state.trimmed = fx.trim = state.seq - 1", "restore", 43),
     Mutant("the submitter lets go of what the scheduler keeps in memory only", "submitter.core",
            "book.accept(parcel, fx, volatile=message.volatile)", "book.accept(parcel, fx, volatile=False)", "result", 120),
+    Mutant("what a job took is not free when it has succeeded", _CORE + "outcomes",
+           "            lifecycle.uncount(state, worker, job.submission, now)\n", "            pass\n", "resources", 1),
+    Mutant("what a job took is given back twice", _CORE + "lifecycle",
+           "    demands.give_back(worker, submission)\n", "    demands.give_back(worker, submission)\n    demands.give_back(worker, submission)\n", "resources", 1),
+    Mutant("a job that is adopted takes nothing", _CORE + "lifecycle",
+           "    demands.take(worker, submission)\n", "    pass\n", "resources", 1),
+    Mutant("a worker that is back after a restart has all free", _CORE + "workers",
+           "        demands.take(worker, job.submission)\n", "        pass\n", "resources", 1),
+    Mutant("a worker runs what it has not got free", "worker.backlog",
+           "(waited_for.isdisjoint(names) and fits(resources))", "waited_for.isdisjoint(names)", "worker", 1),
+    Mutant("what the job of a dead child took stays taken", "worker.workload",
+           "        pushed = self._let_go(claim)\n        if pushed is None:\n            return\n        index",
+           "        pushed = self.claims.pop(claim, None)\n        if pushed is None:\n            return\n        index", "worker", 1),
+    Mutant("two jobs have the same GPU", "worker.devices",
+           "            self._left[place] -= share\n", "            pass\n", "worker", 1),
 )  # fmt: skip
 
 TABLE = Table("tests.sim.mutants", "tests.sim.history", MUTANTS)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from zmqtasks.cli._shared import Common, Example, broker_option, broker_url, daemon_options
+from zmqtasks.cli._shared import Common, Example, broker_option, broker_url, daemon_options, resource_option
 from zmqtasks.conf.pools import MAX_CONCURRENCY, POOL_ALIASES, POOLS, POOLS_LATER
 from zmqtasks.config import BROKER_VARIABLE, CONFIG_FILE
 
@@ -103,6 +103,10 @@ def _cores() -> int:
     help="Take jobs of these queues.  [default: default and the app's]",
 )
 @click.option("-n", "--name", metavar="NAME", help="Name of this worker; %h stands for the host.  [default: worker@%h]")
+@resource_option(
+    "What it has for jobs that need it, like gpu=2 or mem=64GiB; may be repeated. Each job gets GPUs of its own, or a "
+    "share of one, in CUDA_VISIBLE_DEVICES."
+)
 @click.option(
     "--shutdown-timeout",
     type=click.FloatRange(0),
@@ -122,6 +126,7 @@ def command(
     pool: str | None,
     queues: tuple[str, ...],
     name: str | None,
+    resource: dict[str, str],
     shutdown_timeout: float,
     loglevel: str,
     logfile: str | None,
@@ -131,7 +136,7 @@ def command(
 
     Ctrl-C once: finish what runs, hand back the rest. Twice: stop now; the running jobs run again elsewhere.
     """
-    from zmqtasks import logs
+    from zmqtasks import logs, resources
 
     named = broker or ctx.ensure_object(Common).broker
     url = broker_url(ctx, named) if named else ""  # else the app's, then the environment's: as in scripts
@@ -163,5 +168,6 @@ def command(
             shutdown_timeout=shutdown_timeout,
             loglevel=loglevel,
             lifeline_fd=lifeline_fd,
+            resources=resources.parse(resource),
         )
     )

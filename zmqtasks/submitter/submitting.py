@@ -99,7 +99,8 @@ class Submitting:
                 priority (0 to 9, the higher the sooner), expires (seconds from now or a datetime, after which it does
                 not start any more), rate_limit ("10/m": how often jobs of this function start, in the whole cluster),
                 burst (starts at once after a pause, 1), rate_key (a text: jobs with another one have a rate of their
-                own), concurrency_limit (how many of them run at once), concurrency_key (as rate_key).
+                own), concurrency_limit (how many of them run at once), concurrency_key (as rate_key), resources (what
+                its worker must have free for it: {"gpu": 1, "mem": "2GiB"}; fractions are exact to 1/10,000).
 
         Raises:
             BadOption: there is no such option, or it cannot have that value.
