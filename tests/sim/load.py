@@ -111,7 +111,7 @@ def draw_spec(random: Random, wall: float, *, brief: bool, once: float, durable:
         rate_key=random.choice(("", "a")),
         cap=random.choice((1, 2)) if random.random() < 0.1 else 0,
         cap_key=random.choice(("", "b")),
-        resources=random.choice(NEEDS) if random.random() < 0.15 else (),
+        resources=random.choice(NEEDS) if random.random() < 0.3 else (),
     )
 
 
