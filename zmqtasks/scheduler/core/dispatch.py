@@ -236,6 +236,8 @@ def _serve_solos(state: State, plan: _Plan, now: Now, fx: Effects) -> None:
     """Jobs that a dead worker held run one at a time, alone on a worker that takes nothing else meanwhile."""
     for profile in [profile for profile in state.lines.ready if profile.solos]:
         for line, server in list(profile.solos.items()):
+            if line.shut:  # by one of those before it, which is under the same limit
+                continue
             worker = server or _server_of(state, profile, line)
             if worker is None or worker.quarantine is not line or worker.route is None or worker.draining:
                 worker = _a_server(profile)
