@@ -67,6 +67,7 @@ class Held(Struct, array_like=True, gc=False, frozen=True):
     prefix: bytes
     counter: int
     attempt: int
+    resources: tuple[tuple[str, int], ...] = ()  # what it takes, as in Spec
 
 
 # ---------------------------------------------------------------------------------------------------- hello, refusal

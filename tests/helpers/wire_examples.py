@@ -25,7 +25,7 @@ SPEC = wire.Spec("high", "3.11", 3, 1.5, 60.0, 2, 300.0, 1_800_000_000.25, fail_
 _MESSAGES: list[Any] = [
     wire.WorkerHello(
         wire.MAGIC, 1, "0.1.0", "3.11", "host", 4711, "worker@host", b"n" * 16, 8, 2000, ["default"], ["add"], 77,
-        [wire.Held(76, PREFIX, 5, 2**63)], 2, NEED,
+        [wire.Held(76, PREFIX, 5, 2**63, NEED)], 2, NEED,
     ),
     wire.SubmitterHello(wire.MAGIC, 1, "0.1.0", "3.11", "host", 4712, "user", PREFIX, 3),
     wire.OperatorHello(wire.MAGIC, 1, "0.1.0", "host", 4713),

@@ -115,28 +115,55 @@ class Backlog:
             self._level(target).appendleft(Lot(piece, target))
             self.waiting += len(piece.args)
 
-    def cut(self, seconds: float, slots: int, fits: Fits) -> tuple[Target, list[Piece]] | None:
+    def cut(self, seconds: float, slots: int, fits: Fits, level: int = -1) -> tuple[Target, list[Piece]] | None:
         """Take the next claim off the front: jobs of one target, as many as its measured time allows.
 
-        Of what takes resources that is one job, and only while `fits` says so; None: nothing else waits.
+        Of what takes resources that is one job, and only while `fits` says so; None: nothing else waits. `level`: of
+        this priority; below 0: of the highest.
         """
         levels = self._levels
-        top = max(levels) if len(levels) > 1 else next(iter(levels))
+        top = level if level >= 0 else max(levels) if len(levels) > 1 else next(iter(levels))
         lots = levels[top]
         target = lots[0].target
         if target.resources:
-            found = self._first_fitting(fits)
-            if found is None:
-                return None
-            top, index = found
-            lots = levels[top]
-            if lots[index].target.resources:
-                return self._cut_one(top, index)
-            lots.rotate(-index)
-            cut = self._cut(top, seconds, slots)
-            lots.rotate(index)  # what waits for resources stands in front again
-            return cut
-        return self._cut(top, seconds, slots)
+            return self._cut_fitting(seconds, slots, fits)
+        room = min(target.jobs(seconds), max(FEW, -(-self.waiting // slots)))
+        space = MAX_BYTES_PER_MESSAGE
+        pieces: list[Piece] = []
+        while room and lots and lots[0].target is target:
+            lot = lots[0]
+            n = min(room, len(lot))
+            if lot.size > space:
+                n = self._fitting(lot, n, space, alone=not pieces)
+                if n == 0:
+                    break
+            part = lot.part(lot.start, lot.start + n)
+            pieces.append(part)
+            space -= lot.size if n == len(lot) else sum(map(len, part.args))
+            room -= n
+            lot.start += n
+            self.waiting -= n
+            if not len(lot):
+                lots.popleft()
+            elif space <= 0:
+                break
+        if not lots:
+            del levels[top]
+        return target, pieces
+
+    def _cut_fitting(self, seconds: float, slots: int, fits: Fits) -> tuple[Target, list[Piece]] | None:
+        """The next claim where what stands in front takes resources."""
+        found = self._first_fitting(fits)
+        if found is None:
+            return None
+        priority, index = found
+        lots = self._levels[priority]
+        if lots[index].target.resources:
+            return self._cut_one(priority, index)
+        lots.rotate(-index)
+        cut = self.cut(seconds, slots, fits, priority)
+        lots.rotate(index)  # what waits for resources stands in front again
+        return cut
 
     def _first_fitting(self, fits: Fits) -> tuple[int, int] | None:
         """Priority and place of what can run first. What takes of resources that others wait for waits behind them."""
@@ -162,34 +189,6 @@ class Backlog:
             if not lots:
                 del self._levels[priority]
         return lot.target, [piece]
-
-    def _cut(self, top: int, seconds: float, slots: int) -> tuple[Target, list[Piece]]:
-        levels = self._levels
-        lots = levels[top]
-        target = lots[0].target
-        room = min(target.jobs(seconds), max(FEW, -(-self.waiting // slots)))
-        space = MAX_BYTES_PER_MESSAGE
-        pieces: list[Piece] = []
-        while room and lots and lots[0].target is target:
-            lot = lots[0]
-            n = min(room, len(lot))
-            if lot.size > space:
-                n = self._fitting(lot, n, space, alone=not pieces)
-                if n == 0:
-                    break
-            part = lot.part(lot.start, lot.start + n)
-            pieces.append(part)
-            space -= lot.size if n == len(lot) else sum(map(len, part.args))
-            room -= n
-            lot.start += n
-            self.waiting -= n
-            if not len(lot):
-                lots.popleft()
-            elif space <= 0:
-                break
-        if not lots:
-            del levels[top]
-        return target, pieces
 
     @staticmethod
     def _fitting(lot: Lot, n: int, space: int, *, alone: bool) -> int:

@@ -45,6 +45,9 @@ class Visible:
 
     Args:
         alone: its jobs run one at a time; where they are threads, they share the environment, which is left alone.
+
+    Attributes:
+        plain: what jobs without a GPU are to see is shown now, and known to have been seen: nothing is to be done.
     """
 
     def __init__(self, *, alone: bool) -> None:
@@ -52,10 +55,12 @@ class Visible:
         self._default = os.environ.get(VARIABLE)  # what jobs see that have no GPU
         self._now: str | None = self._default
         self._seen: set[str | None] = set()  # what jobs have seen up to now
+        self.plain = False
 
     def choose(self, claim: Claim) -> bool:
         """Show what the jobs of a claim are to see; False: another process must do that."""
         if not self._alone:
+            self.plain = not claim.devices
             return True
         wanted = ",".join(claim.devices) if claim.devices else self._default
         if claim.devices and self._seen - {wanted} and _used_cuda():
@@ -67,6 +72,7 @@ class Visible:
             else:
                 os.environ[VARIABLE] = wanted
         self._seen.add(wanted)
+        self.plain = not claim.devices
         return True
 
 

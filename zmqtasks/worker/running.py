@@ -112,7 +112,7 @@ class Runner:
                 body = read_all(fd)
                 os.close(fd)
             claim = decode_claim(body)
-            if not around.visible.choose(claim):
+            if (claim.devices or not around.visible.plain) and not around.visible.choose(claim):
                 return  # no job of it has begun, so it goes to another child; this one has seen other devices
             self._run(claim, files[0] if files else -1)
             words[number_cell] = 0

@@ -134,7 +134,7 @@ class Workload:
 
     def _add_work(self, first: int, attempt: int, work: Work, skip: int) -> None:
         counters, args = (work.counters[skip:], work.args[skip:]) if skip else (work.counters, work.args)
-        self.ledger.add(first, attempt, work.prefix, counters)
+        self.ledger.add(first, attempt, work.prefix, counters, work.resources)
         piece = Piece(first, attempt, work.prefix, counters, args)
         if not work.late:
             self._start(piece, work)
@@ -149,7 +149,7 @@ class Workload:
             return
         if target is None:
             self._refuse(piece, f"the scheduler assigned {work.task} without sending the function to this worker")
-        elif not self.devices.ever(work.resources):
+        elif work.resources and not self.devices.ever(work.resources):
             needs = f"{work.task}, which needs {show(work.resources)}, to a worker that has {self.devices}"
             self._refuse(piece, f"the scheduler assigned {needs}")
         else:
@@ -365,7 +365,9 @@ class Workload:
             pushed.left -= 1
             self._end(end, self.ledger.state(end.number))
         if finished:
-            self._let_go(claim)
+            del self.claims[claim]
+            if pushed.grant is not None:
+                self.devices.give_back(pushed.grant)
             if pushed.left:
                 log.error("a child left out %d jobs of a claim; they run again", pushed.left)
                 self._back(pushed.target, pushed.pieces)

@@ -95,6 +95,20 @@ def test_a_restart_and_a_worker_that_comes_back_change_nothing(make):
     s.connect()
 
 
+def test_what_an_unknown_job_takes_is_not_given_to_others(h):
+    s, other = h.submitter(), h.submitter("o")
+    w = WorkerPeer(h, "w", slots=8, resources=TWO)
+    w.seen, w.held = 1, {1: wire.Held(1, s.prefix, 0, 5, ONE)}  # of an earlier life of the scheduler
+    w.join()
+    other.submit(2, resources=ONE)
+    assert w.assigned() == [0]
+    s.submit(1, resources=ONE)
+    assert free(h) == 0
+    w.done(1)
+    assert w.assigned() == [1]
+    s.results()
+
+
 def turns(h: Harness, w: WorkerPeer, rounds: int) -> list[str]:
     """Which kinds of jobs start while the oldest that runs ends, again and again."""
     order: list[str] = []

@@ -101,8 +101,9 @@ def _resources(state: State) -> None:
         if worker.team is None:
             continue
         free = dict(worker.resources)
-        for job in worker.held.values():
-            for name, amount in job.submission.spec.resources:
+        running = [stray.resources for stray in worker.strays.values() if stray.outcome is None]
+        for taken in (*running, *(job.submission.spec.resources for job in worker.held.values())):
+            for name, amount in taken:
                 free[name] = free.get(name, 0) - amount
         told = {**dict.fromkeys(free, 0), **worker.free}
         assert told == {**dict.fromkeys(told, 0), **free}, f"resources: {worker} has {free} free, counted {worker.free}"

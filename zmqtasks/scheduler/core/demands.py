@@ -15,7 +15,7 @@ from itertools import chain, islice
 from typing import Final
 
 from zmqtasks.resources import Amounts
-from zmqtasks.scheduler.core.model import Demand, Line, Profile, Submission, Worker, covers
+from zmqtasks.scheduler.core.model import Demand, Line, Profile, Worker, covers
 
 ABLE: Final = 1  # groups of workers in a team, as bits of `Worker.groups`
 HUNGRY: Final = 2
@@ -193,15 +193,15 @@ def saves_slot(worker: Worker) -> bool:
     return kept is not None and covers(worker.free, kept.resources)
 
 
-def take(worker: Worker, submission: Submission) -> None:
-    """It holds one more job of these."""
-    for name, amount in submission.spec.resources:
-        worker.free[name] = worker.free.get(name, 0) - amount
+def take(worker: Worker, resources: Amounts, jobs: int = 1) -> None:
+    """It holds more jobs that take these."""
+    for name, amount in resources:
+        worker.free[name] = worker.free.get(name, 0) - jobs * amount
 
 
-def give_back(worker: Worker, submission: Submission) -> None:
-    """It holds one job less of these."""
-    for name, amount in submission.spec.resources:
+def give_back(worker: Worker, resources: Amounts) -> None:
+    """It holds one job less that takes these."""
+    for name, amount in resources:
         worker.free[name] = worker.free.get(name, 0) + amount
 
 

@@ -299,9 +299,9 @@ def _give(state: State, worker: Worker, jobs: list[Job], plan: _Plan, fx: Effect
         load += cost
         held[number] = job
         number += 1
-    if jobs[0].submission.spec.resources:  # jobs of one line need the same
-        for job in jobs:
-            demands.take(worker, job.submission)
+    resources = jobs[0].submission.spec.resources  # jobs of one line need the same
+    if resources:
+        demands.take(worker, resources, len(jobs))
     state.moves.many(jobs, ASSIGNED)
     worker.next = number
     worker.load += load

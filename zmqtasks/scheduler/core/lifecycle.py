@@ -60,14 +60,14 @@ def release(state: State, job: Job, now: Now) -> None:
 def count(state: State, worker: Worker, submission: Submission, now: Now) -> None:
     """It holds one more job of these, which it has from an earlier life of the scheduler, or of its own connection."""
     state.limits.held(submission, now.mono)
-    demands.take(worker, submission)
+    demands.take(worker, submission.spec.resources)
 
 
 def uncount(state: State, worker: Worker, submission: Submission, now: Now) -> None:
     """A worker holds one job less of these; `seat` is due."""
     if submission.limits:
         state.limits.ended(submission, 1, now.mono)
-    demands.give_back(worker, submission)
+    demands.give_back(worker, submission.spec.resources)
 
 
 def seat(state: State, worker: Worker) -> None:
@@ -318,7 +318,9 @@ def forget_stray(state: State, stray: Stray) -> None:
     worker = stray.worker
     del state.strays[stray.key]
     del worker.strays[stray.number]
-    worker.astray -= stray.outcome is None
+    if stray.outcome is None:
+        worker.astray -= 1
+        demands.give_back(worker, stray.resources)
     state.stray_bytes -= stray.size
     worker.credit += 1
     seat(state, worker)

@@ -228,9 +228,8 @@ class Lines:
                     self.urgent[profile] = None
         flow = level.get(line.turn)
         if flow is None:
-            first = next(iter(level.values()), None)
             flow = level[line.turn] = Flow(line.served)
-            if line.need.resources and first is not None and line.served < first.served:
+            if line.need.resources and line.served < next(iter(level.values())).served:
                 level.move_to_end(line.turn, last=False)  # it was its turn while it waited for resources
         flow.put(line)
         self._sort_in(profile)
@@ -400,9 +399,8 @@ class Lines:
         self._turns += 1
         line.served = self._turns
         level = profile.levels.get(line.need.priority, NO_FLOWS)
-        flow = level.get(line.turn)
-        if flow is not None:
-            flow.served = self._turns
+        if line.turn in level:
+            level[line.turn].served = self._turns
             level.move_to_end(line.turn)
         if profile in self.ready:
             self.ready.move_to_end(profile)

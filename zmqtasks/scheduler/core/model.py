@@ -474,15 +474,19 @@ class Stray:
 
     Attributes:
         outcome: what came of it, if that has come; `size`: its bytes.
+        resources: what it takes until then.
     """
 
-    __slots__ = ("attempt", "key", "number", "outcome", "size", "worker")
+    __slots__ = ("attempt", "key", "number", "outcome", "resources", "size", "worker")
 
-    def __init__(self, worker: Worker, number: int, key: tuple[bytes, int], attempt: int) -> None:
+    def __init__(
+        self, worker: Worker, number: int, key: tuple[bytes, int], attempt: int, resources: Amounts = ()
+    ) -> None:
         self.worker = worker
         self.number = number
         self.key = key
         self.attempt = attempt
+        self.resources = resources
         self.outcome: Run | End | None = None
         self.size = 0
 

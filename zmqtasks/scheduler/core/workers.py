@@ -74,7 +74,7 @@ def _introduce(state: State, worker: Worker, hello: WorkerHello, fx: Effects) ->
     worker.slots = hello.slots
     worker.resources, worker.free = hello.resources, dict(hello.resources)
     for job in worker.held.values():
-        demands.take(worker, job.submission)
+        demands.take(worker, job.submission.spec.resources)
     worker.name, worker.host, worker.pid = hello.name, hello.host, hello.pid
     worker.queues, worker.tasks = hello.queues, hello.tasks
     state.lines.join(worker, hello.queues, hello.tasks, hello.python)
@@ -89,7 +89,8 @@ def _sane(hello: WorkerHello) -> None:
     if not 0 < hello.slots <= hello.credit <= MAX_CREDIT or not 0 <= hello.seen < MAX_NUMBER:
         message = f"worker {hello.name} has {hello.slots} slots, {hello.credit} assignments and has seen {hello.seen}"
         raise PeerError(message)
-    wrong = resources.flaw(hello.resources)
+    needs = {held.resources for held in hello.held}
+    wrong = next(filter(None, map(resources.flaw, (hello.resources, *needs))), "")
     if wrong:
         message = f"worker {hello.name}: {wrong}"
         raise PeerError(message)
