@@ -176,6 +176,8 @@ MUTANTS = (
            "        pushed = self.claims.pop(claim, None)\n        if pushed is None:\n            return\n        index", "worker", 3),
     Mutant("two jobs have the same GPU", "worker.devices",
            "            self._left[place] -= share\n", "            pass\n", "worker", 0),
+    Mutant("what an unknown job took stays taken", _CORE + "strays",
+           "        demands.give_back(stray.worker, stray.resources)\n", "        pass\n", "resources", 8),
 )  # fmt: skip
 
 TABLE = Table("tests.sim.mutants", "tests.sim.history", MUTANTS)
