@@ -233,6 +233,8 @@ def meaning(shape: Shape, entry: Field, used: set[str]) -> str:
 def type_words(annotation: str) -> str:
     """A Python annotation in the words of MessagePack."""
     simple = {"bytes": "bin", "Span": "[first, count]"}
+    if annotation == "tuple[tuple[str, int], ...]":
+        return "array of [name, amount]"
     if annotation in simple:
         return simple[annotation]
     if annotation.startswith("list["):

@@ -34,6 +34,7 @@ _TASK_OPTIONS: Final = frozenset({
     "retry_backoff_max", "retry_jitter", "crash_budget", "result_ttl", "ignore_result", "acks_late",
     "compression", "result_compression",
     "durability", "priority", "expires", "rate_limit", "burst", "rate_key", "concurrency_limit", "concurrency_key",
+    "resources",
 })  # fmt: skip
 _KEYS: Final = ("rate_key", "concurrency_key")
 _NOT_ANNOTATED: Final = frozenset({"base", "bind", "name"})  # what a task is, not what is said about it
@@ -149,7 +150,8 @@ class App(Configured):
                 to 9, the higher the sooner), expires (seconds after which a job does not start any more), rate_limit
                 ("10/m": starts in the whole cluster), burst (of these, at once after a pause), rate_key (name of an
                 argument, or a function of all: a rate for each of its values), concurrency_limit (how many run at once
-                in the whole cluster), concurrency_key (as rate_key).
+                in the whole cluster), concurrency_key (as rate_key), resources (what a worker must have free for each:
+                {"gpu": 1, "mem": "2GiB"}).
 
         Raises:
             BadOption: there is no such option, or it cannot have that value.
@@ -221,6 +223,7 @@ class App(Configured):
             "rate_limit": rate,
             "burst": given.get("burst") if rate else None,
             "concurrency_limit": given.get("concurrency_limit"),
+            "resources": given.get("resources"),
         }
 
     def _keys(self, fn: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, KeyOf]:

@@ -73,6 +73,8 @@ class WorkerSettings:
     credit: int  # assignments it holds at most, slots included
     claim: float = 0.001  # seconds of measured work in one claim of a child
     ahead: int = 2  # claims per slot that stand in the shared queue or run
+    resources: tuple[tuple[str, int], ...] = ()  # what it has for its jobs: (name, in 1/10,000), by name
+    devices: tuple[str, ...] = ()  # names of its GPUs, as in CUDA_VISIBLE_DEVICES
 
 
 @dataclass(slots=True, frozen=True)

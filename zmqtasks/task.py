@@ -5,7 +5,7 @@ This module knows neither sockets nor clients: workers read it, and the submitte
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from operator import index
 from typing import Any, ClassVar, Concatenate, Final, Generic, ParamSpec, TypeVar, cast
@@ -260,6 +260,8 @@ class CurrentJob:
         retries: how many attempts ended in an exception and were followed by another.
         deadline: Unix time at which it will be stopped; None: it has no limit.
         host: name of the machine.
+        resources: what it has while it runs, as it asked for it: amounts by name.
+        devices: of these, the names of its GPUs, as in CUDA_VISIBLE_DEVICES.
     """
 
     id: str
@@ -269,6 +271,8 @@ class CurrentJob:
     retries: int = 0
     deadline: float | None = None
     host: str = ""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    devices: tuple[str, ...] = ()
 
     def progress(self, done: float, total: float | None = None) -> None:
         """Tell the submitter how far the job has come; only the newest counts, and it may be lost.

@@ -57,6 +57,7 @@ class Spec(Struct, array_like=True, gc=False, frozen=True):
     rate_key: str = ""  # jobs with another one have a rate of their own
     cap: int = 0  # how many of them may run at once, of all jobs of its target with this key; 0: no limit
     cap_key: str = ""  # as rate_key
+    resources: tuple[tuple[str, int], ...] = ()  # (name, 1/10,000) that each job takes of its worker; sorted by name
 
 
 class Held(Struct, array_like=True, gc=False, frozen=True):
@@ -66,6 +67,7 @@ class Held(Struct, array_like=True, gc=False, frozen=True):
     prefix: bytes
     counter: int
     attempt: int
+    resources: tuple[tuple[str, int], ...] = ()  # what it takes, as in Spec
 
 
 # ---------------------------------------------------------------------------------------------------- hello, refusal
@@ -89,6 +91,7 @@ class WorkerHello(Struct, array_like=True, gc=False, tag=1):
     seen: int  # highest assignment number that this life received
     held: list[Held]
     connection: int = 1  # 1, 2, 3 … of this life: a hello that an older connection delivers late is ignored
+    resources: tuple[tuple[str, int], ...] = ()  # what it has for its jobs, as in Spec
 
 
 class SubmitterHello(Struct, array_like=True, gc=False, tag=2):
@@ -203,6 +206,7 @@ class Work(Struct, array_like=True, gc=False):
     args: list[bytes]  # one encoded (args, kwargs) per counter
     late: list[int] = []  # places in `args` that are empty: their bytes follow as Argument over the bulk connection
     priority: int = 0  # what waits with a lower one lets these pass
+    resources: tuple[tuple[str, int], ...] = ()  # what each of its jobs takes while it runs, as in Spec
 
 
 class Assign(Struct, array_like=True, gc=False, tag=21):
@@ -496,6 +500,8 @@ class WorkerStatus(Struct, array_like=True, gc=False):
     tasks: list[str]
     silent: float  # seconds since its last message
     python: str = ""  # major.minor
+    resources: dict[str, float] = {}  # what it has for its jobs
+    taken: dict[str, float] = {}  # of these, by the jobs that it holds
 
 
 class QueueStatus(Struct, array_like=True, gc=False):

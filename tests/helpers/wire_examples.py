@@ -19,12 +19,13 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "wire.json"
 PREFIX = bytes(range(12))
 DIGEST = bytes(range(16, 32))
 FUNCTION = wire.Function(DIGEST, "module.function", b"\x80\x05code")
-SPEC = wire.Spec("high", "3.11", 3, 1.5, 60.0, 2, 300.0, 1_800_000_000.25, fail_unknown=True)
+NEED = (("gpu", 5_000), ("mem", 2 * 1024**3 * 10_000))
+SPEC = wire.Spec("high", "3.11", 3, 1.5, 60.0, 2, 300.0, 1_800_000_000.25, fail_unknown=True, resources=NEED)
 
 _MESSAGES: list[Any] = [
     wire.WorkerHello(
         wire.MAGIC, 1, "0.1.0", "3.11", "host", 4711, "worker@host", b"n" * 16, 8, 2000, ["default"], ["add"], 77,
-        [wire.Held(76, PREFIX, 5, 2**63)], 2,
+        [wire.Held(76, PREFIX, 5, 2**63, NEED)], 2, NEED,
     ),
     wire.SubmitterHello(wire.MAGIC, 1, "0.1.0", "3.11", "host", 4712, "user", PREFIX, 3),
     wire.OperatorHello(wire.MAGIC, 1, "0.1.0", "host", 4713),
@@ -37,7 +38,10 @@ _MESSAGES: list[Any] = [
     wire.Chunk(3, last=True, data=b"part"),
     wire.Credit(262144),
     wire.WorkerWelcome(1_800_000_000_000, "0.1.0", 1.0, 4.0, 67108864, [(70, 3)]),
-    wire.Assign(78, 2**63, [wire.Work(PREFIX, "add", DIGEST, "pickle", [1, 2], [b"one", b"two"])], [FUNCTION]),
+    wire.Assign(
+        78, 2**63, [wire.Work(PREFIX, "add", DIGEST, "pickle", [1, 2], [b"one", b"two"], [], 9, NEED)],
+        [FUNCTION],
+    ),
     wire.DoneAck([(1, 500), (600, 1)]),
     wire.Retract([(78, 2)]),
     wire.Kill([(78, 1)]),
@@ -72,7 +76,12 @@ _MESSAGES: list[Any] = [
     wire.OperatorWelcome(1_800_000_000_000, "0.1.0"),
     wire.Status(
         1_800_000_000_000, "0.1.0", 4711, 60.5, False,
-        [wire.WorkerStatus("worker@host", "host", 4711, "up", 8, 20, 8, 1000, ["default"], ["add"], 0.5, "3.11")],
+        [
+            wire.WorkerStatus(
+                "worker@host", "host", 4711, "up", 8, 20, 8, 1000, ["default"], ["add"], 0.5, "3.11",
+                {"gpu": 2.0}, {"gpu": 0.5},
+            )
+        ],
         [wire.QueueStatus("default", 100, 1, "disk")], {"ready": 100}, 2, {"submitted": 1120}, ["a warning"],
         wire.JournalStatus("/var/lib/zmqtasks", 1_200_000, 400, ""),
     ),

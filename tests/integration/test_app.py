@@ -144,10 +144,11 @@ def test_wrong_declarations_are_named(app: App) -> None:
         ({"autoretry_for": ValueError}, "autoretry_for= is a tuple of exceptions"),
         ({"max_retries": -1}, "max_retries"),
         ({"queue": 3}, "queue="),
+        ({"resources": {"mem": "2 quarts"}}, "task option resources=: resource mem: there is no unit 'quarts'"),
     ):
         with pytest.raises(errors.BadOption, match=told):
             app.task(**given)(fn)  # type: ignore[arg-type]
-    for later in ("time_limit", "soft_time_limit", "resources", "key"):
+    for later in ("time_limit", "soft_time_limit", "key"):
         with pytest.raises(errors.NotAvailable, match=f"task option {later}= is not available yet"):
             app.task(**{later: 1})
     with pytest.raises(errors.BadOption, match="acks_late= is True or False"):

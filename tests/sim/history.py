@@ -24,6 +24,7 @@ from zmqtasks.worker.ledger import PUSHED
 MAX_STEPS = 80_000  # of one history; beyond it something spins
 LIVENESS = 400.0  # seconds of virtual time in which everything must end after the healing
 SPILL = 64
+RICH = 2  # GPUs of a worker that can run whatever there is
 FLAPS = {"lonely": 0.3, "watched": 0.3, "mixed": 0.3, "flapping": 0.6}  # connections that break at once
 THEMES = ("lonely", "calm restart", "paused", "frozen", "clock", "watched", "flapping", "forgetful")
 
@@ -108,10 +109,11 @@ class History:
             self.network.delays = (0.02, 0.3)
         self.counters: dict[str, int] = {}
 
-    def new_worker(self) -> None:
-        """One more worker joins."""
+    def new_worker(self, *, rich: bool = False) -> None:
+        """One more worker joins. `rich`: it has all that any job needs."""
         name, slots = f"w{len(self.workers)}", self.world.random.choice((1, 2, 4))
-        node = WorkerNode(self.world, self.network, self.laws, name, slots)
+        gpus = RICH if rich else self.world.random.choice((0, 1, RICH))
+        node = WorkerNode(self.world, self.network, self.laws, name, slots, gpus)
         self.workers.append(node)
         self.scheduler.workers[node.nonce] = node
 
@@ -282,8 +284,8 @@ class History:
             for child in worker.children:
                 child.until = 0.0
                 child.ask()
-        if not any(w.alive and not w.core.draining for w in self.workers):
-            self.new_worker()
+        if not any(w.alive and not w.core.draining and len(w.core.settings.devices) == RICH for w in self.workers):
+            self.new_worker(rich=True)
 
     def _all_over(self) -> bool:
         state = self.scheduler.core.state

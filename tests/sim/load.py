@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from zmqtasks.payload import function_digest
+from zmqtasks.resources import parse
 from zmqtasks.submitter.ledger import Call
 from zmqtasks.wire import Function, Spec
 
@@ -73,6 +74,8 @@ class Habits:
 MIXED = (1e-5, 1e-5, 1e-3, 0.05, 1.0, 4.0)
 SHORT = (1e-5, 1e-3, 0.05, 0.3)  # many of them, and all have to end
 UNEVEN = (1e-5,) * 9 + (0.5,)  # a long one now and then, behind which the others wait
+# of what workers have; some only of some, some of none
+NEEDS = tuple(map(parse, ({"gpu": 0.5}, {"gpu": 0.25}, {"gpu": 1}, {"gpu": 2}, {"mem": 1}, {"mem": 3, "gpu": 1})))
 BRISK = (1e-5, 1e-4, 2e-4)  # short enough to be held in advance
 
 
@@ -116,6 +119,7 @@ def draw_spec(random: Random, wall: float, *, brief: bool, once: float, durable:
         rate_key=random.choice(("", "a")),
         cap=random.choice((1, 2)) if random.random() < 0.1 else 0,
         cap_key=random.choice(("", "b")),
+        resources=random.choice(NEEDS) if random.random() < 0.3 else (),
     )
 
 

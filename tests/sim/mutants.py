@@ -172,6 +172,23 @@ MUTANTS = (
            "    state.lines.leave(worker)\n", "    pass\n", "KeyError", 49),
     Mutant("the submitter lets go of what the scheduler keeps in memory only", "submitter.core",
            "book.accept(parcel, fx, volatile=message.volatile)", "book.accept(parcel, fx, volatile=False)", "result", 120),
+    Mutant("what a job took is not free when it has succeeded", _CORE + "outcomes",
+           "            lifecycle.uncount(state, worker, job.submission, now)\n", "            pass\n", "resources", 0),
+    Mutant("what a job took is given back twice", _CORE + "lifecycle",
+           "    demands.give_back(worker, submission.spec.resources)\n", "    demands.give_back(worker, submission.spec.resources)\n" * 2, "resources", 0),
+    Mutant("a job that is adopted takes nothing", _CORE + "lifecycle",
+           "    demands.take(worker, submission.spec.resources)\n", "    pass\n", "resources", 8),
+    Mutant("a worker that is back after a restart has all free", _CORE + "workers",
+           "        demands.take(worker, job.submission.spec.resources)\n", "        pass\n", "resources", 238),
+    Mutant("a worker runs what it has not got free", "worker.backlog",
+           "(waited_for.isdisjoint(names) and fits(resources))", "waited_for.isdisjoint(names)", "worker", 1027),
+    Mutant("what the job of a dead child took stays taken", "worker.workload",
+           "        pushed = self._let_go(claim)\n        if pushed is None:\n            return\n        index",
+           "        pushed = self.claims.pop(claim, None)\n        if pushed is None:\n            return\n        index", "worker", 3),
+    Mutant("two jobs have the same GPU", "worker.devices",
+           "            self._left[place] -= share\n", "            pass\n", "worker", 0),
+    Mutant("what an unknown job took stays taken", _CORE + "strays",
+           "        demands.give_back(stray.worker, stray.resources)\n", "        pass\n", "resources", 8),
 )  # fmt: skip
 
 TABLE = Table("tests.sim.mutants", "tests.sim.history", MUTANTS)

@@ -1,14 +1,15 @@
 """A worker: agent core, shared queue, children."""
 
-from collections import deque
+from collections import Counter, deque
 
-from tests.sim.laws import Laws
+from tests.sim.laws import Broken, Laws
 from tests.sim.load import Plan, decode
 from tests.sim.nodes import Network, Node
 from tests.sim.world import Link, World
 from zmqtasks import payload, wire
 from zmqtasks.config import WorkerSettings
 from zmqtasks.ids import Span, expand
+from zmqtasks.resources import GPU, UNIT, parse
 from zmqtasks.wire import FAILED, RETRYABLE, End, Run
 from zmqtasks.worker.claims import Claim
 from zmqtasks.worker.core import WorkerCore
@@ -55,6 +56,7 @@ class Child:
             return
         self.busy = True
         self.claim = queue.popleft()
+        self.owner.check_resources()
         self._later(1e-6, self._begin)
 
     def _begin(self) -> None:
@@ -130,11 +132,14 @@ class Child:
 class WorkerNode(Node):
     """A worker's agent with its children."""
 
-    def __init__(self, world: World, network: Network, laws: Laws, name: str, slots: int) -> None:
+    def __init__(self, world: World, network: Network, laws: Laws, name: str, slots: int, gpus: int = 0) -> None:
         self.laws, self.law = laws, "worker"
         self.nonce = name.encode().ljust(16, b"-")
         identity = Identity("sim", "3.11", "host", 1, name, self.nonce, ("default",), ("task",))
-        self.core = WorkerCore(WorkerSettings(slots=slots, credit=slots * 20), identity)
+        has = parse({"gpu": gpus, "mem": 2 * gpus})
+        devices = tuple(f"GPU-{place}" for place in range(gpus))
+        settings = WorkerSettings(slots=slots, credit=slots * 20, resources=has, devices=devices)
+        self.core = WorkerCore(settings, identity)
         self.queue: deque[Claim] = deque()
         self.children = [Child(self, i) for i in range(slots)]
         self.effects = Effects
@@ -155,6 +160,24 @@ class WorkerNode(Node):
         claims = [child.claim for child in self.children if child.claim is not None]
         begun = {n for claim in claims for p in claim.pieces for n in range(p.first, p.first + len(p.args))}
         self.laws.dropped.update((self.nonce, number) for number in expand(dropped) if number not in begun)
+
+    def check_resources(self) -> None:
+        """What the jobs take that run now is no more than there is, and no whole device has two."""
+        claims = [child.claim for child in self.children if child.claim is not None and child.claim.resources]
+        taken: Counter[str] = Counter()
+        shares: Counter[str] = Counter()
+        for claim in claims:
+            needed = dict(claim.resources)
+            taken.update(needed)
+            devices = claim.devices
+            shares.update(dict.fromkeys(devices, min(needed.get(GPU, 0), UNIT)))
+            if len(devices) != -(-needed.get(GPU, 0) // UNIT):
+                raise Broken("devices", f"{self.name} gave {devices} to a job that needs {needed}")
+        for name, amount in taken.items():
+            if amount > dict(self.core.settings.resources).get(name, 0):
+                raise Broken("resources", f"jobs on {self.name} take {amount} of {name}: {claims}")
+        if max(shares.values(), default=0) > UNIT:
+            raise Broken("devices", f"jobs on {self.name} share what is one's own: {shares}")
 
     def carry_out(self, fx: Effects) -> None:
         """As the agent does."""

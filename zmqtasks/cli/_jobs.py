@@ -10,8 +10,9 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from zmqtasks import resources
 from zmqtasks.config import MAX_PRIORITY, MIB
-from zmqtasks.errors import ZmqTasksError
+from zmqtasks.errors import BadOption, ZmqTasksError
 from zmqtasks.submitter.options import LATER
 
 MAX_LINE: Final = 128 * MIB  # bytes; a payload of 64 MiB is the most that a scheduler takes
@@ -38,6 +39,7 @@ OPTIONS: Final = (  # the job id has its own field
     "serializer",
     "compression",
     "result_compression",
+    "resources",
 )
 
 Count = Annotated[int, Meta(ge=0)]
@@ -75,6 +77,7 @@ class JobLine(Struct, forbid_unknown_fields=True):
     serializer: Name | UnsetType = UNSET
     compression: Name | UnsetType = UNSET
     result_compression: Name | UnsetType = UNSET
+    resources: dict[str, float | str] | UnsetType = UNSET
 
 
 class BadLine(ZmqTasksError):
@@ -149,6 +152,10 @@ class JobLines:
             raise self._bad(number, f'"on_unknown" is "wait" or "fail", not {given["on_unknown"]!r}')
         if "eta" in given and "countdown" in given:
             raise self._bad(number, 'has both "eta" and "countdown"; one of them is enough')
+        try:
+            resources.parse(given.get("resources", {}))
+        except BadOption as error:
+            raise self._bad(number, f'"resources": {error}') from None
 
     def _bad(self, number: int, what: str) -> BadLine:
         return BadLine(f"{self.name} line {number}: {what}")

@@ -65,7 +65,8 @@ class ClientSender:
         self._client.close(timeout)
 
     def _submitting(self, options: dict[str, Any]) -> Submitting:
-        key = tuple(sorted(options.items()))
+        needed = tuple(sorted(options.get("resources", {}).items()))  # the only option that has no hash
+        key = tuple(sorted({**options, "resources": needed}.items()))
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= MAX_KNOWN:

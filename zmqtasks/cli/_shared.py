@@ -161,3 +161,27 @@ def broker_url(ctx: click.Context, broker: str | None, *, local: bool = False) -
             return url
         raise BadUrl("local:// is a cluster inside one script, nobody else can reach it; give tcp://HOST:PORT")
     return check(url, local=local)
+
+
+def _resources(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    from zmqtasks import resources
+    from zmqtasks.errors import BadOption
+
+    found: dict[str, str] = {}
+    for value in values:
+        name, mark, amount = value.partition("=")
+        if not mark:
+            raise click.BadParameter(f"{value!r} names no amount; write it like gpu=2 or mem=64GiB", ctx, param)
+        if name in found:
+            raise click.BadParameter(f"{name} is given twice", ctx, param)
+        found[name] = amount
+    try:
+        resources.parse(found)
+    except BadOption as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+    return found
+
+
+def resource_option(meaning: str) -> Callable[[F], F]:
+    """--resource NAME=AMOUNT, as amounts by name that `zmqtasks.resources` has found good."""
+    return click.option("--resource", callback=_resources, multiple=True, metavar="NAME=AMOUNT", help=meaning)

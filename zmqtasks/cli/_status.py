@@ -131,6 +131,9 @@ def workers_table(workers: "list[wire.WorkerStatus]", *, everything: bool = Fals
     for title in ("pid", "slots", "running", "held", "done"):
         out.add_column(title, justify="right", no_wrap=True)
     out.add_column("queues", overflow="fold", min_width=7)
+    counted = any(worker.resources for worker in workers)
+    if counted:
+        out.add_column("resources", overflow="fold", min_width=7)
     for worker in workers:
         told = worker.state if worker.state != "suspect" else f"suspect {duration(worker.silent)}"
         numbers = (worker.slots, worker.running, worker.held, worker.done)
@@ -140,8 +143,17 @@ def workers_table(workers: "list[wire.WorkerStatus]", *, everything: bool = Fals
             str(worker.pid),
             *(f"{number:,}" for number in numbers),
             plain(", ".join(worker.queues) if everything else some_queues(worker.queues)),
+            *([plain(taken_of(worker))] if counted else ()),
         )
     return out
+
+
+def taken_of(worker: "wire.WorkerStatus") -> str:
+    """How much of its resources its jobs take: gpu 1 of 2, mem 0 of 64 GiB."""
+    from zmqtasks.resources import UNIT, show_amount
+
+    told = ((name, worker.taken.get(name, 0.0), total) for name, total in worker.resources.items())
+    return ", ".join(f"{name} {show_amount(round(a * UNIT))} of {show_amount(round(b * UNIT))}" for name, a, b in told)
 
 
 def queues_table(queues: "list[wire.QueueStatus]") -> "Table":

@@ -237,7 +237,7 @@ def workers_dict(status: "wire.Status") -> dict[str, Any]:
 
 
 def _workers(status: "wire.Status") -> "list[RenderableType]":
-    from zmqtasks.cli._status import STYLES, by_name
+    from zmqtasks.cli._status import STYLES, by_name, taken_of
     from zmqtasks.cli._tables import plain, table
     from zmqtasks.words import plural
 
@@ -251,11 +251,14 @@ def _workers(status: "wire.Status") -> "list[RenderableType]":
     out.add_column("slots", justify="right", no_wrap=True)
     out.add_column("python", no_wrap=True)
     out.add_column("queues", overflow="fold", min_width=7)
+    counted = any(worker.resources for worker in status.workers)
+    if counted:
+        out.add_column("resources", overflow="fold", min_width=7)
     for worker in by_name(status.workers):
         state = plain(worker.state, STYLES.get(worker.state, ""))
         out.add_row(
             plain(worker.name), state, plain(worker.host), str(worker.pid), f"{worker.slots:,}",
-            plain(worker.python), plain(", ".join(worker.queues)),
+            plain(worker.python), plain(", ".join(worker.queues)), *([plain(taken_of(worker))] if counted else ()),
         )  # fmt: skip
     return [out]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from zmqtasks.cli._shared import Example, broker_option, broker_url, loglevel_option, say
+from zmqtasks.cli._shared import Example, broker_option, broker_url, loglevel_option, resource_option, say
 
 if TYPE_CHECKING:
     from zmqtasks.cli._outcomes import Output
@@ -65,6 +65,7 @@ class _Plan:
 )
 @click.option("--queue", metavar="NAME", help="The queue of jobs that name none.")
 @click.option("--retries", type=click.IntRange(0), metavar="N", help="Tries after the first one that fails.")
+@resource_option("What each job needs of its worker, like gpu=1, gpu=0.25, mem=2GiB; may be repeated.")
 @click.option(
     "--on-unknown",
     type=click.Choice(["fail", "wait"]),
@@ -88,6 +89,7 @@ def command(
     progress: bool | None,
     queue: str | None,
     retries: int | None,
+    resource: dict[str, str],
     on_unknown: str,
     broker: str | None,
     as_json: bool,
@@ -97,8 +99,9 @@ def command(
     MODULE:FUNCTION is imported here and shipped to the workers; any other name is a task that they know. A line of
     --jobs is {"args": [...], "kwargs": {...}}, and may have "task", "id", "queue", "retries", "backoff", "countdown",
     "eta", "crash_budget", "result_ttl", "on_unknown", "durability", "acks_late", "priority", "expires", "rate_limit",
-    "burst", "rate_key", "concurrency_limit", "concurrency_key", "serializer", "compression", "result_compression". A
-    file is checked whole before anything is submitted; a stream ends at a broken line, after the jobs before it.
+    "burst", "rate_key", "concurrency_limit", "concurrency_key", "serializer", "compression", "result_compression",
+    "resources". A file is checked whole before anything is submitted; a stream ends at a broken line, after the jobs
+    before it.
 
     A result is printed as {"line": ..., "id": ..., "state": "succeeded", "result": ...}; what JSON cannot hold comes as
     "result": {"repr": "..."}. A job that failed has "error" instead: {"type", "message", "traceback"}.
@@ -112,7 +115,8 @@ def command(
     if jobs is not None and (args_json is not None or kwargs_json is not None):
         raise click.UsageError("--args and --kwargs are for one job; with --jobs each line has its own", ctx)
 
-    options = {"queue": queue, "retries": retries, "on_unknown": "wait" if on_unknown == "wait" else None}
+    options: dict[str, Any] = {"queue": queue, "retries": retries, "resources": resource or None}
+    options["on_unknown"] = "wait" if on_unknown == "wait" else None
     plan = _Plan(
         url=broker_url(ctx, broker, local=True),
         target=target,

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from zmqtasks.cli._celery_options import celery_options
-from zmqtasks.cli._shared import Common, Example, broker_option, broker_url, daemon_options
+from zmqtasks.cli._shared import Common, Example, broker_option, broker_url, daemon_options, resource_option
 from zmqtasks.conf.pools import MAX_CONCURRENCY, POOL_ALIASES, POOLS, POOLS_LATER
 from zmqtasks.config import BROKER_VARIABLE, CONFIG_FILE
 
@@ -118,6 +118,10 @@ def _cores() -> int:
     metavar="NAME",
     help="Name of this worker; %h stands for the host.  [default: worker@%h]",
 )
+@resource_option(
+    "What it has for jobs that need it, like gpu=2 or mem=64GiB; may be repeated. Each job gets GPUs of its own, or a "
+    "share of one, in CUDA_VISIBLE_DEVICES."
+)
 @click.option(
     "--shutdown-timeout",
     type=click.FloatRange(0),
@@ -139,6 +143,7 @@ def command(
     queues: tuple[str, ...],
     exclude_queues: tuple[str, ...],
     name: str | None,
+    resource: dict[str, str],
     shutdown_timeout: float,
     loglevel: str,
     logfile: str | None,
@@ -148,7 +153,7 @@ def command(
 
     Ctrl-C once: finish what runs, hand back the rest. Twice: stop now; the running jobs run again elsewhere.
     """
-    from zmqtasks import logs
+    from zmqtasks import logs, resources
 
     named = broker or ctx.ensure_object(Common).broker
     url = broker_url(ctx, named) if named else ""  # else the app's, then the environment's: as in scripts
@@ -181,5 +186,6 @@ def command(
             shutdown_timeout=shutdown_timeout,
             loglevel=loglevel,
             lifeline_fd=lifeline_fd,
+            resources=resources.parse(resource),
         )
     )

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -20,6 +20,7 @@ from zmqtasks.conf.saying import SAID_VARIABLE
 from zmqtasks.config import BROKER_VARIABLE, CONFIG_FILE
 from zmqtasks.errors import AppNotLoaded, BadOption, SchedulerUnreachable, ZmqTasksError
 from zmqtasks.local.processes import Listener, Process, Watcher, cores, environment, free_port, private_folder, say
+from zmqtasks.resources import Amounts, exact, parse
 from zmqtasks.submitter import client as client_module
 from zmqtasks.submitter.client import Client
 
@@ -45,6 +46,7 @@ class LocalCluster:
         queues: that the workers take; none: `default` and those of the app's tasks.
         pool: what a worker's slots are: "processes", "threads" or "solo", see `zmqtasks worker -P`.
         transport: "ipc", or "tcp" for a port of the loopback interface.
+        resources: what each agent has for jobs that need it, like {"gpu": 2, "mem": "64GiB"}.
         start_timeout: seconds until everything must be ready.
         loglevel: of the scheduler's and workers' logs, which go to stderr, as the output of jobs does.
 
@@ -55,6 +57,7 @@ class LocalCluster:
 
     Raises:
         AppNotLoaded: the app cannot be imported.
+        BadOption: there can be no such cluster.
         SchedulerUnreachable: the processes did not come up; shows what they said.
     """
 
@@ -67,6 +70,7 @@ class LocalCluster:
         queues: Iterable[str] = (),
         pool: str = "processes",
         transport: str = "ipc",
+        resources: Mapping[str, float | str] | None = None,
         start_timeout: float = 10.0,
         loglevel: str = "warning",
     ) -> None:
@@ -77,6 +81,7 @@ class LocalCluster:
             raise BadOption(f"pool= is one of {', '.join(POOLS)}, and solo has one slot per agent; not {pool!r}")
         if transport not in {"ipc", "tcp"}:
             raise BadOption(f'transport= is "ipc" or "tcp", not {transport!r}')
+        has = parse(resources or {})
         self._app = app
         self._stopped = False
         self._pid = os.getpid()
@@ -88,7 +93,7 @@ class LocalCluster:
         self._watcher = Watcher(folder)
         _clusters.add(self)
         try:
-            self._start(slots, agents, pool, list(queues), loglevel)
+            self._start(slots, agents, pool, list(queues), has, loglevel)
             self._wait_ready(start_timeout)
         except BaseException:
             self.stop()
@@ -96,7 +101,7 @@ class LocalCluster:
         for process in self._processes:
             process.kept = True
 
-    def _start(self, slots: int, agents: int, pool: str, queues: list[str], loglevel: str) -> None:
+    def _start(self, slots: int, agents: int, pool: str, queues: list[str], resources: Amounts, loglevel: str) -> None:
         """Everything at once: workers try until the scheduler is there."""
         env = environment(self.url)
         if self._app and self._app.partition(":")[0] in sys.modules:
@@ -109,6 +114,8 @@ class LocalCluster:
             command += ["--shutdown-timeout", _WARM, "-l", loglevel]
             command += ["-A", self._app] if self._app else []
             command += ["-Q", ",".join(queues)] if queues else []
+            for name, amount in resources:
+                command += ["--resource", f"{name}={exact(amount)}"]
             self._processes.append(Process(f"worker {number + 1}", command, env))
         self._listener = Listener(self._processes)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from zmqtasks import compression, payload, rates
+from zmqtasks import compression, payload, rates, resources
 from zmqtasks.config import DEFAULT_QUEUE, MAX_PRIORITY
 from zmqtasks.errors import BadOption, NotAvailable, PayloadError
 from zmqtasks.wire import Spec
@@ -13,10 +13,10 @@ from zmqtasks.wire import Spec
 KNOWN: Final = frozenset({
     "queue", "retries", "backoff", "backoff_max", "jitter", "crash_budget", "result_ttl", "eta", "countdown", "job_id",
     "on_unknown", "durability", "acks_late", "priority", "expires", "rate_limit", "burst", "rate_key",
-    "concurrency_limit", "concurrency_key", "serializer", "compression", "result_compression",
+    "concurrency_limit", "concurrency_key", "serializer", "compression", "result_compression", "resources",
 })  # fmt: skip
 LATER: Final = frozenset({
-    "time_limit", "soft_time_limit", "resources", "key", "lease", "confirm",
+    "time_limit", "soft_time_limit", "key", "lease", "confirm",
     "link", "link_error", "name",
 })  # fmt: skip
 
@@ -81,6 +81,11 @@ def _check_limits(found: Options, what: str) -> None:
             rates.parse(found["rate_limit"])
         except BadOption as error:
             raise BadOption(f"{what} rate_limit=: {error}") from None
+    if "resources" in found:
+        try:
+            resources.parse(found["resources"])
+        except BadOption as error:
+            raise BadOption(f"{what} resources=: {error}") from None
     for key, limit in (("rate_key", "rate_limit"), ("burst", "rate_limit"), ("concurrency_key", "concurrency_limit")):
         if key in found and not found.get(limit):
             raise BadOption(f"{what} {key}= needs {limit}=")
@@ -185,6 +190,7 @@ def spec(options: Options, *, python: str, wall: float) -> Spec:
         rate_key=options.get("rate_key", ""),
         cap=options.get("concurrency_limit", 0),
         cap_key=options.get("concurrency_key", ""),
+        resources=resources.parse(options.get("resources", {})),
     )
 
 

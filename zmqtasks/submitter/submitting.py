@@ -100,7 +100,9 @@ class Submitting:
                 how often jobs of this function start, in the whole cluster), burst (starts at once after a pause, 1),
                 rate_key (a text: jobs with another one have a rate of their own), concurrency_limit (how many of them
                 run at once), concurrency_key (as rate_key), serializer ("msgpack", "json", "pickle" or "cloudpickle"),
-                compression and result_compression ("gzip", "zstd" or "none": of the arguments, of the results).
+                compression and result_compression ("gzip", "zstd" or "none": of the arguments, of the results),
+                resources (what its worker must have free for it: {"gpu": 1, "mem": "2GiB"}; fractions are exact to
+                1/10,000).
 
         Raises:
             BadOption: there is no such option, or it cannot have that value.

@@ -18,12 +18,14 @@ from zmqtasks.clock import Now
 from zmqtasks.config import BROKER_VARIABLE, DEFAULT_BROKER, WorkerSettings
 from zmqtasks.errors import PeerError
 from zmqtasks.payload import python_version
+from zmqtasks.resources import Amounts, show
 from zmqtasks.transport import Change, Context, Ready, Sleeper, Waitable, Wakeup, parse_url
 from zmqtasks.words import duration, plural
 from zmqtasks.worker import hostinfo
 from zmqtasks.worker.claims import Report
 from zmqtasks.worker.core import WorkerCore
 from zmqtasks.worker.effects import Effects, Identity
+from zmqtasks.worker.gpus import devices_of
 from zmqtasks.worker.loading import chosen_queues
 from zmqtasks.worker.pool import Death, Loaded, Pool
 
@@ -59,6 +61,7 @@ class WorkerOptions:
         credit: assignments it holds at most; 0: as many as suit the slots.
         pool: processes: each slot is a child process; threads: all slots are threads of one child.
         logfile: where the agent's logging goes, for the processes that run jobs; None: stderr.
+        resources: what it has for its jobs. Of `gpu` each is a device: those of its CUDA_VISIBLE_DEVICES, else 0, 1 …
     """
 
     broker: str
@@ -73,6 +76,7 @@ class WorkerOptions:
     credit: int = 0
     pool: Literal["processes", "threads"] = "processes"
     logfile: str | None = None
+    resources: Amounts = ()
 
 
 def run_worker(options: WorkerOptions) -> int:
@@ -86,6 +90,7 @@ def run_worker(options: WorkerOptions) -> int:
         AppNotLoaded: the app cannot be imported; nothing was started.
         BadOption: a queue is none of the app's, or none is left.
         BadUrl: the broker's URL is wrong.
+        BadOption: it cannot have these resources.
         ProtocolMismatch, NotAuthorized: the scheduler refused this worker.
     """
     if options.broker:
@@ -104,6 +109,7 @@ class Agent:
     def __init__(self, options: WorkerOptions, wakeup: Wakeup, received: list[int]) -> None:
         self._options = options
         self._name = options.name or f"worker@{hostinfo.host()}"
+        self._devices = devices_of(options.resources, os.environ)
         self._wakeup = wakeup
         self._sleeper = Sleeper()
         self._context: Context | None = None
@@ -118,6 +124,7 @@ class Agent:
             options.broker,
             threads=options.pool == "threads",
             logfile=str(Path(options.logfile).absolute()) if options.logfile else "",
+            hide_gpus=bool(self._devices),
         )
         self._signals = received
         self._stop_at: float | None = None  # monotonic time at which patience ends
@@ -270,7 +277,9 @@ class Agent:
             chosen_queues(options.queues or tuple(loaded.queues), options.exclude, loaded.closed),
             tuple(loaded.tasks),
         )
-        self._core = WorkerCore(WorkerSettings(slots, credit), identity)
+        self._core = WorkerCore(
+            WorkerSettings(slots, credit, resources=options.resources, devices=self._devices), identity
+        )
         self._context = Context()
         self._url = options.broker or loaded.broker or os.environ.get(BROKER_VARIABLE) or DEFAULT_BROKER
         self._link = Channel(self._context, self._url, random.random(), self._core.bulk_hello)
@@ -311,7 +320,9 @@ class Agent:
                 me = core.identity
                 _say(
                     f"zmqtasks worker {me.name} ready: {plural(self._options.concurrency, 'slot')}, "
-                    f"queues {','.join(me.queues)}, {plural(len(me.tasks), 'task')}, pid {me.pid}"
+                    f"queues {','.join(me.queues)}, {plural(len(me.tasks), 'task')}, "
+                    + (f"{show(self._options.resources)}, " if self._options.resources else "")
+                    + f"pid {me.pid}"
                 )
         elif now.mono >= self._say_silent_at:
             self._say_silent_at = now.mono + 60.0

@@ -2,11 +2,12 @@
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from zmqtasks.config import MAX_BYTES_PER_MESSAGE, MAX_JOBS_PER_MESSAGE
 from zmqtasks.ids import Span
+from zmqtasks.resources import Amounts
 from zmqtasks.wire import Done, End, Function, Run
 from zmqtasks.worker.claims import Piece
 
@@ -15,6 +16,8 @@ _FALL: Final = (
 )
 _RISE: Final = 0.25
 _FADE: Final = 0.5  # how much of the longest run is remembered per report
+Fits = Callable[[Amounts], bool]  # whether a job that needs these can run now
+
 FEW: Final = 16  # claims are not made smaller than this only to share the work among the slots
 
 
@@ -26,17 +29,21 @@ class Target:
         function: the shipped one; None: a registered task.
         codec: of arguments and results.
         priority: 0 to 9.
+        resources: what each job takes while it runs.
         mean: seconds of one job; below 0: unknown.
         worst: seconds of the longest in recent reports.
     """
 
-    __slots__ = ("codec", "function", "mean", "name", "priority", "worst")
+    __slots__ = ("codec", "function", "mean", "name", "priority", "resources", "worst")
 
-    def __init__(self, name: str, function: Function | None, codec: str, priority: int = 0) -> None:
+    def __init__(
+        self, name: str, function: Function | None, codec: str, priority: int = 0, resources: Amounts = ()
+    ) -> None:
         self.name = name
         self.function = function
         self.codec = codec
         self.priority = priority
+        self.resources = resources
         self.mean = -1.0
         self.worst = 0.0
 
@@ -108,12 +115,18 @@ class Backlog:
             self._level(target).appendleft(Lot(piece, target))
             self.waiting += len(piece.args)
 
-    def cut(self, seconds: float, slots: int) -> tuple[Target, list[Piece]]:
-        """Take the next claim off the front: jobs of one target, as many as its measured time allows."""
+    def cut(self, seconds: float, slots: int, fits: Fits, level: int = -1) -> tuple[Target, list[Piece]] | None:
+        """Take the next claim off the front: jobs of one target, as many as its measured time allows.
+
+        Of what takes resources that is one job, and only while `fits` says so; None: nothing else waits. `level`: of
+        this priority; below 0: of the highest.
+        """
         levels = self._levels
-        top = max(levels) if len(levels) > 1 else next(iter(levels))
+        top = level if level >= 0 else max(levels) if len(levels) > 1 else next(iter(levels))
         lots = levels[top]
         target = lots[0].target
+        if target.resources:
+            return self._cut_fitting(seconds, slots, fits)
         room = min(target.jobs(seconds), max(FEW, -(-self.waiting // slots)))
         space = MAX_BYTES_PER_MESSAGE
         pieces: list[Piece] = []
@@ -137,6 +150,45 @@ class Backlog:
         if not lots:
             del levels[top]
         return target, pieces
+
+    def _cut_fitting(self, seconds: float, slots: int, fits: Fits) -> tuple[Target, list[Piece]] | None:
+        """The next claim where what stands in front takes resources."""
+        found = self._first_fitting(fits)
+        if found is None:
+            return None
+        priority, index = found
+        lots = self._levels[priority]
+        if lots[index].target.resources:
+            return self._cut_one(priority, index)
+        lots.rotate(-index)
+        cut = self.cut(seconds, slots, fits, priority)
+        lots.rotate(index)  # what waits for resources stands in front again
+        return cut
+
+    def _first_fitting(self, fits: Fits) -> tuple[int, int] | None:
+        """Priority and place of what can run first. What takes of resources that others wait for waits behind them."""
+        waited_for: set[str] = set()
+        for priority in sorted(self._levels, reverse=True):
+            for index, lot in enumerate(self._levels[priority]):
+                resources = lot.target.resources
+                names = {name for name, _ in resources}
+                if not resources or (waited_for.isdisjoint(names) and fits(resources)):
+                    return priority, index
+                waited_for |= names
+        return None
+
+    def _cut_one(self, priority: int, index: int) -> tuple[Target, list[Piece]]:
+        """The first job of this lot."""
+        lots = self._levels[priority]
+        lot = lots[index]
+        piece = lot.part(lot.start, lot.start + 1)
+        lot.start += 1
+        self.waiting -= 1
+        if not len(lot):
+            del lots[index]
+            if not lots:
+                del self._levels[priority]
+        return lot.target, [piece]
 
     @staticmethod
     def _fitting(lot: Lot, n: int, space: int, *, alone: bool) -> int:

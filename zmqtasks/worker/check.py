@@ -35,4 +35,5 @@ def check(work: Workload) -> None:
     limit = work.settings
     assert counts[WAITING] + counts[PUSHED] <= limit.credit, f"more than {limit.credit} jobs are held"
     assert len(work.claims) <= limit.slots * limit.ahead, f"{len(work.claims)} claims are pushed"
+    work.devices.check(pushed.grant for pushed in work.claims.values() if pushed.grant is not None)
     assert work.doomed <= work.wanted <= places[PUSHED], "somebody wants back what is not pushed"

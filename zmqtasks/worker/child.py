@@ -30,6 +30,7 @@ from zmqtasks.worker import hostinfo
 from zmqtasks.worker.cells import Cells
 from zmqtasks.worker.claims import Boot, decode_to_forkserver
 from zmqtasks.worker.functions import Functions
+from zmqtasks.worker.gpus import Visible
 from zmqtasks.worker.loading import Tasks, accepted_by, load_app
 from zmqtasks.worker.output import Output, Sink
 from zmqtasks.worker.reports import Progress, Reports
@@ -72,6 +73,7 @@ class Child:
             self._output.finish,
             disarm if boot.per_child == 1 else _leave,
             self._mend if boot.per_child == 1 else _mend_process,
+            Visible(alone=boot.per_child == 1),
             boot.worker,
             hostinfo.host(),
         )

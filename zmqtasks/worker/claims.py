@@ -34,6 +34,8 @@ class Claim(Struct, array_like=True, gc=False):
     max_payload: int  # bytes a result may have
     pieces: list[Piece]
     retried: dict[int, int] = {}  # by number, of those that were retried
+    resources: tuple[tuple[str, int], ...] = ()  # what its only job has while it runs, in 1/10,000
+    devices: list[str] = []  # of these, the names of its GPUs
 
 
 # ------------------------------------------------------------------------------------------------ child to agent

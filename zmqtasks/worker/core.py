@@ -143,6 +143,7 @@ class WorkerCore:
                 seen=work.ledger.seen,
                 held=work.ledger.held(),
                 connection=self._connection,
+                resources=self.settings.resources,
             )
         )
 

@@ -16,6 +16,7 @@ from itertools import groupby
 from typing import Final
 
 from zmqtasks.ids import Span
+from zmqtasks.resources import Amounts
 from zmqtasks.wire import Held
 
 WAITING: Final = 0  # in the backlog
@@ -46,17 +47,19 @@ class Entry:
     Attributes:
         first: lowest number.
         attempt: of the first number; consecutive as the numbers are.
+        resources: what each of them takes.
         states: one byte per number.
         gone: how many of them are GONE.
     """
 
-    __slots__ = ("attempt", "counters", "first", "gone", "prefix", "states")
+    __slots__ = ("attempt", "counters", "first", "gone", "prefix", "resources", "states")
 
-    def __init__(self, first: int, attempt: int, prefix: bytes, counters: list[int]) -> None:
+    def __init__(self, first: int, attempt: int, prefix: bytes, counters: list[int], resources: Amounts = ()) -> None:
         self.first = first
         self.attempt = attempt
         self.prefix = prefix
         self.counters = counters
+        self.resources = resources
         self.states = bytearray(len(counters))  # all WAITING
         self.gone = 0
 
@@ -77,9 +80,9 @@ class Ledger:
         self.counts = [0] * len(NAMES)
         self.seen = 0
 
-    def add(self, first: int, attempt: int, prefix: bytes, counters: list[int]) -> None:
+    def add(self, first: int, attempt: int, prefix: bytes, counters: list[int], resources: Amounts = ()) -> None:
         """Take in new numbers, above all that were seen; they are WAITING."""
-        self._entries.append(Entry(first, attempt, prefix, counters))
+        self._entries.append(Entry(first, attempt, prefix, counters, resources))
         self._firsts.append(first)
         self.counts[WAITING] += len(counters)
         self.seen = first + len(counters) - 1
@@ -145,7 +148,7 @@ class Ledger:
     def held(self) -> list[Held]:
         """Every attempt that is ours: for the hello."""
         return [
-            Held(entry.first + i, entry.prefix, entry.counters[i], entry.attempt + i)
+            Held(entry.first + i, entry.prefix, entry.counters[i], entry.attempt + i, entry.resources)
             for entry in self._entries
             for i, state in enumerate(entry.states)
             if state <= ENDED

@@ -32,6 +32,7 @@ from zmqtasks.worker.claims import (
     decode_report,
     encode,
 )
+from zmqtasks.worker.gpus import VARIABLE
 from zmqtasks.worker.packets import PACKET, Queue
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class Pool:
         broker: that jobs submit to, if they do; empty: the one that the app names.
         threads: the slots are threads of one child, instead of a child each.
         logfile: where children log and jobs print, absolute; empty: stderr.
+        hide_gpus: jobs see none that they did not ask for.
     """
 
     def __init__(
@@ -107,7 +109,9 @@ class Pool:
         *,
         threads: bool = False,
         logfile: str = "",
+        hide_gpus: bool = False,
     ) -> None:
+        self._environment = hostinfo.child_environment() | ({VARIABLE: ""} if hide_gpus and not threads else {})
         self._per_child = slots if threads else 1
         directory = str(Path.cwd())
         self._boot = Boot(app, directory, slots, worker, loglevel, broker, self._per_child, logfile)
@@ -176,7 +180,7 @@ class Pool:
                 [sys.executable, "-m", "zmqtasks.worker.forkserver", *map(str, fds)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=fds,
-                env=hostinfo.child_environment(),
+                env=self._environment,
                 start_new_session=True,  # Ctrl-C in a terminal goes to the agent alone
             )
         self._control.setblocking(False)

@@ -18,12 +18,14 @@ from zmqtasks import payload
 from zmqtasks.errors import PayloadError, Retry
 from zmqtasks.ids import job_id
 from zmqtasks.request import Arguments, Request
+from zmqtasks.resources import number as number_of
 from zmqtasks.task import CurrentJob
 from zmqtasks.wire import FAILED, End, Run
 from zmqtasks.worker.cells import Cells
 from zmqtasks.worker.claims import INLINE_BYTES, Claim, Report, decode_claim
 from zmqtasks.worker.failures import MISSING, Failed, Rules
 from zmqtasks.worker.functions import Functions, Unrunnable
+from zmqtasks.worker.gpus import Visible
 from zmqtasks.worker.hooks import Hooks, too_large
 from zmqtasks.worker.packets import BODY_FILE, HEADER, files_in, read_all
 
@@ -43,6 +45,7 @@ class Surroundings:
         send: writes a report to the agent.
         finish: ends the line that the job of a slot has begun to print.
         disarm: ends the timer that a job has left behind, so that its handler raises in no code but the job's.
+        visible: the devices that the process shows to its jobs.
         mend: puts right, after a claim, what its jobs may have changed in the process.
         worker, host: names, for those who ask.
     """
@@ -54,6 +57,7 @@ class Surroundings:
     finish: Callable[[int], None]
     disarm: Callable[[], None]
     mend: Callable[[], None]
+    visible: Visible
     worker: str
     host: str
 
@@ -82,7 +86,7 @@ class Runner:
         self._forked = True
 
     def loop(self) -> None:
-        """Run claims until the agent is gone.
+        """Run claims until the agent is gone, or one comes that needs another process.
 
         Raises:
             OSError: EMFILE: this process may open no more files, so a part of a claim is lost.
@@ -107,7 +111,10 @@ class Runner:
                 fd = files.pop(0)
                 body = read_all(fd)
                 os.close(fd)
-            self._run(decode_claim(body), files[0] if files else -1)
+            claim = decode_claim(body)
+            if (claim.devices or not around.visible.plain) and not around.visible.choose(claim):
+                return  # no job of it has begun, so it goes to another child; this one has seen other devices
+            self._run(claim, files[0] if files else -1)
             words[number_cell] = 0
             words[claim_cell] = 0
             around.mend()
@@ -170,6 +177,8 @@ class Runner:
                     self._around.worker,
                     claim.retried.get(number, 0),
                     host=self._around.host,
+                    resources={name: number_of(amount) for name, amount in claim.resources},
+                    devices=tuple(claim.devices),
                 )
                 return job, number, piece.args[place], claim.codec
         return None

@@ -8,9 +8,11 @@ from zmqtasks.config import WorkerSettings
 from zmqtasks.errors import PeerError
 from zmqtasks.ids import Span, expand, job_id
 from zmqtasks.ids import spans as to_spans
+from zmqtasks.resources import Amounts, show
 from zmqtasks.wire import CANCELLED, CRASHED, FAILED, LOST, SUSPECT, Assign, End, Function, Run, Work
 from zmqtasks.worker.backlog import Backlog, Outcomes, Target, part_of
 from zmqtasks.worker.claims import Claim, Piece
+from zmqtasks.worker.devices import Devices, Grant
 from zmqtasks.worker.late import Late
 from zmqtasks.worker.ledger import ENDED, GONE, PUSHED, VOID, WAITING, Ledger
 
@@ -28,6 +30,7 @@ class Pushed:
     target: Target
     pieces: list[Piece]
     left: int  # jobs not reported yet
+    grant: Grant | None = None  # what its job has while it runs; None: it takes nothing
 
 
 class Workload:
@@ -37,6 +40,7 @@ class Workload:
         late: waiting jobs of which the bulk connection has something to bring.
         progress: by number, the newest that running jobs told of themselves; the core sends and empties it.
         retried: how often those were retried that were; some may be over.
+        devices: what jobs have while they run.
         fresh_runs, fresh_ends: outcomes since the last turn; the core sends and empties them.
         retracted: spans handed back since then; the same.
         started: numbers that were asked for since then, but are in a child's hands; the same.
@@ -54,6 +58,7 @@ class Workload:
         self.late = Late()
         self.progress: dict[int, bytes] = {}
         self.retried: dict[int, int] = {}
+        self.devices = Devices(settings.resources, settings.devices)
         self.outcomes = Outcomes()
         self.claims: dict[int, Pushed] = {}
         self.last_claim = 0
@@ -66,7 +71,7 @@ class Workload:
         self.doomed: set[int] = set()
         self.max_payload = 64 * 1024 * 1024
         self._functions: dict[bytes, Function] = {}
-        self._targets: dict[tuple[bytes | str, str, int], Target] = {}
+        self._targets: dict[tuple[bytes | str, str, int, Amounts], Target] = {}
 
     @property
     def empty(self) -> bool:
@@ -129,7 +134,7 @@ class Workload:
 
     def _add_work(self, first: int, attempt: int, work: Work, skip: int) -> None:
         counters, args = (work.counters[skip:], work.args[skip:]) if skip else (work.counters, work.args)
-        self.ledger.add(first, attempt, work.prefix, counters)
+        self.ledger.add(first, attempt, work.prefix, counters, work.resources)
         piece = Piece(first, attempt, work.prefix, counters, args)
         if not work.late:
             self._start(piece, work)
@@ -143,13 +148,19 @@ class Workload:
         if target is None and self.late.needs_code(piece, work):
             return
         if target is None:
-            text = f"the scheduler assigned {work.task} without sending the function to this worker"
-            told = payload.failure("PayloadError", text)
-            log.error("%s; the job fails", text)
-            for number in range(piece.first, piece.first + len(piece.args)):
-                self._end(End(number, FAILED, told, 0.0), WAITING)
-            return
-        self.backlog.append(piece, target)
+            self._refuse(piece, f"the scheduler assigned {work.task} without sending the function to this worker")
+        elif work.resources and not self.devices.ever(work.resources):
+            needs = f"{work.task}, which needs {show(work.resources)}, to a worker that has {self.devices}"
+            self._refuse(piece, f"the scheduler assigned {needs}")
+        else:
+            self.backlog.append(piece, target)
+
+    def _refuse(self, piece: Piece, text: str) -> None:
+        """Jobs that cannot be run here."""
+        told = payload.failure("PayloadError", text)
+        log.error("%s; the job fails", text)
+        for number in range(piece.first, piece.first + len(piece.args)):
+            self._end(End(number, FAILED, told, 0.0), WAITING)
 
     def on_argument(self, number: int, data: bytes) -> None:
         """The bulk connection brought an argument."""
@@ -172,7 +183,7 @@ class Workload:
         self.late.clear()
 
     def _target(self, work: Work) -> Target | None:
-        key = (work.function or work.task, work.codec, work.priority)
+        key = (work.function or work.task, work.codec, work.priority, work.resources)
         target = self._targets.get(key)
         if target is None:
             function = None
@@ -182,7 +193,7 @@ class Workload:
                     return None
             if len(self._targets) >= MAX_TARGETS:
                 self._targets.clear()
-            target = self._targets[key] = Target(work.task, function, work.codec, work.priority)
+            target = self._targets[key] = Target(work.task, function, work.codec, work.priority, work.resources)
         return target
 
     def forget(self, digests: list[bytes]) -> None:
@@ -284,14 +295,20 @@ class Workload:
         out: list[Claim] = []
         settings = self.settings
         while self.backlog and len(self.claims) < settings.slots * settings.ahead:
-            target, pieces = self.backlog.cut(settings.claim, settings.slots)
+            cut = self.backlog.cut(settings.claim, settings.slots, self.devices.fits)
+            if cut is None:
+                break
+            target, pieces = cut
             for piece in pieces:
                 self.ledger.move(piece.first, len(piece.args), WAITING, PUSHED)
             self.last_claim += 1
-            self.claims[self.last_claim] = Pushed(target, pieces, sum(len(piece.args) for piece in pieces))
+            grant = self.devices.grant(target.resources) if target.resources else None
+            self.claims[self.last_claim] = Pushed(target, pieces, sum(len(piece.args) for piece in pieces), grant)
             function = target.function
             digest, blob = (function.digest, function.blob) if function else (b"", b"")
             claim = Claim(self.last_claim, target.name, digest, blob, target.codec, self.max_payload, pieces)
+            if grant is not None:
+                claim.resources, claim.devices = grant.resources, self.devices.names(grant)
             if self.retried:
                 numbers = (n for piece in pieces for n in range(piece.first, piece.first + len(piece.args)))
                 claim.retried = {n: self.retried[n] for n in numbers if n in self.retried}
@@ -301,9 +318,16 @@ class Workload:
     def take_back(self, claims: list[int]) -> None:
         """These claims were never started: their jobs go to the front of the backlog, or where they are wanted."""
         for number in sorted(claims, reverse=True):
-            pushed = self.claims.pop(number, None)
+            pushed = self._let_go(number)
             if pushed is not None:
                 self._back(pushed.target, pushed.pieces)
+
+    def _let_go(self, claim: int) -> Pushed | None:
+        """Nothing of a claim runs any more."""
+        pushed = self.claims.pop(claim, None)
+        if pushed is not None and pushed.grant is not None:
+            self.devices.give_back(pushed.grant)
+        return pushed
 
     def _back(self, target: Target, pieces: list[Piece]) -> None:
         """Jobs that a claim held and that have not started."""
@@ -342,6 +366,8 @@ class Workload:
             self._end(end, self.ledger.state(end.number))
         if finished:
             del self.claims[claim]
+            if pushed.grant is not None:
+                self.devices.give_back(pushed.grant)
             if pushed.left:
                 log.error("a child left out %d jobs of a claim; they run again", pushed.left)
                 self._back(pushed.target, pushed.pieces)
@@ -376,7 +402,7 @@ class Workload:
         What was reported is safe; what ran before `number` and was not reported is lost; the rest has not started.
         `ours`: we killed it, so nobody is charged. `company`: others ran in the same process, whoever is to blame.
         """
-        pushed = self.claims.pop(claim, None)
+        pushed = self._let_go(claim)
         if pushed is None:
             return
         index = 0

@@ -185,6 +185,27 @@ def test_a_solo_pool_has_one_slot(started, capsys):
     assert "pool solo is one slot, not 2" in capsys.readouterr().err
 
 
+def test_resources(started):
+    assert main(["worker", "--resource", "gpu=2", "--resource", "mem=64GiB", "--resource", "it=0"]) == 0
+    assert started[1]["resources"] == (("gpu", 20_000), ("mem", 64 * 1024**3 * 10_000))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("gpu", "'gpu' names no amount; write it like gpu=2 or mem=64GiB"),
+        ("gpu=-1", "resource gpu is a number"),
+        ("mem=3lots", "there is no unit 'lots'"),
+        ("gpu=1 --resource gpu=1", "gpu is given twice"),
+    ],
+)
+def test_resources_that_cannot_be(started, capsys, words, said):
+    for command in ("worker", "submit math:sqrt"):
+        assert main(f"{command} --resource {words}".split()) == 2
+        assert said in capsys.readouterr().err
+    assert started == []
+
+
 def test_a_workers_log_file_is_for_its_jobs_too(started, tmp_path):
     assert main(["worker", "--logfile", f"{tmp_path}/w.log"]) == 0
     assert started[1]["logfile"] == f"{tmp_path}/w.log"

@@ -60,6 +60,8 @@ def test_a_line_goes_before_the_command_line():
         ({"time_limit": 1}, "the option 'time_limit' is not available yet"),
         ({"priority": 10}, '"priority": expected int <= 9'),
         ({"on_unknown": "maybe"}, '"on_unknown" is "wait" or "fail", not \'maybe\''),
+        ({"resources": {"gpu": -1}}, '"resources": resource gpu is a number'),
+        ({"resources": {"gpu": None}}, '"resources[...]": expected float | str, got null'),
         ({"eta": 1, "countdown": 1}, 'has both "eta" and "countdown"'),
         ({"task": "nowhere:f"}, "cannot import nowhere"),
         (b'{"args": ' + b"[" * 100_000, "is nested too deeply"),

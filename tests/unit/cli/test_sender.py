@@ -69,7 +69,7 @@ def test_functions_and_names_go_their_ways(clients):
 def test_one_set_of_options_is_made_once(clients):
     with _sender.connect("tcp://head:1") as sender:
         for _ in range(3):
-            sender.submit(abs, CALLS, queue="q", retries=2)
+            sender.submit(abs, CALLS, queue="q", retries=2, resources={"mem": "1GiB", "gpu": 1})
     assert clients[0].views == 1
 
 

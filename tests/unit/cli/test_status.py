@@ -164,6 +164,8 @@ def test_json_is_stable_and_sorted():
         "tasks",
         "silent",
         "python",
+        "resources",
+        "taken",
     ]
 
 

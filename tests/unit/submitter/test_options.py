@@ -23,6 +23,7 @@ def test_every_option_reaches_the_spec() -> None:
         on_unknown="fail",
     )  # fmt: skip
     assert made == Spec("high", "3.11", 2, 1.0, 9.0, 0, 60.0, 1005.0, True, True)
+    assert spec(resources={"mem": "1KiB", "gpu": 0.5}).resources == (("gpu", 5_000), ("mem", 10_240_000))
     assert spec(eta=1234).not_before == 1234.0
     assert spec(eta=datetime(2030, 1, 1, tzinfo=UTC)).not_before == 1893456000.0
 
@@ -43,6 +44,7 @@ def test_every_option_reaches_the_spec() -> None:
         ({"eta": 1, "countdown": 1}, "not both"),
         ({"eta": datetime(2030, 1, 1)}, "time zone, and .*2030.* has none.*when.astimezone"),  # noqa: DTZ001
         ({"expires": datetime(2030, 1, 1)}, "option expires= is a datetime with its time zone"),  # noqa: DTZ001
+        ({"resources": {"gpu": -1}}, "resources=: resource gpu is a number.*0 or more, not -1"),
         ({"on_unknown": "explode"}, 'on_unknown= is "wait" or "fail"'),
     ],
 )

@@ -19,8 +19,8 @@ IDENTITY = Identity("0.1", "3.11", "here", 42, "w1", b"n" * 16, ("default",), ("
 class Worker:
     """Attributes: sent, pushed, kills, reclaim, look: effects that the test has not taken yet."""
 
-    def __init__(self, slots: int = 1, credit: int = 1000, ahead: int = 2) -> None:
-        self.core = WorkerCore(WorkerSettings(slots, credit, ahead=ahead), IDENTITY)
+    def __init__(self, slots: int = 1, credit: int = 1000, ahead: int = 2, **more: Any) -> None:
+        self.core = WorkerCore(WorkerSettings(slots, credit, ahead=ahead, **more), IDENTITY)
         self.now = 100.0
         self.sent: list[Any] = []
         self.by_bulk: list[Any] = []  # those that went over the bulk connection

@@ -5,6 +5,10 @@ from zmqtasks.worker.backlog import Backlog, Outcomes, Target, dones
 from zmqtasks.worker.claims import Piece
 
 
+def anything(_resources) -> bool:
+    return True
+
+
 def piece(first: int, count: int, size: int = 1) -> Piece:
     return Piece(first, 100 + first, b"p", list(range(first, first + count)), [b"x" * size] * count)
 
@@ -19,9 +23,9 @@ def quick():
 def test_claims_share_what_waits_among_the_slots(quick):
     backlog = Backlog()
     backlog.append(piece(1, 200), quick)
-    _, pieces = backlog.cut(0.001, 4)
+    _, pieces = backlog.cut(0.001, 4, anything)
     assert [(p.first, len(p.args)) for p in pieces] == [(1, 50)]
-    _, pieces = backlog.cut(0.001, 1)
+    _, pieces = backlog.cut(0.001, 1, anything)
     assert [(p.first, p.attempt, len(p.args)) for p in pieces] == [(51, 151, 150)]
     assert not backlog
 
@@ -29,10 +33,10 @@ def test_claims_share_what_waits_among_the_slots(quick):
 def test_a_claim_is_bounded_in_bytes(quick):
     backlog = Backlog()
     backlog.append(piece(1, 3, 30_000), quick)
-    assert [len(p.args) for p in backlog.cut(0.001, 1)[1]] == [2]
+    assert [len(p.args) for p in backlog.cut(0.001, 1, anything)[1]] == [2]
     backlog.append(piece(4, 1, 90_000), quick)
-    assert [p.first for p in backlog.cut(0.001, 1)[1]] == [3]
-    assert [p.first for p in backlog.cut(0.001, 1)[1]] == [4]
+    assert [p.first for p in backlog.cut(0.001, 1, anything)[1]] == [3]
+    assert [p.first for p in backlog.cut(0.001, 1, anything)[1]] == [4]
 
 
 def test_numbers_are_taken_out_of_the_middle(quick):
@@ -94,9 +98,29 @@ def test_the_most_urgent_goes_first_and_what_comes_back_stands_in_front_of_its_e
     backlog.put_front([piece(7, 1)], quick)
     backlog.put_front([piece(8, 1)], urgent)
     assert list(backlog.numbers()) == [8, 3, 4, 7, 1, 2, 5, 6]
-    target, pieces = backlog.cut(0.001, 1)
+    target, pieces = backlog.cut(0.001, 1, anything)
     assert (target, [p.first for p in pieces]) == (urgent, [8, 3])
     backlog.remove([(1, 1), (5, 2)])
     assert list(backlog.numbers()) == [7, 2]
-    assert backlog.cut(0.001, 1)[0] is quick
+    assert backlog.cut(0.001, 1, anything)[0] is quick
+    assert not backlog
+
+
+def test_what_waits_for_resources_lets_others_pass_but_nobody_who_wants_the_same(quick):
+    backlog = Backlog()
+    large, small = Target("large", None, "json", 0, (("gpu", 4),)), Target("small", None, "json", 0, (("gpu", 1),))
+    other = Target("other", None, "json", 0, (("mem", 1),))
+    for first, target, count in ((1, large, 2), (3, small, 1), (4, quick, 2), (6, other, 1), (7, quick, 1)):
+        backlog.append(piece(first, count), target)
+
+    def but_large(needed):
+        return needed != large.resources
+
+    def numbers(fits):
+        cut = backlog.cut(0.001, 1, fits)
+        return cut and [p.first + i for p in cut[1] for i in range(len(p.args))]
+
+    assert [numbers(but_large) for _ in range(4)] == [[4, 5], [6], [7], None]
+    assert list(backlog.numbers()) == [1, 2, 3]
+    assert [numbers(anything) for _ in range(3)] == [[1], [2], [3]]  # each by itself, in their order
     assert not backlog

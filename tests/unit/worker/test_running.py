@@ -13,6 +13,7 @@ from zmqtasks.wire import FAILED, RETRYABLE, UNLIMITED
 from zmqtasks.worker import failures
 from zmqtasks.worker.claims import Claim, Piece
 from zmqtasks.worker.functions import Functions
+from zmqtasks.worker.gpus import Visible
 from zmqtasks.worker.running import Runner, Surroundings
 
 PREFIX = b"p" * 12
@@ -34,8 +35,9 @@ class Slot:
         self.ends, self.values = {}, {}
         functions = Functions({task.name: task for task in tasks}, "w1", accept)
         ours, self.others = socket.socketpair()
+        visible = Visible(alone=True)
         around = Surroundings(
-            Cells(), ours, functions, self.take, lambda _: None, lambda: None, lambda: None, "w1", "h"
+            Cells(), ours, functions, self.take, lambda _: None, lambda: None, lambda: None, visible, "w1", "h"
         )  # fmt: skip
         self.runner = Runner(0, around)
         ours.close()

@@ -35,7 +35,7 @@ def adopt_again(state: State, worker: Worker, held: Held, now: Now, fx: Effects)
     state.record(fx, fact, _level(job))
     job.worker, job.number, job.cost = worker, held.number, 0.0
     worker.held[held.number] = job
-    state.limits.held(job.submission, now.mono)
+    lifecycle.count(state, worker, job.submission, now)
     worker.next = max(worker.next, held.number + 1)
     worker.credit -= 1
     state.moves.one(job, ASSIGNED)
@@ -98,7 +98,7 @@ def _take(state: State, job: Job, stray: Stray, now: Now, fx: Effects) -> None:
     state.moves.one(job, ASSIGNED)
     job.worker, job.number, job.attempt, job.cost = worker, stray.number, stray.attempt, 0.0
     worker.held[stray.number] = job
-    state.limits.held(job.submission, now.mono)
+    lifecycle.count(state, worker, job.submission, now)
     worker.credit -= 1
     fact = Adopted(worker.nonce, stray.number, stray.attempt, prefix, job.counter, job.crashes)
     state.record(fx, fact, _level(job))

@@ -1,5 +1,6 @@
 """What must hold after every turn, as conservation laws: nothing is created, lost or in two places."""
 
+from zmqtasks.scheduler.core.demands import may_have
 from zmqtasks.scheduler.core.model import NO_FLOWS, Job, Worker
 from zmqtasks.scheduler.core.needs import LimitKey
 from zmqtasks.scheduler.core.payloads import size
@@ -43,6 +44,7 @@ def check(state: State) -> None:
     _strays(state)
     _ways(state)
     _limits(state)
+    _resources(state)
     for job in state.progress:
         assert job.state in (ASSIGNED, RUNNING), f"progress: job {job.id} is not leased, yet its progress is kept"
     blobs = sum(len(target.blob.blob) for target in state.targets.values() if target.blob is not None)
@@ -92,6 +94,32 @@ def _limits(state: State) -> None:
         assert shut == line.shut, f"limit: {shut} of the limits of {line.need} are reached, counted {line.shut}"
 
 
+def _resources(state: State) -> None:
+    """What a worker has free and what its jobs take is what it has; who is given what is told by that."""
+    demands = state.lines.demands
+    for worker in state.workers.values():
+        if worker.team is None:
+            continue
+        free = dict(worker.resources)
+        running = [stray.resources for stray in worker.strays.values() if stray.outcome is None]
+        for taken in (*running, *(job.submission.spec.resources for job in worker.held.values())):
+            for name, amount in taken:
+                free[name] = free.get(name, 0) - amount
+        told = {**dict.fromkeys(free, 0), **worker.free}
+        assert told == {**dict.fromkeys(told, 0), **free}, f"resources: {worker} has {free} free, counted {worker.free}"
+        kept = worker.kept
+        assert kept is None or (kept.keeper is worker and kept in demands.kept), f"keeper: {worker} is kept for nobody"
+    for profile in state.lines.profiles():
+        for demand in profile.demands.values():
+            able = [w for team in profile.teams for w in team.able if may_have(w, demand)]
+            assert set(able) == set(demand.able), f"demand: others are able to serve {demand.resources}"
+            fitting = {w for w in able if w in (w.team.hungry if w.team else ())}
+            assert fitting == set(demand.fitting), f"demand: others have a slot for {demand.resources}"
+            wants = bool(demand.lines) and not fitting
+            assert wants == (demand in demands.wanting), f"demand: {demand.resources} wants, or does not"
+            assert demand.keeper is None or profile.kept is demand, f"keeper: two are kept in {profile.queue}"
+
+
 def _lines(state: State) -> dict[Job, int]:
     places: dict[Job, int] = {}
     for line in state.lines.all():
@@ -105,7 +133,12 @@ def _lines(state: State) -> dict[Job, int]:
             assert (profile in line.profiles) == served, f"line: {line.need} and its profiles disagree"
             level = profile.levels.get(line.need.priority, NO_FLOWS)
             index = profile.solos if line.solo else level.get(line.turn, ())
-            assert (line in index) == (served and len(line) > 0 and not line.shut), (
+            waits = False
+            if served and line.need.resources and not line.solo and len(line) and not line.shut:
+                demand = profile.demands[line.need.resources, line.need.priority]
+                assert line in demand.lines, f"demand: {line.need} is not among those that wait for it"
+                waits = not demand.fitting
+            assert (line in index) == (served and len(line) > 0 and not line.shut and not waits), (
                 f"line: {line.need} is indexed wrongly"
             )
     for profile in state.lines.profiles():

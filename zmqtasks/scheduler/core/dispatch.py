@@ -10,7 +10,7 @@ from math import ceil, inf
 
 from zmqtasks.clock import Now
 from zmqtasks.config import MAX_BYTES_PER_MESSAGE, MAX_JOBS_PER_MESSAGE
-from zmqtasks.scheduler.core import retracts
+from zmqtasks.scheduler.core import demands, retracts
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.lifecycle import seat
 from zmqtasks.scheduler.core.model import CHEAPEST, OS, Job, Line, Profile, Ref, Submission, Team, Worker
@@ -37,6 +37,8 @@ def dispatch(state: State, now: Now, fx: Effects) -> None:
         _end_quarantine(state, worker)
     if state.saved:
         _let_fill(state)
+    if state.lines.demands.kept or state.lines.demands.wanting:
+        _keep(state, fx)
     plan: _Plan = {}
     if state.lines.ready:
         _serve_solos(state, plan, now, fx)
@@ -71,12 +73,14 @@ def _feed_hungry(state: State, plan: _Plan, now: Now, fx: Effects) -> None:
 
 def _feed_one(state: State, profile: Profile, others: dict[Profile, int], plan: _Plan, now: Now, fx: Effects) -> bool:
     """One worker with a free slot gets its share of the line whose turn it is; False: there was none."""
+    line = next(iter(profile.flows.values())).first()
+    if line.need.resources:
+        return _feed_fitting(state, profile, line, plan, now, fx)
     team = next(iter(profile.hungry))
     hungry = team.hungry
     left = others.get(profile) or len(hungry) * len(profile.hungry)
     others[profile] = left - 1
     worker = next(iter(hungry))
-    line = next(iter(profile.flows.values())).first()
     free = worker.slots - len(worker.held) - worker.astray - worker.void
     amount = min(-(-len(line) // left), free, worker.credit)
     if line.limits:
@@ -93,6 +97,42 @@ def _feed_one(state: State, profile: Profile, others: dict[Profile, int], plan: 
     if team in profile.hungry:
         profile.hungry.move_to_end(team)
     return amount > 0
+
+
+def _feed_fitting(state: State, profile: Profile, line: Line, plan: _Plan, now: Now, fx: Effects) -> bool:
+    """A worker with a free slot, and with the resources that the line's jobs need, gets its share of them."""
+    need = line.need
+    demand = profile.demands[need.resources, need.priority]
+    fitting = demand.fitting
+    keeper = demand.keeper
+    worker = keeper if keeper is not None and keeper in fitting else next(iter(fitting))
+    free = min(worker.slots - len(worker.held) - worker.astray - worker.void, demands.room(worker, need.resources))
+    amount = min(-(-len(line) // len(fitting)), free, worker.credit)
+    if line.limits:
+        amount = min(amount, state.limits.room(line, now.mono))
+    state.shares.charge(profile.queue, amount, line.head().submission.target.mean)
+    given = _give(state, worker, state.lines.take(line, amount), plan, fx)
+    if line.limits:
+        state.limits.count(line, given, now.mono)
+    state.lines.rotate(profile, line)
+    if worker in fitting:  # others first
+        fitting.move_to_end(worker)
+    if keeper is not None:
+        state.lines.demands.let_go(demand)  # it had its turn
+        seat(state, keeper)
+    return amount > 0
+
+
+def _keep(state: State, fx: Effects) -> None:
+    """Resources of a worker are kept for what would wait for ever else; what stands before it there comes back."""
+    waiting = state.lines.demands
+    for worker in waiting.stale():
+        seat(state, worker)
+    for worker in waiting.keep():
+        seat(state, worker)
+        kept = worker.kept
+        if kept is not None and kept.priority and demands.saves_slot(worker):
+            retracts.make_way(worker, kept.priority, state, fx)
 
 
 def _fill_roomy(state: State, plan: _Plan, now: Now, fx: Effects) -> None:
@@ -163,7 +203,7 @@ def _pick_short(profile: Profile, horizon: float) -> Line | None:
 
 def _is_short(line: Line, horizon: float) -> bool:
     """Whether its jobs may be held in advance: they are known to be short, and nobody counts their starts."""
-    return not line.limits and 0.0 <= line.head().submission.target.cost <= FAR * horizon
+    return not (line.limits or line.need.resources) and 0.0 <= line.head().submission.target.cost <= FAR * horizon
 
 
 def needs_slot(profile: Profile, horizon: float) -> bool:
@@ -196,6 +236,8 @@ def _serve_solos(state: State, plan: _Plan, now: Now, fx: Effects) -> None:
     """Jobs that a dead worker held run one at a time, alone on a worker that takes nothing else meanwhile."""
     for profile in [profile for profile in state.lines.ready if profile.solos]:
         for line, server in list(profile.solos.items()):
+            if line.shut:  # by one of those before it, which is under the same limit
+                continue
             worker = server or _server_of(state, profile, line)
             if worker is None or worker.quarantine is not line or _unable(worker, line):
                 worker = _a_server(profile)
@@ -261,6 +303,9 @@ def _give(state: State, worker: Worker, jobs: list[Job], plan: _Plan, fx: Effect
         load += cost
         held[number] = job
         number += 1
+    resources = jobs[0].submission.spec.resources  # jobs of one line need the same
+    if resources:
+        demands.take(worker, resources, len(jobs))
     state.moves.many(jobs, ASSIGNED)
     worker.next = number
     worker.load += load
@@ -374,7 +419,8 @@ def _announced(function: Function, large: list[Argument | Code]) -> Function:
 def _work(submission: Submission, counters: list[int], arguments: list[bytes]) -> Work:
     target, priority = submission.target, submission.spec.priority
     prefix, codec = submission.source.prefix, submission.codec
-    return Work(prefix, target.name, target.digest, codec, counters, arguments, [], priority)
+    resources = submission.spec.resources
+    return Work(prefix, target.name, target.digest, codec, counters, arguments, [], priority, resources)
 
 
 def _same_work(work: Work, submission: Submission) -> bool:
@@ -385,4 +431,5 @@ def _same_work(work: Work, submission: Submission) -> bool:
         and work.task == target.name
         and work.codec == submission.codec
         and work.priority == submission.spec.priority
+        and work.resources == submission.spec.resources
     )

@@ -1,10 +1,10 @@
 """Why a job is where it is, in sentences for people."""
 
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Callable, Iterable
+from itertools import chain, islice
 from typing import Final
 
-from zmqtasks import payload
+from zmqtasks import payload, resources
 from zmqtasks.clock import Now
 from zmqtasks.scheduler.core import rows, unserved
 from zmqtasks.scheduler.core.model import Job, Line, Worker
@@ -17,6 +17,7 @@ from zmqtasks.words import duration, plural
 
 LOOK: Final = 100_000  # outcomes among which that of a job is looked for, to say how long it is kept
 NAMES: Final = 5  # workers that are named
+_LACKING: Final = "they have not got all free that it needs, or no slot"
 FIRST_LINE: Final = 500  # characters of an error that are told
 
 
@@ -90,6 +91,8 @@ def _ready(state: State, job: Job, now: Now) -> list[str]:
     told = [f"It is ready in queue {line.need.queue!r}{urgent}; {ahead} before it in its line (jobs {whose})."]
     told += _turns(line)
     told += _limits(state, line, now)
+    if line.need.resources:
+        told.append(f"It needs {resources.show(line.need.resources)} of its worker.")
     if line.solo:
         told.append(
             "A worker died that held it: it runs alone on a worker, one such job at a time, when that worker is empty."
@@ -147,6 +150,9 @@ def _workers(line: Line, now: Now) -> list[str]:
     groups: dict[str, list[Worker]] = {}
     for worker in able:
         groups.setdefault(_obstacle(worker, line), []).append(worker)
+    if len(groups) > NAMES:  # they differ in what they have free
+        groups = {"": groups.pop("", []), _LACKING: list(chain.from_iterable(groups.values()))}
+        groups = {why: workers for why, workers in groups.items() if workers}
     for why, workers in groups.items():
         if not why:
             told.append(f"{_names(workers)} can take it now: it goes out as soon as its turn comes.")
@@ -165,11 +171,40 @@ def _obstacle(worker: Worker, line: Line) -> str:
         return "it is shutting down and takes no new jobs"
     if worker.quarantine is not None and worker.quarantine is not line:
         return "it runs jobs alone that were held by a worker that died"
+    scarce = _scarce(worker, line) if line.need.resources else ""
+    if scarce:
+        return scarce
     if len(worker.held) + worker.astray + worker.void >= worker.slots:
         return "all slots are taken"
-    if worker.credit <= 0:
-        return "it holds as many jobs as it may"
+    return "" if worker.credit > 0 else "it holds as many jobs as it may"
+
+
+def _scarce(worker: Worker, line: Line) -> str:
+    """Which of the resources that a job needs it has not got free; empty: it has all."""
+    totals = dict(worker.resources)
+    lacking = [name for name, amount in line.need.resources if worker.free.get(name, 0) < amount]
+    if lacking:
+        told = [
+            f"of its {name} {resources.show_amount(totals.get(name, 0))}, "
+            f"{resources.show_amount(max(0, worker.free.get(name, 0)))} is free"
+            for name in lacking
+        ]
+        kept = worker.kept is not None and line in worker.kept.lines
+        return " and ".join(told) + (", and what comes free there is kept for such jobs" if kept else "")
+    kept_for = worker.kept
+    if kept_for is not None and line not in kept_for.lines and worker not in _able(worker, line):
+        needs = resources.show(kept_for.resources)
+        return f"what it needs is kept there for jobs that have waited longer, and need {needs} each"
     return ""
+
+
+def _able(worker: Worker, line: Line) -> Iterable[Worker]:
+    """Workers that may be given jobs of this line, among those of its profiles that this one is of."""
+    for profile in line.profiles:
+        if worker.team in profile.teams:
+            demand = profile.demands.get((line.need.resources, line.need.priority))
+            return demand.able if demand is not None else ()
+    return ()
 
 
 def _names(workers: list[Worker]) -> str:
@@ -196,6 +231,8 @@ def _leased(state: State, job: Job, now: Now) -> list[str]:
         if before:
             others = f"{plural(before, 'job')} {'is' if before == 1 else 'are'}"
             told.append(f"Of what this worker got before, {others} not over; it has {plural(worker.slots, 'slot')}.")
+    if job.submission.spec.resources:
+        told.append(f"It takes {resources.show(job.submission.spec.resources)} of what this worker has.")
     if worker.route is None:
         left = worker.heard + state.settings.lease - now.mono
         told.append(

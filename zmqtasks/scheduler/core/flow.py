@@ -20,11 +20,15 @@ class Flow(Generic[T]):
     """Lines by the acceptance of their first job.
 
     A heap whose entries are looked at when they come up: a line's first job may have become a later one meanwhile.
+
+    Attributes:
+        served: at which turn of all it had its last one.
     """
 
-    __slots__ = ("_heap", "_orders", "_serial")
+    __slots__ = ("_heap", "_orders", "_serial", "served")
 
-    def __init__(self) -> None:
+    def __init__(self, served: int = 0) -> None:
+        self.served = served
         self._heap: list[tuple[int, int, T]] = []
         self._orders: dict[T, int] = {}  # by which each line stands in the heap; its other entries do not count
         self._serial = count()

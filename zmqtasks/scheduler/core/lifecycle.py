@@ -8,8 +8,10 @@ from zmqtasks import payload, states
 from zmqtasks.clock import Now
 from zmqtasks.config import MAX_BYTES_PER_MESSAGE
 from zmqtasks.ids import spans
+from zmqtasks.scheduler.core import demands
+from zmqtasks.scheduler.core.demands import ABLE, HUNGRY
 from zmqtasks.scheduler.core.effects import Effects, Log
-from zmqtasks.scheduler.core.lines import ABLE, CROWDED, HUNGRY, ROOMY
+from zmqtasks.scheduler.core.lines import CROWDED, ROOMY
 from zmqtasks.scheduler.core.model import (
     CHEAPEST,
     MEMORY,
@@ -50,9 +52,22 @@ def release(state: State, job: Job, now: Now) -> None:
     if job.state == RUNNING:
         worker.running -= 1
     job.worker = None
-    if job.submission.limits:
-        state.limits.ended(job.submission, 1, now.mono)
+    if job.submission.counted:
+        uncount(state, worker, job.submission, now)
     seat(state, worker)
+
+
+def count(state: State, worker: Worker, submission: Submission, now: Now) -> None:
+    """It holds one more job of these, which it has from an earlier life of the scheduler, or of its own connection."""
+    state.limits.held(submission, now.mono)
+    demands.take(worker, submission.spec.resources)
+
+
+def uncount(state: State, worker: Worker, submission: Submission, now: Now) -> None:
+    """A worker holds one job less of these; `seat` is due."""
+    if submission.limits:
+        state.limits.ended(submission, 1, now.mono)
+    demands.give_back(worker, submission.spec.resources)
 
 
 def seat(state: State, worker: Worker) -> None:
@@ -68,12 +83,14 @@ def seat(state: State, worker: Worker) -> None:
                 if held < worker.slots:
                     groups |= HUNGRY
                 if (
-                    not (worker.stuck or worker.saved)
+                    not (worker.stuck or worker.saved or (worker.kept is not None and demands.saves_slot(worker)))
                     and worker.load + CHEAPEST < worker.slots * state.settings.horizon
                 ):
                     groups |= ROOMY
     if groups != worker.groups:
         state.lines.regroup(worker, groups)
+    if worker.resources:
+        state.lines.demands.refit(worker)
 
 
 def end(state: State, job: Job, to: int, outcome: bytes, now: Now, fx: Effects) -> None:
@@ -302,7 +319,9 @@ def forget_stray(state: State, stray: Stray) -> None:
     worker = stray.worker
     del state.strays[stray.key]
     del worker.strays[stray.number]
-    worker.astray -= stray.outcome is None
+    if stray.outcome is None:
+        worker.astray -= 1
+        demands.give_back(worker, stray.resources)
     state.stray_bytes -= stray.size
     worker.credit += 1
     seat(state, worker)

@@ -11,14 +11,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from zmqtasks.resources import Amounts
+from zmqtasks.scheduler.core.demands import ABLE, HUNGRY, Demands
 from zmqtasks.scheduler.core.flow import Flow
 from zmqtasks.scheduler.core.model import NO_FLOWS, Job, Line, Profile, Submission, Team, Worker
 from zmqtasks.scheduler.core.needs import LimitKey, Need
 from zmqtasks.scheduler.core.quotas import Limit
 
-# Groups of workers in a team, as bits of `Worker.groups`.
-ABLE: Final = 1
-HUNGRY: Final = 2
+# More groups of workers in a team, as bits of `Worker.groups`.
 ROOMY: Final = 4
 CROWDED: Final = 8
 
@@ -33,14 +33,16 @@ class Lines:
         lately: those that came to that since somebody emptied this list.
         urgent: profiles that have work whose priority is not 0.
         limits_of: the limits of a new line, by their keys.
+        demands: lines that wait for resources.
         paused: queues of which no job starts: their lines are shut, as if a limit were reached.
     """
 
     def __init__(self) -> None:
         self._lines: dict[tuple[Need, bytes, bool], Line] = {}
         self._queues: dict[str, dict[Line, None]] = {}  # lines by queue
-        self._teams: dict[tuple[frozenset[str], frozenset[str], str], Team] = {}
-        self._profiles: dict[str, dict[tuple[frozenset[str], str], Profile]] = {}  # by queue
+        self._teams: dict[tuple[frozenset[str], frozenset[str], str, Amounts], Team] = {}
+        self._profiles: dict[str, dict[tuple[frozenset[str], str, Amounts], Profile]] = {}  # by queue
+        self.demands = Demands(self._put, self._take_out)
         self.ready: OrderedDict[Profile, None] = OrderedDict()
         self.uneven: OrderedDict[Profile, None] = OrderedDict()
         self.unserved: dict[Line, None] = {}
@@ -48,6 +50,7 @@ class Lines:
         self.lately: list[Line] = []
         self.urgent: dict[Profile, None] = {}
         self.paused: set[str] = set()
+        self._turns = 0
 
     def all(self) -> Iterable[Line]:
         """Every line, for checks and status."""
@@ -60,7 +63,11 @@ class Lines:
     def known_tasks(self, queue: str) -> set[str] | None:
         """The tasks that the workers of a queue know; None if the queue has no worker."""
         profiles = self._profiles.get(queue)
-        return set().union(*(tasks for tasks, _ in profiles)) if profiles else None
+        return set().union(*(tasks for tasks, *_ in profiles)) if profiles else None
+
+    def that_know(self, need: Need) -> list[Profile]:
+        """Profiles that can run jobs of that need, or could if they had the resources."""
+        return [profile for profile in self._profiles.get(need.queue, {}).values() if profile.knows(need)]
 
     def served(self) -> list[str]:
         """The queues that workers take from."""
@@ -74,7 +81,7 @@ class Lines:
         shipped = bool(target.digest)
         need = Need(
             spec.queue, "" if shipped else target.name, spec.python if shipped else "",
-            strict=spec.fail_unknown, priority=spec.priority, limits=submission.limits,
+            strict=spec.fail_unknown, priority=spec.priority, limits=submission.limits, resources=spec.resources,
         )  # fmt: skip
         owner = submission.source.owner
         # the owner may change while a job stands in a solo line, which is found by this key
@@ -83,6 +90,7 @@ class Lines:
         line = self._lines.get(key)
         if line is None:
             line = self._lines[key] = Line(need, flow, solo=solo)
+            line.served = self._turns
             if need.limits:
                 line.limits = self.limits_of(need.limits, line)
             line.shut += need.queue in self.paused
@@ -112,7 +120,9 @@ class Lines:
             self._filled(line)
         elif not line.solo and not line.shut:
             for profile in line.profiles:
-                profile.levels[line.need.priority][line.turn].put(line)  # an older job is in front now
+                flow = profile.levels.get(line.need.priority, NO_FLOWS).get(line.turn)
+                if flow is not None and line in flow:  # it is not where it waits for resources
+                    flow.put(line)  # an older job is in front now
 
     def remove(self, job: Job) -> None:
         """A job leaves from wherever it stands."""
@@ -208,19 +218,27 @@ class Lines:
     def _index(self, profile: Profile, line: Line) -> None:
         if line.solo:
             profile.solos[line] = None
+            self._sort_in(profile)
+        elif line.need.resources:
+            self.demands.enter(profile, line)
         else:
-            priority = line.need.priority
-            level = profile.levels.get(priority)
-            if level is None:
-                level = profile.levels[priority] = OrderedDict()
-                if priority > profile.top:
-                    profile.top, profile.flows = priority, level
-                    if priority:
-                        self.urgent[profile] = None
-            flow = level.get(line.turn)
-            if flow is None:
-                flow = level[line.turn] = Flow()
-            flow.put(line)
+            self._put(profile, line)
+
+    def _put(self, profile: Profile, line: Line) -> None:
+        priority = line.need.priority
+        level = profile.levels.get(priority)
+        if level is None:
+            level = profile.levels[priority] = OrderedDict()
+            if priority > profile.top:
+                profile.top, profile.flows = priority, level
+                if priority:
+                    self.urgent[profile] = None
+        flow = level.get(line.turn)
+        if flow is None:
+            flow = level[line.turn] = Flow(line.served)
+            if line.need.resources and line.served < next(iter(level.values())).served:
+                level.move_to_end(line.turn, last=False)  # it was its turn while it waited for resources
+        flow.put(line)
         self._sort_in(profile)
 
     def _emptied(self, line: Line) -> None:
@@ -234,14 +252,20 @@ class Lines:
     def _unindex(self, profile: Profile, line: Line) -> None:
         if line.solo:
             profile.solos.pop(line, None)
+            self._sort_in(profile)
+        elif line.need.resources:
+            self.demands.leave(profile, line)
         else:
-            level = profile.levels[line.need.priority]
-            flow = level[line.turn]
-            flow.remove(line)
-            if not flow:
-                del level[line.turn]
-                if not level:
-                    self._drop_level(profile, line.need.priority)
+            self._take_out(profile, line)
+
+    def _take_out(self, profile: Profile, line: Line) -> None:
+        level = profile.levels[line.need.priority]
+        flow = level[line.turn]
+        flow.remove(line)
+        if not flow:
+            del level[line.turn]
+            if not level:
+                self._drop_level(profile, line.need.priority)
         self._sort_in(profile)
 
     def _drop_level(self, profile: Profile, priority: int) -> None:
@@ -279,20 +303,20 @@ class Lines:
 
     def join(self, worker: Worker, queues: list[str], tasks: list[str], python: str) -> None:
         """A worker begins to serve."""
-        key = (frozenset(queues), frozenset(tasks), python)
+        key = (frozenset(queues), frozenset(tasks), python, worker.resources)
         team = self._teams.get(key)
         if team is None:
             team = self._teams[key] = Team(*key)
             for queue in dict.fromkeys(queues):
-                self._take_part(team, queue, key[1], python)
+                self._take_part(team, queue, key[1:])
         team.workers[worker] = None
         worker.team = team
 
-    def _take_part(self, team: Team, queue: str, tasks: frozenset[str], python: str) -> None:
+    def _take_part(self, team: Team, queue: str, key: tuple[frozenset[str], str, Amounts]) -> None:
         profiles = self._profiles.setdefault(queue, {})
-        profile = profiles.get((tasks, python))
+        profile = profiles.get(key)
         if profile is None:
-            profile = profiles[tasks, python] = Profile(queue, tasks, python)
+            profile = profiles[key] = Profile(queue, *key)
             self._serve(profile)
         profile.teams[team] = None
         team.profiles.append(profile)
@@ -314,6 +338,8 @@ class Lines:
         if team is None:
             return
         self.regroup(worker, 0)
+        if worker.resources:
+            self.demands.refit(worker)
         worker.team = None
         del team.workers[worker]
         if team.workers:
@@ -327,7 +353,8 @@ class Lines:
     def _withdraw(self, profile: Profile) -> None:
         """The last team of a profile has left."""
         profiles = self._profiles[profile.queue]
-        del profiles[profile.tasks, profile.python]
+        self.demands.drop(profile)
+        del profiles[profile.tasks, profile.python, profile.resources]
         if not profiles:
             del self._profiles[profile.queue]
         self.ready.pop(profile, None)
@@ -376,8 +403,11 @@ class Lines:
 
     def rotate(self, profile: Profile, line: Line) -> None:
         """The queue and the submitter of this line have had their turn."""
+        self._turns += 1
+        line.served = self._turns
         level = profile.levels.get(line.need.priority, NO_FLOWS)
         if line.turn in level:
+            level[line.turn].served = self._turns
             level.move_to_end(line.turn)
         if profile in self.ready:
             self.ready.move_to_end(profile)

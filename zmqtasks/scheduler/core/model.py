@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from zmqtasks import ids
+from zmqtasks.resources import Amounts
 from zmqtasks.scheduler.core.firsts import Firsts
 from zmqtasks.scheduler.core.flow import Flow
 from zmqtasks.scheduler.core.jobtable import JobTable
@@ -99,13 +100,13 @@ class Submission:
         level: what its records outlive (MEMORY, OS, DISK).
         seq: number of the oldest record that says what still matters of it.
         live: jobs of it that are still known.
-        limits: keys of the limits that its jobs are under.
+        limits: keys of the limits that its jobs are under; `counted`: while a worker holds them, something counts them.
         wall: Unix time at which the last outcome of them came, or the last of all was forgotten; 0: none did.
     """
 
     __slots__ = (
-        "codec", "count", "digest", "first", "level", "limits", "line", "live", "order", "seq", "source", "spec",
-        "target", "wall",
+        "codec", "count", "counted", "digest", "first", "level", "limits", "line", "live", "order", "seq", "source",
+        "spec", "target", "wall",
     )  # fmt: skip
 
     def __init__(
@@ -124,7 +125,14 @@ class Submission:
         self.seq = 0
         self.wall = 0.0
         self.limits: tuple[LimitKey, ...] = ()
+        self.counted = bool(spec.resources)
         self.line: Line | None = None
+
+    def limit(self, keys: tuple[LimitKey, ...]) -> None:
+        """Its jobs are under these limits, too."""
+        if keys:
+            self.limits += keys
+            self.counted = True
 
 
 class Source:
@@ -201,6 +209,9 @@ class Job:
         return self.state in FINAL
 
 
+Turn = bytes | tuple[bytes, tuple[LimitKey, ...], Amounts]
+
+
 class Line:
     """Ready jobs that stand behind one another: of one submitter, with one need.
 
@@ -210,22 +221,37 @@ class Line:
         solo: its jobs run alone on a worker.
         users: submissions that stand here; a line without any is forgotten.
         limits: see `limits.py`; `shut`: how many of them are reached: no job of the line may start.
-        turn: what it takes turns as: its submitter, by itself where there are limits.
+        turn: what it takes turns as: its submitter, by itself where there are limits or resources are needed;
+            `served`: when it had its last one.
     """
 
-    __slots__ = ("flow", "gone", "jobs", "limits", "need", "profiles", "shut", "since", "solo", "turn", "users")
+    __slots__ = (
+        "flow",
+        "gone",
+        "jobs",
+        "limits",
+        "need",
+        "profiles",
+        "served",
+        "shut",
+        "since",
+        "solo",
+        "turn",
+        "users",
+    )
 
     def __init__(self, need: Need, flow: bytes, *, solo: bool) -> None:
         self.need = need
         self.flow = flow
         self.solo = solo
-        self.turn: bytes | tuple[bytes, tuple[LimitKey, ...]] = (flow, need.limits) if need.limits else flow
+        self.turn: Turn = (flow, need.limits, need.resources) if need.limits or need.resources else flow
         self.limits: tuple[Limit, ...] = ()
         self.shut = 0
         self.users = 0
         self.jobs: deque[Job] = deque()
         self.gone: set[Job] = set()
         self.profiles: list[Profile] = []
+        self.served = 0
         self.since: float | None = None  # monotonic time since when nobody serves it
 
     def __len__(self) -> int:
@@ -246,7 +272,7 @@ class Line:
 
 
 class Team:
-    """Equal workers: of the same queues, tasks and Python.
+    """Equal workers: of the same queues, tasks, Python and resources.
 
     The groups are taken from in turn, so they are OrderedDicts: the first key of a plain dict costs as much as keys
     were deleted before it.
@@ -261,8 +287,8 @@ class Team:
 
     __slots__ = ("able", "crowded", "hungry", "key", "profiles", "python", "roomy", "workers")
 
-    def __init__(self, queues: frozenset[str], tasks: frozenset[str], python: str) -> None:
-        self.key = (queues, tasks, python)
+    def __init__(self, queues: frozenset[str], tasks: frozenset[str], python: str, resources: Amounts = ()) -> None:
+        self.key = (queues, tasks, python, resources)
         self.python = python
         self.profiles: list[Profile] = []
         self.workers: dict[Worker, None] = {}
@@ -272,7 +298,7 @@ class Team:
         self.crowded: OrderedDict[Worker, None] = OrderedDict()
 
 
-Flows = OrderedDict[bytes | tuple[bytes, tuple[LimitKey, ...]], Flow[Line]]
+Flows = OrderedDict[Turn, Flow[Line]]
 NO_FLOWS: Final[Flows] = OrderedDict()  # never filled
 
 
@@ -283,18 +309,25 @@ class Profile:
         levels: the non-empty lines they may serve, by priority, and by submitter, in turn; `top`: the highest priority
             among them, -1: there are none; `flows`: those of that priority.
         solos: the non-empty lines of solo jobs, with the worker that serves each.
+        resources: what each of its workers has in all.
+        demands: for which of these lines wait, by what they need and how urgent it is; `kept`: that for which one of
+            its workers is kept.
         teams: those that take from this queue and can run these tasks, or have this Python.
         able: those whose group of that name is not empty, in turn; and so on.
     """
 
     __slots__ = (
-        "able", "crowded", "flows", "hungry", "levels", "python", "queue", "roomy", "solos", "tasks", "teams", "top",
+        "able", "crowded", "demands", "flows", "hungry", "kept", "levels", "python", "queue", "resources", "roomy",
+        "solos", "tasks", "teams", "top",
     )  # fmt: skip
 
-    def __init__(self, queue: str, tasks: frozenset[str], python: str) -> None:
+    def __init__(self, queue: str, tasks: frozenset[str], python: str, resources: Amounts = ()) -> None:
         self.queue = queue
         self.tasks = tasks
         self.python = python
+        self.resources = resources
+        self.demands: OrderedDict[tuple[Amounts, int], Demand] = OrderedDict()
+        self.kept: Demand | None = None
         self.levels: dict[int, Flows] = {}
         self.top = -1
         self.flows = NO_FLOWS
@@ -307,6 +340,10 @@ class Profile:
 
     def serves(self, need: Need) -> bool:
         """Whether workers of this profile can run jobs of that need."""
+        return self.knows(need) and (not need.resources or covers(dict(self.resources), need.resources))
+
+    def knows(self, need: Need) -> bool:
+        """Whether they can but for the resources that it takes."""
         if need.queue != self.queue:
             return False
         return need.task in self.tasks if need.task else need.python == self.python
@@ -315,6 +352,33 @@ class Profile:
     def feasible(self) -> bool:
         """Whether there is work, and somebody who may get some of it."""
         return bool(self.solos or (self.flows and (self.hungry or self.roomy)))
+
+
+def covers(free: dict[str, int], resources: Amounts) -> bool:
+    """Whether so much of each is there."""
+    return all(free.get(name, 0) >= amount for name, amount in resources)
+
+
+class Demand:
+    """Lines of one profile, with jobs, that need the same resources with the same priority.
+
+    Attributes:
+        lines: all of them; they are in the index of the profile as long as some worker is fitting.
+        able: workers that may be given something and have so much free.
+        fitting: those of them that have a free slot, too.
+        keeper: the worker whose resources are kept for it, if there is one.
+    """
+
+    __slots__ = ("able", "fitting", "keeper", "lines", "priority", "profile", "resources")
+
+    def __init__(self, profile: Profile, resources: Amounts, priority: int) -> None:
+        self.profile = profile
+        self.resources = resources
+        self.priority = priority
+        self.lines: dict[Line, None] = {}
+        self.able: OrderedDict[Worker, None] = OrderedDict()
+        self.fitting: OrderedDict[Worker, None] = OrderedDict()
+        self.keeper: Worker | None = None
 
 
 class Worker:
@@ -337,13 +401,17 @@ class Worker:
         saved: it gets nothing in advance, so that a slot comes free for jobs that are only given to free slots.
         wishes: queues that it was asked to take from, or not to, and has not confirmed (see `consumers`).
         team: its equals; `groups`: in which of their groups it is (see `lines`).
+        resources: what it has in all; `free`: what the jobs that it holds leave of that, below 0 where it came back
+            with more than it would have been given; in 1/10,000.
+        kept: the demand that its resources are kept for.
         bulk: the route of its bulk connection, if it has one.
     """
 
     __slots__ = (
-        "asked", "astray", "bulk", "busy", "connection", "credit", "done", "draining", "functions", "groups", "heard",
-        "held", "host", "load", "moved", "name", "next", "nonce", "offered", "pid", "quarantine", "queues", "route",
-        "running", "saved", "slots", "strays", "stuck", "tasks", "team", "void", "watched", "wishes",
+        "asked", "astray", "bulk", "busy", "connection", "credit", "done", "draining", "free", "functions", "groups",
+        "heard", "held", "host", "kept", "load", "moved", "name", "next", "nonce", "offered", "pid", "quarantine",
+        "queues", "resources", "route", "running", "saved", "slots", "strays", "stuck", "tasks", "team", "void",
+        "watched", "wishes",
     )  # fmt: skip
 
     def __init__(self, nonce: bytes) -> None:
@@ -375,6 +443,9 @@ class Worker:
         self.void = 0
         self.stuck = self.watched = self.saved = False
         self.quarantine: Line | None = None
+        self.resources: Amounts = ()
+        self.free: dict[str, int] = {}
+        self.kept: Demand | None = None
 
     def __str__(self) -> str:
         return f"{self.name} ({self.host}, pid {self.pid})"
@@ -406,15 +477,19 @@ class Stray:
 
     Attributes:
         outcome: what came of it, if that has come; `size`: its bytes.
+        resources: what it takes until then.
     """
 
-    __slots__ = ("attempt", "key", "number", "outcome", "size", "worker")
+    __slots__ = ("attempt", "key", "number", "outcome", "resources", "size", "worker")
 
-    def __init__(self, worker: Worker, number: int, key: tuple[bytes, int], attempt: int) -> None:
+    def __init__(
+        self, worker: Worker, number: int, key: tuple[bytes, int], attempt: int, resources: Amounts = ()
+    ) -> None:
         self.worker = worker
         self.number = number
         self.key = key
         self.attempt = attempt
+        self.resources = resources
         self.outcome: Run | End | None = None
         self.size = 0
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from zmqtasks.resources import Amounts
+
 RATE: Final = "rate"
 CAP: Final = "cap"
 
@@ -19,3 +21,4 @@ class Need:
     strict: bool = False  # no job of the line may wait for a worker that knows its task
     priority: int = 0
     limits: tuple[LimitKey, ...] = ()
+    resources: Amounts = ()  # what it must have free for each of them

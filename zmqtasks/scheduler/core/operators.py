@@ -2,6 +2,7 @@
 
 from zmqtasks import states
 from zmqtasks.clock import Now
+from zmqtasks.resources import number
 from zmqtasks.scheduler.core import explain, rows
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.identity import Identity
@@ -96,4 +97,6 @@ def _worker(worker: Worker, now: Now) -> WorkerStatus:
         worker.name, worker.host, worker.pid, condition, worker.slots, len(worker.held),
         min(worker.busy, len(worker.held)), worker.done,
         worker.queues, worker.tasks, max(0.0, now.mono - worker.heard), worker.team.python if worker.team else "",
+        {name: number(amount) for name, amount in worker.resources},
+        {name: number(amount - worker.free[name]) for name, amount in worker.resources},
     )  # fmt: skip

@@ -60,8 +60,8 @@ def _succeeded(state: State, worker: Worker, run: Run, now: Now, fx: Effects) ->
         load += job.cost
         if job.state == RUNNING:
             worker.running -= 1
-        if job.submission.limits:
-            state.limits.ended(job.submission, 1, now.mono)
+        if job.submission.counted:
+            lifecycle.uncount(state, worker, job.submission, now)
         job.worker = None
         jobs.append(job)
         outcomes.append(result if len(result) <= spill else keep(result, fx))

@@ -157,7 +157,7 @@ class Restorer:
         spec = state.shared(record.spec)
         submission = Submission(source, record.first, count, record.digest, target, intern(record.codec), spec)
         submission.order = record.order
-        submission.limits = limits.keys_of(submission)
+        submission.limit(limits.keys_of(submission))
         submission.level = _level(state, record.spec)
         source.submissions[record.first] = submission
         source.firsts.add(record.first)

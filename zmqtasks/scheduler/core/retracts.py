@@ -108,6 +108,11 @@ def _make_way(state: State, profile: Profile, fx: Effects) -> None:
                 team.able.move_to_end(worker)  # the next in turn is another
 
 
+def make_way(worker: Worker, priority: int, state: State, fx: Effects) -> None:
+    """Ask one worker for what it has not started and what is less urgent than this."""
+    ask_back(state, worker, _less_urgent(worker, priority, len(worker.held)), fx)
+
+
 def _less_urgent(worker: Worker, priority: int, most: int) -> list[int]:
     """The newest that it cannot be running, was not asked for, and that are less urgent than this."""
     held, asked = worker.held, worker.asked

@@ -8,7 +8,7 @@ job, and nothing runs twice.
 
 from zmqtasks.clock import Now
 from zmqtasks.ids import inside, spans
-from zmqtasks.scheduler.core import lifecycle
+from zmqtasks.scheduler.core import demands, lifecycle
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.model import Stray, Worker
 from zmqtasks.scheduler.core.state import State
@@ -28,10 +28,11 @@ def keep(state: State, worker: Worker, held: Held, now: Now, fx: Effects) -> boo
         return False
     if other is not None:  # an older attempt, whose worker was given up in that life
         disown(state, [other], fx)
-    stray = Stray(worker, held.number, key, held.attempt)
+    stray = Stray(worker, held.number, key, held.attempt, held.resources)
     state.strays[key] = worker.strays[held.number] = stray
     worker.credit -= 1
     worker.astray += 1
+    demands.take(worker, stray.resources)
     state.adoptions.add(now.mono + state.settings.adoption, stray)
     state.count("strays")
     return True
@@ -44,6 +45,7 @@ def on_outcome(state: State, stray: Stray, outcome: Run | End, fx: Effects) -> N
         state.stray_bytes += stray.size
         stray.outcome = outcome
         stray.worker.astray -= 1
+        demands.give_back(stray.worker, stray.resources)
         lifecycle.seat(state, stray.worker)
     if state.stray_bytes > state.settings.max_stray_bytes:
         disown(state, [stray], fx)

@@ -4,7 +4,7 @@ from hashlib import sha256
 from math import isfinite
 from sys import intern
 
-from zmqtasks import wire
+from zmqtasks import resources, wire
 from zmqtasks.clock import Now
 from zmqtasks.config import MAX_ASKED, MAX_JOBS_PER_MESSAGE, MAX_NAME, MAX_PRIORITY
 from zmqtasks.errors import PeerError
@@ -127,7 +127,7 @@ def on_submit(state: State, submitter: Submitter, message: Submit, now: Now, fx:
     spec = state.shared(message.spec)
     submission = Submission(source, message.first, count, digest, target, intern(message.codec), spec)
     submission.level = _level(state, message.spec)
-    submission.limits = limits.keys_of(submission)
+    submission.limit(limits.keys_of(submission))
     if submission.limits or (state.limits.told and target.name in state.limits.told):
         _limit(state, submission, now)
     _accept(state, source, submission, message, now, fx)
@@ -138,7 +138,7 @@ def _limit(state: State, submission: Submission, now: Now) -> None:
     """Its jobs may start only so often, or run only so many at once."""
     task = submission.target.key
     if task in state.limits.told and not submission.spec.rate:
-        submission.limits += ((RATE, task, ""),)
+        submission.limit(((RATE, task, ""),))
     state.limits.declare(submission, now.mono)
 
 
@@ -179,7 +179,7 @@ def _numbers(spec: Spec) -> str:
         return f"a priority is 0 to {MAX_PRIORITY}, not {spec.priority}"
     if spec.rate < 0 or spec.burst < 1 or spec.cap < 0:
         return "a rate and a number of jobs at once are not negative, a burst is 1 or more"
-    return ""
+    return resources.flaw(spec.resources) if spec.resources else ""
 
 
 def _full(state: State, count: int) -> tuple[str, str] | None:

@@ -3,11 +3,12 @@
 import logging
 from difflib import get_close_matches
 
-from zmqtasks import wire
+from zmqtasks import resources, wire
 from zmqtasks.clock import Now
 from zmqtasks.scheduler.core import lifecycle
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
-from zmqtasks.scheduler.core.model import Line
+from zmqtasks.scheduler.core.model import Line, Profile
+from zmqtasks.scheduler.core.needs import Need
 from zmqtasks.scheduler.core.state import State
 
 AGAIN = 3600.0  # seconds until a line that still waits is told again
@@ -52,8 +53,8 @@ def on_join(state: State, now: Now, fx: Effects) -> None:
 
 def _fail_strict(state: State, line: Line, now: Now, fx: Effects) -> None:
     known = state.lines.known_tasks(line.need.queue) if line.need.strict else None
-    if known is None:
-        return  # it may wait; or there is no worker at all yet: not unknown, only early
+    if known is None or state.lines.that_know(line.need):
+        return  # it may wait; or there is no worker at all yet: not unknown, only early; or it is known there
     text = _why(state, line)
     while len(line):
         lifecycle.abort(state, line.head(), "TaskNotRegistered", text, now, fx)
@@ -81,6 +82,9 @@ def _why(state: State, line: Line) -> str:
         near = get_close_matches(need.queue, state.lines.served(), n=1)
         meant = f" (did you mean {near[0]!r}?)" if near else ""
         return f"no worker takes from queue {need.queue!r}{meant}; start one with: zmqtasks worker -Q {need.queue}"
+    poor = state.lines.that_know(need)
+    if poor:
+        return _too_poor(need, poor)
     if not need.task:
         return f"shipped functions need Python {need.python}, which no worker of queue {need.queue!r} runs"
     near = get_close_matches(need.task, sorted(known), n=3)
@@ -88,3 +92,17 @@ def _why(state: State, line: Line) -> str:
         f"; did you mean {' or '.join(near)}?" if near else f"; they know: {', '.join(sorted(known)[:10]) or 'no task'}"
     )
     return f"no worker of queue {need.queue!r} knows a task {need.task!r}{hint}"
+
+
+def _too_poor(need: Need, poor: list[Profile]) -> str:
+    """No worker has so much of what is needed, even if it did nothing else."""
+    most = {name: max(dict(profile.resources).get(name, 0) for profile in poor) for name, _ in need.resources}
+    least = [f"{name} {resources.show_amount(most[name])}" for name, amount in need.resources if most[name] < amount]
+    has = f"the most that one has is {' and '.join(least)}" if least else "none has all of it"
+    arguments = " ".join(
+        f"--resource {name}={resources.show_amount(n).replace(' ', '').replace(',', '')}" for name, n in need.resources
+    )
+    return (
+        f"a job needs {resources.show(need.resources)}, and no worker of queue {need.queue!r} that could run it has "
+        f"that ({has}); start one with: zmqtasks worker -Q {need.queue} {arguments}"
+    )

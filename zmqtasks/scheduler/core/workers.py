@@ -2,10 +2,11 @@
 
 import logging
 
+from zmqtasks import resources
 from zmqtasks.clock import Now
 from zmqtasks.errors import PeerError
 from zmqtasks.ids import inside, spans, total
-from zmqtasks.scheduler.core import adoption, consumers, lifecycle, strays
+from zmqtasks.scheduler.core import adoption, consumers, demands, lifecycle, strays
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
 from zmqtasks.scheduler.core.model import Worker
 from zmqtasks.scheduler.core.state import State
@@ -75,6 +76,9 @@ def _introduce(state: State, worker: Worker, hello: WorkerHello, fx: Effects) ->
     worker.offered = hello.credit
     worker.credit = hello.credit - len(worker.held)
     worker.slots = hello.slots
+    worker.resources, worker.free = hello.resources, dict(hello.resources)
+    for job in worker.held.values():
+        demands.take(worker, job.submission.spec.resources)
     worker.name, worker.host, worker.pid = hello.name, hello.host, hello.pid
     worker.queues, worker.tasks = hello.queues, hello.tasks
     state.lines.join(worker, hello.queues, hello.tasks, hello.python)
@@ -88,6 +92,11 @@ def _sane(hello: WorkerHello) -> None:
         raise PeerError(message)
     if not 0 < hello.slots <= hello.credit <= MAX_CREDIT or not 0 <= hello.seen < MAX_NUMBER:
         message = f"worker {hello.name} has {hello.slots} slots, {hello.credit} assignments and has seen {hello.seen}"
+        raise PeerError(message)
+    needs = {held.resources for held in hello.held}
+    wrong = next(filter(None, map(resources.flaw, (hello.resources, *needs))), "")
+    if wrong:
+        message = f"worker {hello.name}: {wrong}"
         raise PeerError(message)
     if not all(0 < held.number <= hello.seen for held in hello.held):
         message = f"worker {hello.name} lists assignments that it has not seen"
