@@ -56,6 +56,7 @@ class SchedulerSettings:
     accept_delay: float = 0.003  # the Accepted of few jobs waits so long for their Results, at most
     ack_delay: float = 0.02  # a DoneAck waits so long for company, at most; nobody waits for it
     horizon: float = 0.010  # measured work, in seconds, that one slot may hold in advance
+    ageing: float = 0.0  # a job that has waited so long counts as one priority higher; 0: none ever does
     gap: float = 0.5  # a pause between two turns beyond this (SIGSTOP, a suspended VM) is added to every lease
     unknown_task_after: float = 5.0  # a task that no worker knows is said after so long
     adoption: float = 600.0  # a worker's attempt at a job that is unknown here waits so long for its submitter

@@ -63,6 +63,7 @@ class History:
             adoption=random.choice((20.0, 600.0)),
             compact_above=random.choice((2_000, 20_000, 64_000_000)),
             max_result_bytes=random.choice((100, 256_000_000)),
+            ageing=0.0 if seed % 5 else 0.5,
         )
         self.laws.few_kept = self.settings.max_results < 100 or self.settings.max_result_bytes < 1_000
         disk = Disk() if self.theme != "forgetful" and random.random() < 0.6 else None

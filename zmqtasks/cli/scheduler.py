@@ -68,6 +68,14 @@ def _networks(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     "(the scheduler's process), memory (nothing). With a queue's name it is for that queue only.",
 )
 @click.option(
+    "--ageing",
+    type=click.FloatRange(0, min_open=True),
+    default=None,
+    metavar="SECONDS",
+    help="A job that has waited so long counts as one priority higher, after twice as long as two, up to 9: none waits "
+    "for ever behind more urgent ones.  [default: priorities are strict]",
+)
+@click.option(
     "--plaintext",
     multiple=True,
     metavar="CIDR",
@@ -82,6 +90,7 @@ def command(
     data: Path | None,
     in_memory: bool,
     durabilities: tuple[tuple[str, str], ...],
+    ageing: float | None,
     plaintext: tuple[str, ...],
     pidfile: str | None,
     loglevel: str,
@@ -119,6 +128,6 @@ def command(
             plaintext=plaintext,
             lifeline_fd=lifeline_fd,
             pidfile=pidfile,
-            settings=SchedulerSettings(durability=durabilities),
+            settings=SchedulerSettings(durability=durabilities, ageing=ageing or 0.0),
         )
     )

@@ -131,11 +131,11 @@ def _lines(state: State) -> dict[Job, int]:
         for profile in state.lines.profiles():
             served = profile.serves(line.need)
             assert (profile in line.profiles) == served, f"line: {line.need} and its profiles disagree"
-            level = profile.levels.get(line.need.priority, NO_FLOWS)
+            level = profile.levels.get(line.level, NO_FLOWS)
             index = profile.solos if line.solo else level.get(line.turn, ())
             waits = False
             if served and line.need.resources and not line.solo and len(line) and not line.shut:
-                demand = profile.demands[line.need.resources, line.need.priority]
+                demand = profile.demands[line.need.resources, line.level]
                 assert line in demand.lines, f"demand: {line.need} is not among those that wait for it"
                 waits = not demand.fitting
             assert (line in index) == (served and len(line) > 0 and not line.shut and not waits), (

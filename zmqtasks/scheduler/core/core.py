@@ -10,6 +10,7 @@ from zmqtasks.clock import Now
 from zmqtasks.config import MAX_NAME, MAX_NAMES, SchedulerSettings
 from zmqtasks.errors import PeerError
 from zmqtasks.scheduler.core import (
+    ageing,
     check,
     compaction,
     consumers,
@@ -301,6 +302,8 @@ class Core:
             workers.expire_leases(state, now, fx)
         if state.adoptions.at <= mono:
             strays.expire(state, now, fx)
+        if state.age_at <= mono:
+            ageing.look(state, now)
         if state.limits.shut.at <= mono:
             state.limits.come_due(mono)
         if state.backoffs.at <= mono:
@@ -330,7 +333,7 @@ class Core:
         state, mono = self.state, now.mono
         soonest = min(
             state.leases.at, state.backoffs.at, state.patience.at, state.adoptions.at, state.expiries.at,
-            state.balance_at, state.stalls.at, state.limits.shut.at, delivery.next_expiry(state),
+            state.balance_at, state.stalls.at, state.limits.shut.at, state.age_at, delivery.next_expiry(state),
         )  # fmt: skip
         if state.durable and state.journal.upto:
             soonest = min(soonest, mono + compaction.PAUSE)

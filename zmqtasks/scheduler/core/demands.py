@@ -62,7 +62,7 @@ class Demands:
             self.wanting.pop(demand, None)
 
     def _of(self, profile: Profile, line: Line) -> Demand:
-        resources, priority = line.need.resources, line.need.priority
+        resources, priority = line.need.resources, line.level
         demand = profile.demands.get((resources, priority))
         if demand is None:
             if len(profile.demands) >= _IDLE:

@@ -10,7 +10,7 @@ from math import ceil, inf
 
 from zmqtasks.clock import Now
 from zmqtasks.config import MAX_BYTES_PER_MESSAGE, MAX_JOBS_PER_MESSAGE
-from zmqtasks.scheduler.core import demands, retracts
+from zmqtasks.scheduler.core import ageing, demands, retracts
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.lifecycle import seat
 from zmqtasks.scheduler.core.model import CHEAPEST, OS, Job, Line, Profile, Ref, Submission, Team, Worker
@@ -89,7 +89,7 @@ def _feed_one(state: State, profile: Profile, others: dict[Profile, int], plan: 
     given = _give(state, worker, state.lines.take(line, amount), plan, fx)
     if line.limits:
         state.limits.count(line, given, now.mono)
-    state.lines.rotate(profile, line)
+    _end_turn(state, profile, line, now)
     if worker in hungry:  # others first
         hungry.move_to_end(worker)
     if worker in team.roomy:  # it has the least to do, and is sent a message anyway: it comes first there
@@ -102,7 +102,7 @@ def _feed_one(state: State, profile: Profile, others: dict[Profile, int], plan: 
 def _feed_fitting(state: State, profile: Profile, line: Line, plan: _Plan, now: Now, fx: Effects) -> bool:
     """A worker with a free slot, and with the resources that the line's jobs need, gets its share of them."""
     need = line.need
-    demand = profile.demands[need.resources, need.priority]
+    demand = profile.demands[need.resources, line.level]
     fitting = demand.fitting
     keeper = demand.keeper
     worker = keeper if keeper is not None and keeper in fitting else next(iter(fitting))
@@ -114,13 +114,20 @@ def _feed_fitting(state: State, profile: Profile, line: Line, plan: _Plan, now: 
     given = _give(state, worker, state.lines.take(line, amount), plan, fx)
     if line.limits:
         state.limits.count(line, given, now.mono)
-    state.lines.rotate(profile, line)
+    _end_turn(state, profile, line, now)
     if worker in fitting:  # others first
         fitting.move_to_end(worker)
     if keeper is not None:
         state.lines.demands.let_go(demand)  # it had its turn
         seat(state, keeper)
     return amount > 0
+
+
+def _end_turn(state: State, profile: Profile, line: Line, now: Now) -> None:
+    """A line has had its turn. Was it raised, its new first job says whether it still is."""
+    state.lines.rotate(profile, line)
+    if line.level != line.need.priority and len(line):
+        ageing.settle(state, line, now)
 
 
 def _keep(state: State, fx: Effects) -> None:
@@ -152,7 +159,7 @@ def _fill_roomy(state: State, plan: _Plan, now: Now, fx: Effects) -> None:
             if line is None:
                 saved.update(profile.teams)
             elif profile.roomy and _share_out(state, profile, line, saved, plan, fx):
-                state.lines.rotate(profile, line)
+                _end_turn(state, profile, line, now)
                 turns.put(profile)
         profiles = [profile for profile in profiles if profile.roomy and 0 <= profile.top < top]
 
@@ -417,7 +424,7 @@ def _announced(function: Function, large: list[Argument | Code]) -> Function:
 
 
 def _work(submission: Submission, counters: list[int], arguments: list[bytes]) -> Work:
-    target, priority = submission.target, submission.spec.priority
+    target, priority = submission.target, submission.urgency
     prefix, codec = submission.source.prefix, submission.codec
     resources = submission.spec.resources
     return Work(prefix, target.name, target.digest, codec, counters, arguments, [], priority, resources)
@@ -430,6 +437,6 @@ def _same_work(work: Work, submission: Submission) -> bool:
         and work.function == target.digest
         and work.task == target.name
         and work.codec == submission.codec
-        and work.priority == submission.spec.priority
+        and work.priority == submission.urgency
         and work.resources == submission.spec.resources
     )

@@ -87,7 +87,7 @@ def _ready(state: State, job: Job, now: Now) -> list[str]:
     place = rows.front(state, job)
     ahead = f"more than {rows.LOOK:,} jobs stand" if place is None else _ahead(place)
     whose = "of the same submitter and task" if line.need.task else "of the same submitter"
-    urgent = f" with priority {line.need.priority}" if line.need.priority else ""
+    urgent = _urgency(line)
     told = [f"It is ready in queue {line.need.queue!r}{urgent}; {ahead} before it in its line (jobs {whose})."]
     told += _turns(line)
     told += _limits(state, line, now)
@@ -101,6 +101,13 @@ def _ready(state: State, job: Job, now: Now) -> list[str]:
         why = unserved.why(state, line)
         return [*told, f"Nobody can run it now: {why}".rstrip("?.") + "."]
     return told + _workers(line, now)
+
+
+def _urgency(line: Line) -> str:
+    own = line.need.priority
+    if line.level != own:
+        return f" with priority {own}, and counts as {line.level} since it has waited so long"
+    return f" with priority {own}" if own else ""
 
 
 def _limits(state: State, line: Line, now: Now) -> list[str]:
@@ -131,7 +138,7 @@ def _ahead(place: int) -> str:
 
 def _turns(line: Line) -> list[str]:
     """With whom the line takes turns."""
-    priority = line.need.priority
+    priority = line.level
     flows = max((len(profile.levels.get(priority, ())) for profile in line.profiles), default=1) - 1
     teams = dict.fromkeys(team for profile in line.profiles for team in profile.teams)
     queues = max((sum(1 for other in team.profiles if other.flows) for team in teams), default=1) - 1
@@ -202,7 +209,7 @@ def _able(worker: Worker, line: Line) -> Iterable[Worker]:
     """Workers that may be given jobs of this line, among those of its profiles that this one is of."""
     for profile in line.profiles:
         if worker.team in profile.teams:
-            demand = profile.demands.get((line.need.resources, line.need.priority))
+            demand = profile.demands.get((line.need.resources, line.level))
             return demand.able if demand is not None else ()
     return ()
 

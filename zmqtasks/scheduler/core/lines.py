@@ -120,7 +120,7 @@ class Lines:
             self._filled(line)
         elif not line.solo and not line.shut:
             for profile in line.profiles:
-                flow = profile.levels.get(line.need.priority, NO_FLOWS).get(line.turn)
+                flow = profile.levels.get(line.level, NO_FLOWS).get(line.turn)
                 if flow is not None and line in flow:  # it is not where it waits for resources
                     flow.put(line)  # an older job is in front now
 
@@ -190,6 +190,15 @@ class Lines:
             for profile in line.profiles:
                 self._index(profile, line)
 
+    def lift(self, line: Line, level: int) -> None:
+        """Its jobs count as so urgent from now on."""
+        indexed = line.profiles if len(line) and not line.shut else []
+        for profile in indexed:
+            self._unindex(profile, line)
+        line.level = level
+        for profile in indexed:
+            self._index(profile, line)
+
     def pause(self, queue: str) -> None:
         """No job of this queue starts any more."""
         if queue not in self.paused:
@@ -225,7 +234,7 @@ class Lines:
             self._put(profile, line)
 
     def _put(self, profile: Profile, line: Line) -> None:
-        priority = line.need.priority
+        priority = line.level
         level = profile.levels.get(priority)
         if level is None:
             level = profile.levels[priority] = OrderedDict()
@@ -246,6 +255,7 @@ class Lines:
             self._unindex(profile, line)
         self.unserved.pop(line, None)
         line.since = None
+        line.level = line.need.priority
         if line.solo:
             self._forget(line)
 
@@ -259,13 +269,13 @@ class Lines:
             self._take_out(profile, line)
 
     def _take_out(self, profile: Profile, line: Line) -> None:
-        level = profile.levels[line.need.priority]
+        level = profile.levels[line.level]
         flow = level[line.turn]
         flow.remove(line)
         if not flow:
             del level[line.turn]
             if not level:
-                self._drop_level(profile, line.need.priority)
+                self._drop_level(profile, line.level)
         self._sort_in(profile)
 
     def _drop_level(self, profile: Profile, priority: int) -> None:
@@ -405,7 +415,7 @@ class Lines:
         """The queue and the submitter of this line have had their turn."""
         self._turns += 1
         line.served = self._turns
-        level = profile.levels.get(line.need.priority, NO_FLOWS)
+        level = profile.levels.get(line.level, NO_FLOWS)
         if line.turn in level:
             level[line.turn].served = self._turns
             level.move_to_end(line.turn)

@@ -101,12 +101,13 @@ class Submission:
         seq: number of the oldest record that says what still matters of it.
         live: jobs of it that are still known.
         limits: keys of the limits that its jobs are under; `counted`: while a worker holds them, something counts them.
+        since: monotonic time since when its jobs may start.
         wall: Unix time at which the last outcome of them came, or the last of all was forgotten; 0: none did.
     """
 
     __slots__ = (
-        "codec", "count", "counted", "digest", "first", "level", "limits", "line", "live", "order", "seq", "source",
-        "spec", "target", "wall",
+        "codec", "count", "counted", "digest", "first", "level", "limits", "line", "live", "order", "seq", "since",
+        "source", "spec", "target", "wall",
     )  # fmt: skip
 
     def __init__(
@@ -123,10 +124,16 @@ class Submission:
         self.order = 0
         self.level = DISK
         self.seq = 0
+        self.since = 0.0
         self.wall = 0.0
         self.limits: tuple[LimitKey, ...] = ()
         self.counted = bool(spec.resources)
         self.line: Line | None = None
+
+    @property
+    def urgency(self) -> int:
+        """The priority that its jobs have now."""
+        return self.line.level if self.line is not None else self.spec.priority
 
     def limit(self, keys: tuple[LimitKey, ...]) -> None:
         """Its jobs are under these limits, too."""
@@ -223,12 +230,14 @@ class Line:
         limits: see `limits.py`; `shut`: how many of them are reached: no job of the line may start.
         turn: what it takes turns as: its submitter, by itself where there are limits or resources are needed;
             `served`: when it had its last one.
+        level: the priority that it counts as, which is that of its need but for `ageing`.
     """
 
     __slots__ = (
         "flow",
         "gone",
         "jobs",
+        "level",
         "limits",
         "need",
         "profiles",
@@ -242,6 +251,7 @@ class Line:
 
     def __init__(self, need: Need, flow: bytes, *, solo: bool) -> None:
         self.need = need
+        self.level = need.priority
         self.flow = flow
         self.solo = solo
         self.turn: Turn = (flow, need.limits, need.resources) if need.limits or need.resources else flow

@@ -440,6 +440,7 @@ class Restorer:
         for submission in everything:
             jobs = self._fresh.get(submission) or list(_jobs_of(submission))
             delayed = submission.spec.not_before > now.wall
+            submission.since = now.mono + max(0.0, submission.spec.not_before - now.wall)
             ready: list[Job] = []
             for job in jobs:
                 if job.state not in FINAL:

@@ -117,5 +117,5 @@ def _less_urgent(worker: Worker, priority: int, most: int) -> list[int]:
     """The newest that it cannot be running, was not asked for, and that are less urgent than this."""
     held, asked = worker.held, worker.asked
     behind = islice(reversed(held), max(0, len(held) + worker.astray + worker.void - worker.slots))
-    less = (n for n in behind if n not in asked and held[n].submission.spec.priority < priority)
+    less = (n for n in behind if n not in asked and held[n].submission.urgency < priority)
     return list(islice(less, most))[::-1]

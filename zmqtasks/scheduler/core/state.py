@@ -127,6 +127,7 @@ class State:
         self.backoffs: Timers[Job] = Timers(_delayed)
         self.expiries: Timers[Job] = Timers(_kept)  # only jobs with a result_ttl of their own
         self.finished: Fading[tuple[float, Job]] = Fading(_kept_yet)  # (time of expiry, job), all of the default ttl
+        self.age_at = 0.0 if settings.ageing else inf  # monotonic time of the next look at how long jobs have waited
         self.finished_at = inf  # monotonic time at which the first of these expires, or earlier
         self.residents: Fading[Job] = Fading(_kept)  # over, durable, outcomes in memory: the oldest may be paged
         self.delivered: Fading[Job] = Fading(_kept)

@@ -266,6 +266,7 @@ def _accept(state: State, source: Source, submission: Submission, message: Submi
     source.jobs.add(first, jobs)
     state.orders += 1
     submission.order = state.orders
+    submission.since = now.mono + max(0.0, submission.spec.not_before - now.wall)
     _record(state, submission, message, args, now, fx)
     state.story.tell(Entry(now.wall, message.prefix, first, count, entry, "accepted"))
     state.open += count
