@@ -310,20 +310,31 @@ def test_ctrl_c_in_a_script_leaves_its_accepted_jobs_to_the_scheduler(site: Site
 
 
 def test_ctrl_c_while_a_cluster_is_being_stopped_leaves_nothing(site: Site) -> None:
+    """The job that runs keeps the stop going for a second, in which the signal comes to the waiting thread."""
     code = (
-        "import signal, threading, time, zmqtasks\n"
+        "import os, pathlib, signal, sys, threading, time, zmqtasks\n"
+        "def begin(sign):\n"
+        "    pathlib.Path(sign).touch()\n"
+        "    time.sleep(1000)\n"
+        "def interrupt():\n"
+        "    while 'stopped' not in repr(cluster):\n"
+        "        time.sleep(0.01)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
         "cluster = zmqtasks.LocalCluster(workers=1)\n"
         "client = cluster.client()\n"
-        "client.submit(time.sleep, 1000).accepted(10)\n"
+        "client.submit(begin, sys.argv[1])\n"
+        "while not os.path.exists(sys.argv[1]):\n"
+        "    time.sleep(0.01)\n"
         "print(cluster.scheduler_pid, *cluster.worker_pids, flush=True)\n"
-        "threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()\n"
+        "threading.Thread(target=interrupt).start()\n"
         "try:\n"
         "    cluster.stop()\n"
+        "    print('stopped', flush=True)\n"
         "except KeyboardInterrupt:\n"
         "    print('interrupted', flush=True)\n"
         "time.sleep(1000)\n"
     )
-    script = site.start("script", ["-c", code], wait=False)
+    script = site.start("script", ["-c", code, str(site.folder / "begun")], wait=False)
     assert script.stdout is not None
     everybody = family(*map(int, script.stdout.readline().split()))
     assert script.stdout.readline() == "interrupted\n"

@@ -156,9 +156,9 @@ class LocalCluster:
         """End all processes and leave nothing behind. Jobs that run have a second; jobs that wait are dropped."""
         if self._stopped or os.getpid() != self._pid:
             return
-        self._stopped = True
-        _clusters.discard(self)
         try:
+            self._stopped = True
+            _clusters.discard(self)
             for client in list(self._clients):
                 try:
                     client.close(0)

@@ -25,11 +25,11 @@ APP = (
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ZMQTASKS_BROKER", raising=False)
-    before = set(sys.modules), list(sys.path)
+    path = list(sys.path)
     yield
-    for name in set(sys.modules) - before[0]:
-        del sys.modules[name]
-    sys.path[:] = before[1]
+    for name in ("photos_app", "settings_of_it"):  # only the test's own: what zmqtasks imports late must stay as it is
+        sys.modules.pop(name, None)
+    sys.path[:] = path
 
 
 @pytest.fixture
