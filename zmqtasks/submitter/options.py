@@ -60,6 +60,8 @@ def _check_values(found: Options, what: str) -> None:
         value = found[name]
         if isinstance(value, bool) or not isinstance(value, kinds) or (positive and value < 0):
             raise BadOption(f"{what} {name}= is {said}, not {value!r}")
+    if found.get("queue") == "":
+        raise BadOption(f"{what} queue= is the name of a queue, not an empty text")
     for name in ("jitter", "acks_late"):
         if not isinstance(found.get(name, False), bool):
             raise BadOption(f"{what} {name}= is True or False, not {found[name]!r}")

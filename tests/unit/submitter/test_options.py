@@ -40,6 +40,7 @@ def test_every_option_reaches_the_spec() -> None:
         ({"retries": -1}, "retries="),
         ({"jitter": 0.5}, "jitter= is True or False, not 0.5"),
         ({"queue": 1}, "queue= is the name"),
+        ({"queue": ""}, "option queue= is the name of a queue, not an empty text"),
         ({"eta": "tomorrow"}, "eta= is a datetime"),
         ({"eta": 1, "countdown": 1}, "not both"),
         ({"eta": datetime(2030, 1, 1)}, "time zone, and .*2030.* has none.*when.astimezone"),  # noqa: DTZ001
