@@ -339,7 +339,7 @@ class App(Configured):
 
     def _queues(self) -> list[str]:
         """All queues that are known so far."""
-        named = (plan.queue for plan in self.plans().values() if plan.queue)
+        named = (plan.usual for plan in self.plans().values() if plan.usual)
         queues = self.routing.queues
         return list(dict.fromkeys((DEFAULT_QUEUE, queues.default, *queues.names, *named)))
 

@@ -24,11 +24,13 @@ class Found(NamedTuple):
         options: of its jobs.
         why: the route, for people; empty: there is none.
         asked: functions stand before any match, so each job must be asked for.
+        otherwise: what holds for jobs of which the functions say nothing.
     """
 
     options: dict[str, Any]
     why: str = ""
     asked: bool = False
+    otherwise: "Found | None" = None
 
 
 NONE: Final = Found({})
@@ -125,13 +127,14 @@ class Routes:
 
     def of_task(self, name: str) -> Found:
         """What is sure for all jobs of a task."""
+        sure, asked = NONE, ""
         for router in self._routers:
             if isinstance(router, Router):
-                return Found({}, router.why, asked=True)
-            found = router.find(name)
-            if found is not None:
-                return Found(dict(found[1]), found[0])
-        return NONE
+                asked = asked or router.why
+            elif (found := router.find(name)) is not None:
+                sure = Found(dict(found[1]), found[0])
+                break
+        return Found({}, asked, asked=True, otherwise=sure) if asked else sure
 
     def of_job(self, name: str, args: Sequence[Any], kwargs: Options, options: Options, task: object) -> Found:
         """What holds for one job. Raises as `Router.ask`."""

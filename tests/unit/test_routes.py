@@ -60,7 +60,8 @@ def test_what_has_only_a_meaning_in_amqp_is_left_out():
 def test_functions_are_asked_for_each_job_and_what_stands_before_them_is_not():
     routes = Routes([{"a": "sure"}, to_low, {"b": "else"}])
     assert routes.of_task("a") == Found({"queue": "sure"}, "task_routes, a")
-    assert routes.of_task("b") == Found({}, "task_routes, function to_low", asked=True)
+    behind = Found({"queue": "else"}, "task_routes, b")
+    assert routes.of_task("b") == Found({}, "task_routes, function to_low", asked=True, otherwise=behind)
     ASKED.clear()
     found = routes.of_job("b", [1], {"x": 2}, {"countdown": 3}, "the task")
     assert found == Found({"queue": "low", "priority": 3}, "task_routes, function to_low")

@@ -87,7 +87,9 @@ def look(app: str | None) -> Found:
             found.others = sorted(set(conf.others))
             found.problems = report.problems(conf) + _bad_url(conf)
             found.routes = _routes(found)
-            found.problems += [str(plan.error) for plan in found.routes.values() if plan.error is not None]
+            found.problems += [
+                str(plan.error or f"task {name} ({plan.why})") for name, plan in found.routes.items() if not plan.usual
+            ]
         except BadOption as error:
             found.problems = [str(told) for told in error.args]
     return found
@@ -104,7 +106,7 @@ def _routes(found: Found) -> "dict[str, Plan]":
         return told
     idle = "; it is not in task_queues, so workers take from it only with -Q"
     return {
-        name: plan._replace(why=plan.why + ("" if plan.error or plan.queue in declared else idle))
+        name: plan._replace(why=plan.why + ("" if plan.usual in {"", *declared} else idle))
         for name, plan in told.items()
     }
 
@@ -157,7 +159,7 @@ def as_dict(found: Found) -> dict[str, Any]:
         "not_needed": {row.name: row.as_dict() for row in found.ignored},
         "no_settings": found.others,
         "routes": {
-            name: {"queue": plan.queue or None, "why": plan.why, "by_arguments": plan.asked}
+            name: {"queue": plan.usual or None, "why": plan.why, "by_arguments": plan.asked}
             for name, plan in found.routes.items()
         },
         "problems": found.problems,
@@ -226,7 +228,7 @@ def _routes_table(routes: "dict[str, Plan]") -> "Table | None":
     for name in ("task", "queue", "because of"):
         out.add_column(name, overflow="fold", min_width=10)
     for name, plan in routes.items():
-        out.add_row(plain(name), plain(plan.queue or "nowhere", "" if plan.queue else "yellow"), plain(plan.why))
+        out.add_row(plain(name), plain(plan.usual or "nowhere", "" if plan.usual else "yellow"), plain(plan.why))
     return out
 
 

@@ -21,6 +21,8 @@ LATER: Final = frozenset({
 })  # fmt: skip
 
 TASK_OPTION: Final = "task option"  # in errors: it was declared by @app.task
+MOST: Final = 2**31 - 1  # of attempts, jobs, starts: what stands for no limit, see `zmqtasks.task.FOREVER`
+MOST_SECONDS: Final = 10**12  # since 1970, or from now; neither NaN nor infinity is as small
 DURABILITIES: Final = ("disk", "os", "memory")
 
 Options = Mapping[str, Any]
@@ -60,6 +62,10 @@ def _check_values(found: Options, what: str) -> None:
         value = found[name]
         if isinstance(value, bool) or not isinstance(value, kinds) or (positive and value < 0):
             raise BadOption(f"{what} {name}= is {said}, not {value!r}")
+        if isinstance(value, int | float) and not abs(value) <= (most := MOST_SECONDS if float in kinds else MOST):
+            raise BadOption(f"{what} {name}= is {said}, {most:,} at most, not {value!r}")
+    if found.get("queue") == "":
+        raise BadOption(f"{what} queue= is the name of a queue, not an empty text")
     for name in ("jitter", "acks_late"):
         if not isinstance(found.get(name, False), bool):
             raise BadOption(f"{what} {name}= is True or False, not {found[name]!r}")

@@ -26,8 +26,9 @@ class Plan(NamedTuple):
         given: options, of its own and of its route.
         own: names of those that go before any route.
         annotated: names of those that annotations say.
-        queue: where its jobs go.
-        why: for people.
+        queue: where its jobs go; if functions are asked, those for which these name no other.
+        usual: the same; if functions are asked, where those go of which they say nothing; empty: nowhere.
+        why: it goes to the usual one, for people.
         asked: a function is asked for each job.
         error: why its jobs can go nowhere.
     """
@@ -36,6 +37,7 @@ class Plan(NamedTuple):
     own: frozenset[str]
     annotated: frozenset[str]
     queue: str
+    usual: str
     why: str
     asked: bool = False
     error: ZmqTasksError | None = None
@@ -109,10 +111,24 @@ class Routing:
         try:
             queue = self.resolve(place) if place else self.queues.find(self.queues.default)
         except ZmqTasksError as error:
-            return Plan(merged, names, annotated, "", told, found.asked, type(error)(f"task {name} ({told}): {error}"))
+            return Plan(
+                merged, names, annotated, "", "", told, found.asked, type(error)(f"task {name} ({told}): {error}")
+            )
+        usual = queue
         if found.asked and not any(one in own for one in DESTINATION):
-            told = f"{found.why}; else {told}"
-        return Plan(merged, names, annotated, queue, told, found.asked)
+            usual, other = self._usual(found.otherwise, queue, told)
+            told = f"{found.why}; else {other}"
+        return Plan(merged, names, annotated, queue, usual, told, found.asked)
+
+    def _usual(self, found: Found | None, queue: str, told: str) -> tuple[str, str]:
+        """Where jobs go of which no function says anything, and why; this queue if no route says so."""
+        place: Options = {one: found.options[one] for one in DESTINATION if one in found.options} if found else {}
+        if found is None or not place:
+            return queue, told
+        try:
+            return self.resolve(place), found.why
+        except ZmqTasksError as error:
+            return "", f"{found.why}: {error}"
 
     def of_job(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], given: Mapping[str, Any], task: object

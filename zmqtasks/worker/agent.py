@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Literal
 
-from zmqtasks import clock, payload, wire
+from zmqtasks import clock, wire
 from zmqtasks.channel import Channel
 from zmqtasks.clock import Now
 from zmqtasks.config import BROKER_VARIABLE, DEFAULT_BROKER, WorkerSettings
@@ -20,11 +20,12 @@ from zmqtasks.errors import PeerError
 from zmqtasks.payload import python_version
 from zmqtasks.resources import Amounts, show
 from zmqtasks.transport import Change, Context, Ready, Sleeper, Waitable, Wakeup, parse_url
-from zmqtasks.words import duration, plural
+from zmqtasks.words import plural
 from zmqtasks.worker import hostinfo
 from zmqtasks.worker.claims import Report
 from zmqtasks.worker.core import WorkerCore
 from zmqtasks.worker.effects import Effects, Identity
+from zmqtasks.worker.failures import told
 from zmqtasks.worker.gpus import devices_of
 from zmqtasks.worker.loading import chosen_queues
 from zmqtasks.worker.pool import Death, Loaded, Pool
@@ -304,8 +305,7 @@ class Agent:
             if self._told > FAILURES_PER_SECOND:
                 self._untold += 1
             else:
-                again = f" (to be tried again in {duration(end.delay)})" if end.delay >= 0.0 else ""
-                log.info("%s: %s%s", core.work.name_of(report.claim, end.number), payload.told(end.payload), again)
+                log.info("%s: %s", core.work.name_of(report.claim, end.number), told(end))
 
     def _tell_state(self, core: WorkerCore, now: Now) -> None:
         if core.welcomed:

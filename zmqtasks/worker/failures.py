@@ -13,6 +13,7 @@ from zmqtasks.ids import job_id
 from zmqtasks.request import Request
 from zmqtasks.task import TaskBase, no_more
 from zmqtasks.wire import FAILED, RETRYABLE, UNLIMITED, End
+from zmqtasks.words import duration
 from zmqtasks.worker.claims import Claim
 from zmqtasks.worker.functions import Exceptions
 from zmqtasks.worker.loading import innermost
@@ -185,3 +186,12 @@ def _without_ours(trace: TracebackType | None) -> TracebackType | None:
     while trace is not None and trace.tb_frame.f_globals.get("__name__") in _OURS:
         trace = trace.tb_next
     return trace
+
+
+def told(end: End) -> str:
+    """One that did not succeed, in one line for a log."""
+    text = payload.told(end.payload)
+    if end.delay < 0.0:
+        return text
+    when = f"to be tried again in {duration(end.delay)}"
+    return f"asks {when}" if text.startswith(f"{MaxRetriesExceeded.__name__}: ") else f"{text} ({when})"

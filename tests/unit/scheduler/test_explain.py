@@ -98,6 +98,37 @@ def test_ready_and_others_take_turns(h):
     assert "Its line takes turns with those of 1 other submitter and 1 other queue." in why(o, 1)
 
 
+def test_ready_and_more_urgent_jobs_go_first(h):
+    w, s, o = h.worker(queues=["a", "b"]), h.submitter(), h.operator()
+    s.submit(2, queue="a", priority=9)
+    s.submit(1, queue="a", priority=3)
+    s.submit(1, queue="b")
+    w.assigned()
+    assert "Jobs with a higher priority go first; there are some with 3, 9." in why(o, 3)
+    assert not any("higher priority" in told for told in why(o, 1))
+
+
+def test_ready_and_held_by_a_limit_or_a_pause_though_there_is_room(h):
+    w, s, o = h.worker(slots=3), h.submitter(), h.operator()
+    s.submit(2, rate=0.1)
+    s.submit(1)
+    w.assigned()
+    assert why(o, 1)[1:] == [
+        "Its jobs may start once in 10 s; the next in 10 s.",
+        "1 worker can run it: w.",
+        "There is room for it on w.",
+    ]
+    o.control(wire.SetQueue("default", paused=True))
+    w.expect(wire.Retract)
+    s.submit(1, expires=h.wall + 30.0)
+    assert why(o, 3)[1:] == [
+        "Queue 'default' is paused: no job of it starts until somebody resumes it.",
+        "1 worker can run it: w.",
+        "There is room for it on w.",
+        "It expires if it has not started in 30 s.",
+    ]
+
+
 def test_delayed_by_its_eta(h):
     s, o = h.submitter(), h.operator()
     s.submit(not_before=h.wall + 90.0)

@@ -121,6 +121,26 @@ def test_fail_unknown_of_a_known_task_runs(h):
     assert w.assigned() == [0]
 
 
+def test_status_counts_what_waits_now_and_warns_until_the_last_job_is_gone(h):
+    o, s, t = h.operator(), h.submitter(), h.submitter("t")
+    s.submit(queue="ghost")
+    t.submit(queue="ghost", task="mul")
+    h.pass_time(5)
+    s.expect(wire.Notice)
+    t.expect(wire.Notice)
+    assert [text.partition(";")[0] for text in o.status().warnings] == [
+        "2 jobs wait: no worker takes from queue 'ghost'"
+    ]
+    t.submit(7, queue="ghost", task="mul")
+    assert o.status().warnings[0].startswith("9 jobs wait: ")
+    t.send(wire.Cancel(1, t.prefix, [(0, 8)], force=False))
+    assert o.status().warnings[0].startswith("1 job waits: ")  # they had the same words before
+    t.take(wire.CancelAck)
+    t.results()
+    assert h.worker(queues=["ghost"]).assigned() == [0]
+    assert o.status().warnings == []
+
+
 def test_warnings_are_bounded(h):
     h.worker()
     s = h.submitter()
@@ -128,4 +148,4 @@ def test_warnings_are_bounded(h):
         s.submit(task=f"task {i}")
     h.pass_time(5)
     s.inbox.clear()
-    assert len(h.core.state.warnings) == 20
+    assert len(h.operator().status().warnings) == 20

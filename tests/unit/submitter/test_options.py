@@ -40,7 +40,15 @@ def test_every_option_reaches_the_spec() -> None:
         ({"retries": -1}, "retries="),
         ({"jitter": 0.5}, "jitter= is True or False, not 0.5"),
         ({"queue": 1}, "queue= is the name"),
+        ({"queue": ""}, "option queue= is the name of a queue, not an empty text"),
         ({"eta": "tomorrow"}, "eta= is a datetime"),
+        (
+            {"concurrency_limit": 2**70},
+            "option concurrency_limit= is .* 2,147,483,647 at most, not 1180591620717411303424",
+        ),
+        ({"countdown": float("nan")}, "option countdown= is a number of seconds, 1,000,000,000,000 at most, not nan"),
+        ({"result_ttl": float("inf")}, "option result_ttl= is .* at most, not inf"),
+        ({"expires": 10**400}, "option expires= is .* at most"),
         ({"eta": 1, "countdown": 1}, "not both"),
         ({"eta": datetime(2030, 1, 1)}, "time zone, and .*2030.* has none.*when.astimezone"),  # noqa: DTZ001
         ({"expires": datetime(2030, 1, 1)}, "option expires= is a datetime with its time zone"),  # noqa: DTZ001

@@ -108,7 +108,19 @@ def test_functions_are_asked_with_the_arguments_of_each_job(app):
     assert queue_of(own, 1000, queue="called") == "called"
     assert late.keyed((1000,), {}) is late.keyed((1001,), {})  # what they share is made once
     assert CALLS == ["late", "late", "own", "late", "late"]
-    assert app.plans()["late"].why == "task_routes, function by_size; else task_default_queue"
+    plans = app.plans()
+    assert (plans["late"].usual, plans["late"].why) == ("late", "task_routes, function by_size; else task_routes, late")
+    assert (plans["own"].usual, plans["own"].why) == (
+        "default",
+        "task_routes, function by_size; else task_default_queue",
+    )
+    assert "late" in app._queues()  # workers take from it
+
+
+def test_a_function_that_names_no_queue_keeps_the_routes_behind_it_out(app):
+    app.conf.task_routes = [lambda name, args, *_, **more: {"priority": 7}, {"a": {"queue": "behind", "retries": 2}}]
+    given = options_of(app.task(name="a")(nothing), 1)
+    assert (given.get("queue"), given["priority"], "retries" in given) == (None, 7, False)
 
 
 def test_annotations_go_before_what_a_task_says(app):

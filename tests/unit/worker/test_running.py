@@ -103,6 +103,16 @@ def test_a_job_that_asks_to_be_tried_again_says_when_and_how_often():
     ]
 
 
+def test_the_log_tells_of_an_error_only_where_there_is_one():
+    slot = Slot(task(lambda self, exc: self.retry(exc=exc, countdown=4), max_retries=1))
+    slot.run("t.f", (None,), (OSError("no line"),), (None,), retried={3: 1})
+    assert [failures.told(slot.ends[number]) for number in (1, 2)] == [
+        "asks to be tried again in 4.0 s",
+        "OSError: no line (to be tried again in 4.0 s)",
+    ]
+    assert failures.told(slot.ends[3]).endswith("no retry is left: it was tried again 1 time")
+
+
 def test_a_point_in_time_becomes_a_delay(monkeypatch):
     monkeypatch.setattr(failures, "time", lambda: 1_000.0)
     slot = Slot(task(lambda self, eta: self.retry(eta=eta)))

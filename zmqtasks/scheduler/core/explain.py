@@ -39,15 +39,17 @@ def unknown(state: State, prefix: bytes, counter: int) -> list[str]:
 
 def reasons(state: State, job: Job, now: Now) -> list[str]:
     """Where the job is, why, and what it waits for."""
-    return _TELL[job.state](state, job, now) + _past(state, job)
+    return _TELL[job.state](state, job, now) + _past(state, job, now)
 
 
-def _past(state: State, job: Job) -> list[str]:
-    """What happened to it before that still matters."""
+def _past(state: State, job: Job, now: Now) -> list[str]:
+    """What was said of it, or happened to it, before that still matters."""
     if job.final:
         return []
     told = []
     spec = job.submission.spec
+    if spec.expires and job.state != RUNNING:
+        told.append(f"It expires if it has not started in {duration(max(0.0, spec.expires - now.wall))}.")
     if job in state.cancels:
         told.append("Somebody asked to cancel it; its worker has not answered yet.")
     if job.retries:
@@ -100,7 +102,8 @@ def _ready(state: State, job: Job, now: Now) -> list[str]:
     if not line.profiles:
         why = unserved.why(state, line)
         return [*told, f"Nobody can run it now: {why}".rstrip("?.") + "."]
-    return told + _workers(line, now)
+    held = line.need.queue in state.lines.paused or any(limit.room(now.mono) < 1 for limit in line.limits)
+    return told + _workers(line, held=held)
 
 
 def _urgency(line: Line) -> str:
@@ -137,21 +140,24 @@ def _ahead(place: int) -> str:
 
 
 def _turns(line: Line) -> list[str]:
-    """With whom the line takes turns."""
+    """Who goes before the line, and with whom it takes turns."""
     priority = line.level
     flows = max((len(profile.levels.get(priority, ())) for profile in line.profiles), default=1) - 1
     teams = dict.fromkeys(team for profile in line.profiles for team in profile.teams)
+    above = sorted({level for team in teams for other in team.profiles for level in other.levels if level > priority})
+    more = ", ".join(map(str, above))
+    told = [f"Jobs with a higher priority go first; there are some with {more}."] if above else []
     queues = max((sum(1 for other in team.profiles if other.flows) for team in teams), default=1) - 1
     others = []
     if flows > 0:
         others.append(plural(flows, "other submitter"))
     if queues > 0:
         others.append(plural(queues, "other queue"))
-    return [f"Its line takes turns with those of {' and '.join(others)}."] if others else []
+    return [*told, f"Its line takes turns with those of {' and '.join(others)}."] if others else told
 
 
-def _workers(line: Line, now: Now) -> list[str]:
-    """Who could run a job of this line, and why not now."""
+def _workers(line: Line, *, held: bool) -> list[str]:
+    """Who could run a job of this line, and why not now. `held`: by a limit or a pause, so not for want of a worker."""
     able = [worker for profile in line.profiles for team in profile.teams for worker in team.workers]
     told = [f"{plural(len(able), 'worker')} can run it: {_names(able)}."]
     groups: dict[str, list[Worker]] = {}
@@ -161,7 +167,9 @@ def _workers(line: Line, now: Now) -> list[str]:
         groups = {"": groups.pop("", []), _LACKING: list(chain.from_iterable(groups.values()))}
         groups = {why: workers for why, workers in groups.items() if workers}
     for why, workers in groups.items():
-        if not why:
+        if not why and held:
+            told.append(f"There is room for it on {_names(workers)}.")
+        elif not why:
             told.append(f"{_names(workers)} can take it now: it goes out as soon as its turn comes.")
         elif len(groups) == 1:
             told.append(f"Not now: {why}.")

@@ -3,7 +3,7 @@
 from zmqtasks import states
 from zmqtasks.clock import Now
 from zmqtasks.resources import number
-from zmqtasks.scheduler.core import explain, rows
+from zmqtasks.scheduler.core import explain, rows, unserved
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.identity import Identity
 from zmqtasks.scheduler.core.model import Operator, Worker
@@ -86,7 +86,7 @@ def status(state: State, now: Now, me: Identity) -> Status:
         {states.name(s): n for s, n in enumerate(state.moves.counts)},
         sum(1 for s in state.submitters.values() if s.route is not None),
         dict(state.counters),
-        list(state.warnings),
+        [*state.warnings, *unserved.warnings(state)],
         JournalStatus(me.journal, usage.size, usage.pending, usage.trouble) if state.durable else None,
     )
 

@@ -168,7 +168,7 @@ class State:
         self.stalls: Timers[Worker] = Timers(lambda worker: self.workers.get(worker.nonce) is worker)
         self.counters: dict[str, int] = {}
         self.warnings: dict[str, None] = {}
-        self.warned: dict[Line, str] = {}  # lines that nobody serves, and which warning tells of them
+        self.warned: dict[Line, None] = {}  # lines that nobody serves, of which people were told
 
     @property
     def held_bytes(self) -> int:

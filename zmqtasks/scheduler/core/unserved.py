@@ -12,7 +12,7 @@ from zmqtasks.scheduler.core.needs import Need
 from zmqtasks.scheduler.core.state import State
 
 AGAIN = 3600.0  # seconds until a line that still waits is told again
-SCREENFUL = 20  # warnings kept for `status`; the log has them all
+SCREENFUL = 20  # lines of which `status` warns; the log has them all
 AT_ONCE = 10  # lines told one by one in one turn
 
 
@@ -20,7 +20,7 @@ def watch(state: State, now: Now, fx: Effects) -> None:
     """Begin to be patient with lines that nobody serves now; tell of those that have waited long enough."""
     lines = state.lines
     for line in [line for line in state.warned if line not in lines.unserved] if state.warned else ():
-        state.warnings.pop(state.warned.pop(line), None)
+        del state.warned[line]
     for line in lines.lately:
         if line in lines.unserved:
             line.since = now.mono
@@ -45,6 +45,16 @@ def why(state: State, line: Line) -> str:
     return _why(state, line)
 
 
+def warnings(state: State) -> list[str]:
+    """What `status` warns of: how many jobs wait now, of the lines that have waited long enough, for each reason."""
+    waiting: dict[str, int] = {}
+    for line in state.warned:
+        if line in state.lines.unserved:
+            reason = _why(state, line)
+            waiting[reason] = waiting.get(reason, 0) + len(line)
+    return [_text(jobs, reason) for reason, jobs in waiting.items()]
+
+
 def on_join(state: State, now: Now, fx: Effects) -> None:
     """A worker came: what must not wait for an unknown task can be decided now."""
     for line in [line for line in state.lines.unserved if line.need.strict]:
@@ -61,18 +71,20 @@ def _fail_strict(state: State, line: Line, now: Now, fx: Effects) -> None:
 
 
 def _tell(state: State, line: Line, fx: Effects, *, log: bool) -> None:
-    waiting = "1 job waits" if len(line) == 1 else f"{len(line)} jobs wait"
-    text = f"{waiting}: {_why(state, line)}"
-    state.warnings.pop(state.warned.pop(line, ""), None)
-    state.warnings[text] = None
-    state.warned[line] = text
+    text = _text(len(line), _why(state, line))
+    state.warned.pop(line, None)
+    state.warned[line] = None
     while len(state.warned) > SCREENFUL:
-        state.warnings.pop(state.warned.pop(next(iter(state.warned))), None)
+        del state.warned[next(iter(state.warned))]
     if log:
         fx.logs.append(Log(logging.WARNING, "unserved", text))
     submitter = state.submitters.get(line.flow)
     if submitter is not None and submitter.route is not None:
         fx.sends.append(Send(submitter.route, wire.Notice(text)))
+
+
+def _text(jobs: int, reason: str) -> str:
+    return f"{'1 job waits' if jobs == 1 else f'{jobs} jobs wait'}: {reason}"
 
 
 def _why(state: State, line: Line) -> str:
