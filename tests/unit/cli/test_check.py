@@ -27,7 +27,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.delenv("ZMQTASKS_BROKER", raising=False)
     before = set(sys.modules), list(sys.path)
     yield
-    for name in set(sys.modules) - before[0]:
+    for name in [name for name in set(sys.modules) - before[0] if name.partition(".")[0] != "zmqtasks"]:
         del sys.modules[name]
     sys.path[:] = before[1]
 
