@@ -554,13 +554,13 @@ import sys, time
 from zmqtasks.submitter.client import Client
 client = Client(sys.argv[1])
 jobs = client.submit_many(pow, [((i, 2), {}) for i in range(2000)])
-print("submitted", flush=True)
-if sys.argv[2] == "wait":
-    try:
+try:  # the signal comes when this was read, wherever the script is then
+    print("submitted", flush=True)
+    if sys.argv[2] == "wait":
         jobs[-1].result()
-    except KeyboardInterrupt:
-        assert client.submit(pow, 2, 2).state == "submitted"
-        print("interrupted", flush=True)
+except KeyboardInterrupt:
+    assert client.submit(pow, 2, 2).state == "submitted"
+    print("interrupted", flush=True)
 """
 
 

@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from zmqtasks import resources
 from zmqtasks.config import MAX_PRIORITY, MIB
 from zmqtasks.errors import BadOption, ZmqTasksError
-from zmqtasks.submitter.options import LATER
+from zmqtasks.submitter.options import LATER, check
 
 MAX_LINE: Final = 128 * MIB  # bytes; a payload of 64 MiB is the most that a scheduler takes
 OPTIONS: Final = (  # the job id has its own field
@@ -136,8 +136,8 @@ class JobLines:
         options = self._options
         given = {name: value for name in OPTIONS if (value := getattr(line, name)) is not UNSET}
         if given:
-            self._check_options(number, given)
             options = {**options, **given}
+            self._check_options(number, given, options)
         return JobRequest(number, target, line.args, line.kwargs, line.id, options)
 
     def _check(self, number: int, target: str) -> None:
@@ -147,7 +147,7 @@ class JobLines:
             raise self._bad(number, str(error)) from None
         self._checked.add(target)
 
-    def _check_options(self, number: int, given: dict[str, Any]) -> None:
+    def _check_options(self, number: int, given: dict[str, Any], options: dict[str, Any]) -> None:
         if given.get("on_unknown", "fail") not in ("wait", "fail"):
             raise self._bad(number, f'"on_unknown" is "wait" or "fail", not {given["on_unknown"]!r}')
         if "eta" in given and "countdown" in given:
@@ -156,6 +156,10 @@ class JobLines:
             resources.parse(given.get("resources", {}))
         except BadOption as error:
             raise self._bad(number, f'"resources": {error}') from None
+        try:
+            check(options)
+        except BadOption as error:
+            raise self._bad(number, str(error)) from None
 
     def _bad(self, number: int, what: str) -> BadLine:
         return BadLine(f"{self.name} line {number}: {what}")
