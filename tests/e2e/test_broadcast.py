@@ -57,6 +57,9 @@ def test_every_worker_of_the_queue_gets_a_copy(site: Site) -> None:
         once, again = (app.send_task("cast.where", (5,), exchange="news", task_id="five") for _ in range(2))
         assert once.get(BOUND) == again.get(BOUND) == {"one": 5, "two": 5}
         assert [job.id for job in once.job.jobs.values()] == [job.id for job in again.job.jobs.values()]
+        later = where.apply_async((7,), countdown=BOUND)
+        assert app.client.cancel([once.job, later.job]) == [False, True]
+        assert later.job.cancelled()
         failed = where.submit("two")
         with pytest.raises(ValueError, match="two") as caught:
             failed.result(BOUND)

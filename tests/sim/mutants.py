@@ -187,6 +187,13 @@ MUTANTS = (
            "        pushed = self.claims.pop(claim, None)\n        if pushed is None:\n            return\n        index", "worker", 3),
     Mutant("two jobs have the same GPU", "worker.devices",
            "            self._left[place] -= share\n", "            pass\n", "worker", 0),
+    Mutant("what is for a worker that is gone waits for ever", _CORE + "unserved",
+           '    while len(line):\n        lifecycle.abort(state, line.head(), "WorkerLost"',
+           '    while False:\n        lifecycle.abort(state, line.head(), "WorkerLost"', "liveness", 17),
+    Mutant("what is for one worker does not wait until it is back", _CORE + "unserved",
+           "if line.need.bound and now.mono >= since + GONE:", "if line.need.bound:", "copies", 492),
+    Mutant("what is for one worker stands among others", _CORE + "lines",
+           "            bound=spec.fail_unserved,\n", "", "liveness", 17),
     Mutant("what an unknown job took stays taken", _CORE + "strays",
            "        demands.give_back(stray.worker, stray.resources)\n", "        pass\n", "resources", 8),
 )  # fmt: skip
