@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         NotAuthorized,
         NotAvailable,
         NotDurable,
+        NoWorker,
         PayloadError,
         PayloadLost,
         PayloadTooLarge,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
         ZmqTasksError,
     )
     from zmqtasks.local import Client, LocalCluster
-    from zmqtasks.queues import Exchange, Queue
+    from zmqtasks.queues import Broadcast, Exchange, Queue
     from zmqtasks.submitter.aio import AsyncClient
     from zmqtasks.submitter.asyncresult import AsyncResult
     from zmqtasks.submitter.info import ClientInfo
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 _HOME = {
     "App": "app",
     "AsyncClient": "submitter.aio",
+    "Broadcast": "queues",
     "AsyncResult": "submitter.asyncresult",
     "Client": "local",
     "ClientInfo": "submitter.info",
@@ -79,6 +81,7 @@ __all__ = [
     "AsyncResult",
     "BadOption",
     "BadUrl",
+    "Broadcast",
     "Client",
     "ClientClosed",
     "ClientInfo",
@@ -96,6 +99,7 @@ __all__ = [
     "LocalCluster",
     "MaxRetriesExceeded",
     "NoCurrentJob",
+    "NoWorker",
     "NotAuthorized",
     "NotAvailable",
     "NotDurable",

@@ -11,9 +11,10 @@ from zmqtasks import local, payload
 from zmqtasks.conf.configured import Configured
 from zmqtasks.config import DEFAULT_QUEUE
 from zmqtasks.errors import AppNotLoaded, BadOption, ZmqTasksError
+from zmqtasks.operators import Operator
 from zmqtasks.queues import name_of
 from zmqtasks.routes import over
-from zmqtasks.submitter import declaring, options
+from zmqtasks.submitter import broadcast, declaring, options
 from zmqtasks.submitter.asyncresult import AsyncResult
 from zmqtasks.submitter.client import LOCAL, Client
 from zmqtasks.submitter.keys import KeyOf
@@ -276,8 +277,18 @@ class App(Configured):
             given = over(given, self.routing.of_job(name, args, kwargs, given, None))
         if plan.error is not None and "queue" not in given:
             raise plan.error
-        sending = self.client.options(**{**self._defaults(plan), **given})
+        sending = broadcast.submitting(self, self.client, {**self._defaults(plan), **given})
         return AsyncResult.of(sending.send_task(name, args, kwargs, serializer=self._serializer(plan.given)))
+
+    def takers(self, queue: str) -> list[str]:
+        """The names of the workers that take from a queue now, as the scheduler says.
+
+        Raises:
+            NoWorker: there is none; or one has no queue of its own, or shares its name.
+            SchedulerUnreachable: the scheduler does not answer.
+        """
+        with Operator(self.client.url, self.conf.broker_connection_timeout) as operator:
+            return broadcast.takers(operator.status().workers, queue)
 
     def submit_many(self, task: Task[..., R], calls: Iterable[Item]) -> list[Job[R]]:
         """One job per (args, kwargs) pair, as one batch."""
@@ -319,6 +330,7 @@ class App(Configured):
                         workers=conf.worker_concurrency,
                         pool=conf.worker_pool,
                         queues=() if spec else self._queues(),  # its workers cannot ask the script
+                        direct=self.routing.direct,
                     ).url
                 self._client = Client(
                     url,

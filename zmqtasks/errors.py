@@ -55,6 +55,10 @@ class TaskNotRegistered(ZmqTasksError):
     """No worker of the queue knows a task of this name."""
 
 
+class NoWorker(ZmqTasksError):
+    """A job was to go to each worker that takes from a queue, and there is none, or not every one can be told apart."""
+
+
 class PayloadError(ZmqTasksError):
     """An argument, function or result that its codec refuses; the message names it."""
 
@@ -120,7 +124,10 @@ class JobExpired(JobAborted):
 
 
 class WorkerLost(JobError):
-    """The job's workers or children died more often than its crash budget allows; the message holds the evidence."""
+    """The job's workers or children died more often than its crash budget allows; the message holds the evidence.
+
+    Or it was for one worker only, which is gone.
+    """
 
 
 class MaxRetriesExceeded(JobError):

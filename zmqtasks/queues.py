@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
-from zmqtasks.errors import BadOption, NotAvailable
+from zmqtasks.errors import BadOption
 
 TYPES: Final = ("direct", "topic", "fanout")
+_DIRECT: Final = ".dq2"  # what the name of a worker's own queue ends with, as in Celery
 
 
 class Exchange:
@@ -65,6 +66,28 @@ class Queue:
         return f"<Queue {self.name}{bound}>"
 
 
+class Broadcast(Queue):
+    """A queue of a fanout exchange: each worker that takes from it gets a copy of what is sent to it.
+
+    Args:
+        name: of the queue, and of its exchange.
+        queue, others: what kombu's Broadcast takes besides; they have no meaning here.
+    """
+
+    def __init__(self, name: str, queue: str | None = None, **others: Any) -> None:
+        super().__init__(name, Exchange(_name(name), type="fanout"))
+
+
+def direct(worker: str) -> str:
+    """The name of the queue that only the worker of this name takes from."""
+    return worker + _DIRECT
+
+
+def owner(queue: str) -> str:
+    """The name of the worker whose own queue this is; empty: it is none."""
+    return queue.removesuffix(_DIRECT) if queue.endswith(_DIRECT) else ""
+
+
 class Binding(NamedTuple):
     """A queue hangs on an exchange. An empty name is the default exchange, an empty key the queue's name."""
 
@@ -108,7 +131,7 @@ def read(given: Any) -> Bindings:
     if isinstance(given, Mapping):
         entries = [(name, queue if queue is not None else {}) for name, queue in given.items()]
     elif isinstance(given, Iterable) and not isinstance(given, str | bytes):
-        entries = [(_name_in(queue), {} if isinstance(queue, str) else queue) for queue in given]
+        entries = [(_declared_name(queue), {} if isinstance(queue, str) else queue) for queue in given]
     else:
         raise BadOption(f"{given!r:.100} is no list of queues")
     found: dict[str, tuple[Binding, ...]] = {}
@@ -127,10 +150,10 @@ def _name(name: Any) -> str:
     return name
 
 
-def _name_in(queue: Any) -> Any:
-    if isinstance(queue, str):
-        return queue
-    return queue.get("name") if isinstance(queue, Mapping) else getattr(queue, "name", None)
+def _declared_name(queue: Any) -> Any:
+    if isinstance(queue, Mapping):
+        return queue.get("name")
+    return queue if isinstance(queue, str) else name_of(queue) if hasattr(queue, "name") else None
 
 
 def _bindings(name: str, queue: Any) -> tuple[Binding, ...]:
@@ -168,8 +191,11 @@ def _check_types(found: Bindings) -> None:
 
 
 def name_of(queue: Any) -> Any:
-    """The name of a queue that was given as such or as its name; other things as they are."""
-    return queue if isinstance(queue, str) else getattr(queue, "name", queue)
+    """The name of a queue that was given as such or as its name; other things as they are.
+
+    kombu's Broadcast has a name of its own in each process, and one that all know it by, its alias.
+    """
+    return queue if isinstance(queue, str) else getattr(queue, "alias", None) or getattr(queue, "name", queue)
 
 
 # ------------------------------------------------------------------------------------------------ where things go
@@ -203,22 +229,30 @@ class Queues:
             return None
         return frozenset(self.declared if self.declared is not None else {self.default})
 
+    def fans_out(self, name: str) -> bool:
+        """Whether every worker that takes from this queue gets a copy of what is sent to it."""
+        implied = (self.default_binding,) if name == self.default else ()
+        bindings = (self.declared or {}).get(name, implied)
+        return any(self._bound(name, one).type == "fanout" for one in bindings)
+
+    @property
+    def fanout(self) -> bool:
+        """Whether there is such a queue."""
+        return any(map(self.fans_out, (self.default, *self.names)))
+
     def find(self, name: str) -> str:
-        """A queue by its name.
+        """A queue by its name; that of a single worker need not be declared.
 
         Raises:
             BadOption: it is not declared, and others must not be used.
-            NotAvailable: its exchange is a fanout one, so that every worker would get a copy.
         """
         closed = self.closed
-        if closed is not None and name not in closed:
+        if closed is not None and name not in closed and not owner(name):
             near = get_close_matches(name, closed, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(closed)) or 'none'}"
             raise BadOption(
                 f"queue {name!r} is not declared in task_queues, and task_create_missing_queues is False; {hint}"
             )
-        if any(binding.type == "fanout" for binding in (self.declared or {}).get(name, ())):
-            raise NotAvailable(_broadcast(name))
         return name
 
     def reach(self, exchange: str | None, key: str | None) -> str:
@@ -230,7 +264,6 @@ class Queues:
 
         Raises:
             BadOption: no queue takes it, or more than one.
-            NotAvailable: the exchange is a fanout one, so that every worker would get a copy.
         """
         name, _type, own_key = self._bound(self.default, self.default_binding)
         bound = self._all()
@@ -239,8 +272,6 @@ class Queues:
             return self.find(key or self.default)
         there = {queue: [one for one in many if one.exchange == exchange] for queue, many in bound.items()}
         there = {queue: many for queue, many in there.items() if many}
-        if any(one.type == "fanout" for many in there.values() for one in many):
-            raise NotAvailable(_broadcast(next(iter(there))))
         if key is None and len(there) == 1:
             return next(iter(there))
         key = own_key if key is None else key
@@ -264,13 +295,6 @@ class Queues:
         if one.exchange:
             return Binding(one.exchange, one.type, key)
         return Binding(default.exchange or self.default, default.type, key)
-
-
-def _broadcast(name: str) -> str:
-    return (
-        f"queue {name!r} has a fanout exchange: a copy for every worker that takes from it is not available yet; "
-        "submit a job for each, to a queue of each worker's own"
-    )
 
 
 def _nowhere(

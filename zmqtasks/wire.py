@@ -58,6 +58,7 @@ class Spec(Struct, array_like=True, gc=False, frozen=True):
     cap: int = 0  # how many of them may run at once, of all jobs of its target with this key; 0: no limit
     cap_key: str = ""  # as rate_key
     resources: tuple[tuple[str, int], ...] = ()  # (name, 1/10,000) that each job takes of its worker; sorted by name
+    fail_unserved: bool = False  # end the job if for a minute no worker of its queue can run it
 
 
 class Held(Struct, array_like=True, gc=False, frozen=True):

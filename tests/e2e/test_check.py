@@ -14,7 +14,7 @@ CELERYD_CONCURRENCY = 3
 CELERY_TASK_SERIALIZER = "json"
 worker_pool = "threads"
 CELERY_RESULT_BACKEND = "redis://"
-worker_direct = True
+worker_send_task_events = True
 """
 APP = """\
 import os
@@ -62,7 +62,7 @@ def test_check_shows_what_holds_and_why(folder: Path) -> None:
         r"^ +\(CELERYD_CONCURRENCY\)$",
         r"^submit_timeout +30.0 +default$",
         r"^Kept, but without effect yet$",
-        r"^worker_direct +True +queues of.* +celeryconfig.py, line 6$",
+        r"^worker_send_task_events +True +events +celeryconfig.py, line 6$",
         r"^Not needed$",
         r"^Routes$",
         r"^photos.pool +default +task_default_queue$",
@@ -91,7 +91,7 @@ def test_what_does_nothing_is_said_once_in_a_script(folder: Path) -> None:
     assert done.stdout == "the app is loaded\n"
     assert done.stderr.splitlines() == [
         "not needed: CELERY_RESULT_BACKEND (there is no result backend: the scheduler keeps the results)",
-        "kept, but without effect yet: worker_direct (queues of single workers)",
+        "kept, but without effect yet: worker_send_task_events (events)",
     ]
 
 

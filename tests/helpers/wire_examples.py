@@ -20,7 +20,9 @@ PREFIX = bytes(range(12))
 DIGEST = bytes(range(16, 32))
 FUNCTION = wire.Function(DIGEST, "module.function", b"\x80\x05code")
 NEED = (("gpu", 5_000), ("mem", 2 * 1024**3 * 10_000))
-SPEC = wire.Spec("high", "3.11", 3, 1.5, 60.0, 2, 300.0, 1_800_000_000.25, fail_unknown=True, resources=NEED)
+SPEC = wire.Spec(
+    "high", "3.11", 3, 1.5, 60.0, 2, 300.0, 1_800_000_000.25, fail_unknown=True, resources=NEED, fail_unserved=True
+)
 
 _MESSAGES: list[Any] = [
     wire.WorkerHello(

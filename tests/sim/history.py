@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from tests.sim.consumers import Consumers
+from tests.sim.copies import Copies
 from tests.sim.disk import Disk
 from tests.sim.faults import Faults
 from tests.sim.laws import Broken, JobKey, Laws
@@ -70,12 +71,12 @@ class History:
         self.scheduler = Scheduler(self.world, self.laws, self.settings, disk)
         self.network = Network(self.world, self.scheduler, random.choice((0.0, 0.02, 0.3)))
         self.workers: list[WorkerNode] = []
+        self.submitters: list[SubmitterNode] = []
+        self.copies = Copies(seed, self.world, self.laws, self.workers, self.submitters)
         for _ in range(1 if self.theme == "lonely" else random.randint(1, 4)):
             self.new_worker()
-        self.submitters = [
-            SubmitterNode(self.world, self.network, self.laws, f"s{i}")
-            for i in range(random.randint(2 if self.theme == "watched" else 1, 3))
-        ]
+        for i in range(random.randint(2 if self.theme == "watched" else 1, 3)):
+            self.submitters.append(SubmitterNode(self.world, self.network, self.laws, f"s{i}"))
         self.operator = OperatorNode(self.world, self.network, "operator")
         self.consumers = Consumers(seed, self.world, self.operator, self.workers)
         self.jobs = 0
@@ -114,7 +115,7 @@ class History:
         """One more worker joins. `rich`: it has all that any job needs."""
         name, slots = f"w{len(self.workers)}", self.world.random.choice((1, 2, 4))
         gpus = RICH if rich else self.world.random.choice((0, 1, RICH))
-        node = WorkerNode(self.world, self.network, self.laws, name, slots, gpus)
+        node = WorkerNode(self.world, self.network, self.laws, name, slots, gpus, self.copies.queues(name))
         self.workers.append(node)
         self.scheduler.workers[node.nonce] = node
 
@@ -129,6 +130,7 @@ class History:
         if self.rate:
             self.world.after(random.expovariate(self.rate), self._fault)
         self.consumers.begin(self.calm_at)
+        self.copies.begin(self.calm_at)
         if self.theme == "calm restart":
             self.world.after(self.calm_at, self._calm_restart)
         self._until(self.calm_at + 0.001, over=False)
@@ -315,6 +317,7 @@ class History:
                     "credit", f"{worker} rests with {worker.credit} of {worker.offered}, holding {worker.held}"
                 )
         self.consumers.at_rest(self.scheduler)
+        self.copies.at_rest()
         for node in self.workers:
             if node.alive and not node.core.work.empty:
                 raise Broken("rest", f"{node.name} still holds {sorted(node.core.work.held_numbers())}")

@@ -132,10 +132,19 @@ class Child:
 class WorkerNode(Node):
     """A worker's agent with its children."""
 
-    def __init__(self, world: World, network: Network, laws: Laws, name: str, slots: int, gpus: int = 0) -> None:
+    def __init__(
+        self,
+        world: World,
+        network: Network,
+        laws: Laws,
+        name: str,
+        slots: int,
+        gpus: int = 0,
+        queues: tuple[str, ...] = ("default",),
+    ) -> None:
         self.laws, self.law = laws, "worker"
         self.nonce = name.encode().ljust(16, b"-")
-        identity = Identity("sim", "3.11", "host", 1, name, self.nonce, ("default",), ("task",))
+        identity = Identity("sim", "3.11", "host", 1, name, self.nonce, queues, ("task",))
         has = parse({"gpu": gpus, "mem": 2 * gpus})
         devices = tuple(f"GPU-{place}" for place in range(gpus))
         settings = WorkerSettings(slots=slots, credit=slots * 20, resources=has, devices=devices)

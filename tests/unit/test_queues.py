@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from zmqtasks import Exchange, Queue, errors
-from zmqtasks.queues import Binding, Queues, read, topic_matches
+from zmqtasks import Broadcast, Exchange, Queue, errors
+from zmqtasks.queues import Binding, Queues, direct, name_of, owner, read, topic_matches
 
 
 @pytest.mark.parametrize(
@@ -156,10 +156,31 @@ def test_a_route_to_nowhere_is_told(exchange, key, told):
         MEDIA.reach(exchange, key)
 
 
-def test_a_copy_for_every_worker_is_not_available():
-    for ask in (lambda: MEDIA.reach("wide", None), lambda: MEDIA.find("all")):
-        with pytest.raises(errors.NotAvailable, match="queue 'all' has a fanout exchange"):
-            ask()
+def test_what_is_sent_to_a_fanout_queue_goes_to_every_worker_of_it():
+    assert MEDIA.reach("wide", None) == MEDIA.reach("wide", "any key") == MEDIA.find("all") == "all"
+    assert [name for name in ("all", "high", "bare", "normal", "new") if MEDIA.fans_out(name)] == ["all"]
+    assert MEDIA.fanout
+    assert not Queues().fanout
+    everywhere = Queues(read(["a"]), "normal", Binding("tasks", "fanout"))
+    assert everywhere.fans_out("normal")
+    assert everywhere.fans_out("a")
+    two = Queues(read([Broadcast("news"), Queue("more", Exchange("news", "fanout"))]))
+    with pytest.raises(errors.BadOption, match=r"leads to several queues \(news, more\)"):
+        two.reach("news", None)
+
+
+def test_a_broadcast_is_known_by_its_alias():
+    assert read([Broadcast("news")]) == {"news": (Binding("news", "fanout"),)}
+    kombus = Broadcast("news")  # each process of kombu's gives it another name, and the same alias
+    kombus.name, kombus.alias = "bcast.0b8f", "news"
+    assert read([kombus]) == read([Broadcast("news", queue="bcast.0b8f", durable=False)])
+    assert name_of(kombus) == "news"
+
+
+def test_the_queue_of_a_single_worker_need_not_be_declared():
+    assert owner(direct("worker.high@host")) == "worker.high@host"
+    assert owner("news") == ""
+    assert Queues(read(["high"]), "high", create_missing=False).find(direct("w")) == "w.dq2"
 
 
 def test_queues_that_are_not_declared():

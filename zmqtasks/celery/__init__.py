@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from zmqtasks.celery.app import Celery, shared_task
     from zmqtasks.celery.app.task import Task
     from zmqtasks.celery.utils import uuid
-    from zmqtasks.queues import Exchange, Queue
+    from zmqtasks.queues import Broadcast, Exchange, Queue
 
 _HOME = {
+    "Broadcast": "queues",  # Celery's users have this one from kombu.common, Exchange and Queue from kombu
     "Celery": "celery.app.base",
-    "Exchange": "queues",  # Celery's users have these two from kombu
+    "Exchange": "queues",
     "Queue": "queues",
     "Task": "celery.app.task",
     "current_app": "celery._state",
@@ -27,7 +28,7 @@ _HOME = {
     "uuid": "celery.utils",
 }
 
-__all__ = ["Celery", "Exchange", "Queue", "Task", "current_app", "current_task", "shared_task", "uuid"]
+__all__ = ["Broadcast", "Celery", "Exchange", "Queue", "Task", "current_app", "current_task", "shared_task", "uuid"]
 
 _missing = getter(__name__, PACKAGE)
 

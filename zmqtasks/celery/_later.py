@@ -76,7 +76,7 @@ TASK: Final = {
     "backend": "there is no result backend: the scheduler keeps the results",
 }
 CONTROL: Final = {
-    "broadcast": "there are no messages to all workers",
+    "broadcast": "workers take no commands of one's own; a queue Broadcast(name) has each of them run a task",
     "inspect": "in a terminal, `zmqtasks inspect` tells it",
     "ping": "in a terminal, `zmqtasks status` shows the workers",
     "purge": "in a terminal, `zmqtasks purge QUEUE` does it",

@@ -188,7 +188,7 @@ class Conf(Store):
         "KiB of memory above which a child is replaced",
         later="recycled children",
     )
-    worker_direct = Setting(FLAG, False, "each worker has a queue of its own", later="queues of single workers")
+    worker_direct = Setting(FLAG, False, "each worker takes from a queue of its own, too, called NAME.dq2")
     worker_enable_remote_control = Setting(FLAG, True, "workers can be steered", later="remote control")
     worker_send_task_events = Setting(FLAG, False, "workers tell what they do", later=_EVENTS)
     task_send_sent_event = Setting(FLAG, False, "submitting is told, too", later=_EVENTS)

@@ -7,6 +7,7 @@ and a small watcher removes the directory. When one of them dies, a new one take
 import atexit
 import logging
 import os
+import socket
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from zmqtasks.conf.saying import SAID_VARIABLE
 from zmqtasks.config import BROKER_VARIABLE, CONFIG_FILE
 from zmqtasks.errors import AppNotLoaded, BadOption, SchedulerUnreachable, ZmqTasksError
 from zmqtasks.local.processes import Listener, Process, Watcher, cores, environment, free_port, private_folder, say
+from zmqtasks.queues import direct as queue_of
 from zmqtasks.resources import Amounts, exact, parse
 from zmqtasks.submitter import client as client_module
 from zmqtasks.submitter.client import Client
@@ -44,6 +46,7 @@ class LocalCluster:
         agents: how many workers share these slots, for tests of more than one host.
         app: MODULE or MODULE:ATTRIBUTE whose tasks the workers know.
         queues: that the workers take; none: `default` and those of the app's tasks.
+        direct: with `queues`: each worker takes from a queue of its own, too.
         pool: what a worker's slots are: "processes", "threads" or "solo", see `zmqtasks worker -P`.
         transport: "ipc", or "tcp" for a port of the loopback interface.
         resources: what each agent has for jobs that need it, like {"gpu": 2, "mem": "64GiB"}.
@@ -68,6 +71,7 @@ class LocalCluster:
         agents: int = 1,
         app: str | None = None,
         queues: Iterable[str] = (),
+        direct: bool = False,
         pool: str = "processes",
         transport: str = "ipc",
         resources: Mapping[str, float | str] | None = None,
@@ -93,7 +97,7 @@ class LocalCluster:
         self._watcher = Watcher(folder)
         _clusters.add(self)
         try:
-            self._start(slots, agents, pool, list(queues), has, loglevel)
+            self._start(slots, agents, pool, list(queues), has, loglevel, direct=direct)
             self._wait_ready(start_timeout)
         except BaseException:
             self.stop()
@@ -101,7 +105,9 @@ class LocalCluster:
         for process in self._processes:
             process.kept = True
 
-    def _start(self, slots: int, agents: int, pool: str, queues: list[str], resources: Amounts, loglevel: str) -> None:
+    def _start(
+        self, slots: int, agents: int, pool: str, queues: list[str], resources: Amounts, loglevel: str, *, direct: bool
+    ) -> None:
         """Everything at once: workers try until the scheduler is there."""
         env = environment(self.url)
         if self._app and self._app.partition(":")[0] in sys.modules:
@@ -110,10 +116,12 @@ class LocalCluster:
         self._processes.append(Process("scheduler", command, env))
         for number in range(agents):
             share = slots // agents + (number < slots % agents)
-            command = ["worker", "--broker", self.url, "-c", str(share), "-P", pool, "-n", f"local-{number + 1}@%h"]
+            name = f"local-{number + 1}@{socket.gethostname()}"
+            command = ["worker", "--broker", self.url, "-c", str(share), "-P", pool, "-n", name.replace("%", "%%")]
             command += ["--shutdown-timeout", _WARM, "-l", loglevel]
             command += ["-A", self._app] if self._app else []
-            command += ["-Q", ",".join(queues)] if queues else []
+            taken = [*queues, queue_of(name)] if queues and direct else queues
+            command += ["-Q", ",".join(taken)] if taken else []
             for name, amount in resources:
                 command += ["--resource", f"{name}={exact(amount)}"]
             self._processes.append(Process(f"worker {number + 1}", command, env))
@@ -220,13 +228,14 @@ def shared(
     workers: int | None = None,
     pool: str = "processes",
     queues: Iterable[str] = (),
+    direct: bool = False,
 ) -> LocalCluster:
     """The cluster behind local://, started on first use; it ends with this process.
 
     Args:
         app: MODULE:ATTRIBUTE that its workers know; one cluster per app.
         by_default: nobody named local:// or any other broker: the first cluster that is started says so on stderr.
-        workers, pool, queues: of a cluster that is started now, see LocalCluster.
+        workers, pool, queues, direct: of a cluster that is started now, see LocalCluster.
     """
     global _told  # noqa: PLW0603  (once per process)
     with _lock:
@@ -234,7 +243,7 @@ def shared(
         if cluster is None or cluster._stopped:  # noqa: SLF001
             begin = time.monotonic()
             slots = 1 if pool == "solo" else workers or cores()
-            cluster = _shared[app] = LocalCluster(slots, app=app, pool=pool, queues=queues)
+            cluster = _shared[app] = LocalCluster(slots, app=app, pool=pool, queues=queues, direct=direct)
             _log.info(
                 "local:// started a scheduler and %s on this machine in %.2f s; they end with this process",
                 _slots(slots),

@@ -280,13 +280,14 @@ class AsyncClient(AsyncSubmitting):
     async def cancel(self, jobs: Iterable[Job[Any]], *, force: bool = False, timeout: float = 5.0) -> list[bool]:
         """Cancel many jobs with one request; see `Job.cancel`. Returns for each whether it is cancelled."""
         wanted = list(jobs)
-        left = [job.pair for job in wanted if not job.done()]
+        left = {job: job.pairs for job in wanted if not job.done()}
+        pairs = [pair for some in left.values() for pair in some]
         connection = self._sync.connection
         event = loops.Event()
-        waiter = connection.request_cancel(left, force=force, event=event)
-        if left and not await event.wait(timeout):
-            raise connection.unanswered(len(left), timeout)
-        return [job.pair in waiter.cancelled or job.cancelled() for job in wanted]
+        waiter = connection.request_cancel(pairs, force=force, event=event)
+        if pairs and not await event.wait(timeout):
+            raise connection.unanswered(len(pairs), timeout)
+        return [(bool(left.get(job)) and waiter.cancelled.issuperset(left[job])) or job.cancelled() for job in wanted]
 
     async def flush(self, timeout: float | None = None) -> None:
         """Wait until everything submitted so far is accepted: then it outlives this process.

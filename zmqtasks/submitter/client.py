@@ -119,9 +119,10 @@ class Client(Submitting):
     def cancel(self, jobs: Iterable[Job[Any]], *, force: bool = False, timeout: float = 5.0) -> list[bool]:
         """Cancel many jobs with one request; see `Job.cancel`. Returns for each whether it is cancelled."""
         wanted = list(jobs)
-        left = [job.pair for job in wanted if not job.done()]
-        told = dict(zip(left, self.connection.cancel(left, timeout, force=force), strict=True))
-        return [told.get(job.pair, False) or job.cancelled() for job in wanted]
+        left = {job: job.pairs for job in wanted if not job.done()}
+        pairs = [pair for some in left.values() for pair in some]
+        told = dict(zip(pairs, self.connection.cancel(pairs, timeout, force=force), strict=True))
+        return [(bool(left.get(job)) and all(told[pair] for pair in left[job])) or job.cancelled() for job in wanted]
 
     def info(self) -> ClientInfo:
         """What this client knows of itself and of its scheduler, without asking anybody."""

@@ -6,7 +6,7 @@ result encoded, and decodes it in the thread that asks: the I/O thread never unp
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from typing import Any, Final, NoReturn, Protocol, TypeVar
@@ -124,6 +124,11 @@ class Job(Future[T]):
         """The id as (prefix, counter)."""
         source = self._source
         return source.prefix, source.first + self._place
+
+    @property
+    def pairs(self) -> Sequence[Pair]:
+        """The ids to ask for when all of it is to be cancelled."""
+        return (self.pair,)
 
     @property
     def task(self) -> str:

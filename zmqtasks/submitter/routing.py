@@ -72,6 +72,7 @@ class Routing:
             ),
             conf.task_create_missing_queues,
         )
+        self.direct: bool = conf.worker_direct or self.queues.fanout  # each worker has a queue of its own, too
         self._routes = Routes(conf.task_routes)
         self._check = check
         self._annotations = [
@@ -146,7 +147,6 @@ class Routing:
 
         Raises:
             BadOption: there is no such queue, or no queue takes this.
-            NotAvailable: every worker would get a copy.
         """
         place: Options = {one: given[one] for one in DESTINATION if given.get(one) is not None}
         rest = {one: value for one, value in given.items() if one not in DESTINATION}

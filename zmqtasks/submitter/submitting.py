@@ -268,7 +268,7 @@ class Submitting:
 
     def take_back(self, jobs: Iterable[Job[Any]]) -> None:
         """Cancel, without waiting, those of some jobs that are not over: nobody wants them any more."""
-        left = [job.pair for job in jobs if not job.done()]
+        left = [pair for job in jobs if not job.done() for pair in job.pairs]
         if left:
             try:
                 self.connection.request_cancel(left, force=False)

@@ -6,7 +6,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from zmqtasks.errors import BadOption, TaskNotRegistered, ZmqTasksError
 from zmqtasks.routes import DESTINATION
-from zmqtasks.submitter import options
+from zmqtasks.submitter import broadcast, options
 from zmqtasks.submitter.asyncresult import AsyncResult
 from zmqtasks.submitter.client import Client
 from zmqtasks.submitter.functions import Shipped
@@ -37,6 +37,9 @@ class TaskApp(Protocol):
     @property
     def routing(self) -> Routing:
         """Where its jobs go."""
+
+    def takers(self, queue: str) -> list[str]:
+        """The workers that take from a queue."""
 
 
 class Sending(Generic[P, R]):
@@ -73,6 +76,8 @@ class Sending(Generic[P, R]):
         if not sending.connected:
             await asyncio.to_thread(sending.prepared)
         submitting, prepared = sending.prepared()
+        if isinstance(submitting, broadcast.Broadcasting):  # the scheduler has to answer first
+            return await asyncio.to_thread(submitting.send_one, prepared, args, kwargs, submitting.submit_timeout)
         return await aio.send(submitting, prepared, args, kwargs)
 
     def map(self, items: Iterable[Any]) -> list[Job[R]]:
@@ -175,7 +180,7 @@ class Sending(Generic[P, R]):
             shipped = ready[1].shipped
             if not ready[0].timed and (shipped is None or (shipped.lasting and shipped.fresh())):
                 return ready
-        submitting = client.options(**self._given)
+        submitting = broadcast.submitting(task.app, client, self._given)
         prepared = submitting.prepare_task(task.name, task.serializer, self._shipped(task, client))
         self._ready = submitting, prepared
         return self._ready

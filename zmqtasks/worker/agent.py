@@ -18,6 +18,7 @@ from zmqtasks.clock import Now
 from zmqtasks.config import BROKER_VARIABLE, DEFAULT_BROKER, WorkerSettings
 from zmqtasks.errors import PeerError
 from zmqtasks.payload import python_version
+from zmqtasks.queues import direct
 from zmqtasks.resources import Amounts, show
 from zmqtasks.transport import Change, Context, Ready, Sleeper, Waitable, Wakeup, parse_url
 from zmqtasks.words import plural
@@ -266,6 +267,8 @@ class Agent:
         if self._core is not None:
             return  # a new fork server: the app is the same
         options = self._options
+        queues = chosen_queues(options.queues or tuple(loaded.queues), options.exclude, loaded.closed)
+        own = (direct(self._name),) if loaded.direct else ()
         slots = options.concurrency
         credit = options.credit or min(MAX_CREDIT, CREDIT_PER_SLOT * slots)
         identity = Identity(
@@ -275,7 +278,7 @@ class Agent:
             os.getpid(),
             self._name,
             os.urandom(16),
-            chosen_queues(options.queues or tuple(loaded.queues), options.exclude, loaded.closed),
+            tuple(dict.fromkeys((*queues, *own))),
             tuple(loaded.tasks),
         )
         self._core = WorkerCore(

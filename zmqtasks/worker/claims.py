@@ -91,6 +91,7 @@ class Ready(Struct, array_like=True, gc=False, tag=1):
     error: str
     broker: str = ""  # the app's own, if it names one that others can reach
     closed: list[str] = []  # all queues that it allows; empty: any
+    direct: bool = False  # the worker takes from a queue of its own, too
 
 
 class Forked(Struct, array_like=True, gc=False, tag=2):

@@ -28,7 +28,16 @@ from zmqtasks.config import BROKER_VARIABLE, DEFAULT_BROKER
 from zmqtasks.errors import ZmqTasksError
 from zmqtasks.worker import child, hostinfo
 from zmqtasks.worker.claims import Boot, Exited, Fork, Forked, FromForkServer, Ready, Slay, decode_to_forkserver, encode
-from zmqtasks.worker.loading import AppLike, Tasks, accepted_by, broker_of, closed_queues, load_app, queues_of
+from zmqtasks.worker.loading import (
+    AppLike,
+    Tasks,
+    accepted_by,
+    broker_of,
+    closed_queues,
+    is_direct,
+    load_app,
+    queues_of,
+)
 from zmqtasks.worker.packets import files_in
 
 log = logging.getLogger(__name__)
@@ -119,7 +128,7 @@ class ForkServer:
         self._by_exec = hostinfo.threads() > 1
         gc.collect()
         gc.freeze()
-        return self._tell(Ready(sorted(self._tasks), queues, "", broker_of(app), closed))
+        return self._tell(Ready(sorted(self._tasks), queues, "", broker_of(app), closed, is_direct(app)))
 
     # -------------------------------------------------------------------------------------------- the agent
 

@@ -127,6 +127,12 @@ def closed_queues(app: AppLike | None) -> list[str]:
     return sorted(routing.queues.closed or ()) if routing is not None else []
 
 
+def is_direct(app: AppLike | None) -> bool:
+    """Whether each worker of an app takes from a queue of its own, too."""
+    routing = getattr(app, "routing", None)
+    return routing is not None and bool(routing.direct)
+
+
 def chosen_queues(queues: Sequence[str], exclude: Sequence[str], closed: Collection[str]) -> tuple[str, ...]:
     """The queues that a worker takes from.
 

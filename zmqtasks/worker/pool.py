@@ -68,6 +68,7 @@ class Loaded:
     queues: list[str]
     broker: str
     closed: list[str]
+    direct: bool
 
 
 @dataclass(slots=True)
@@ -219,7 +220,7 @@ class Pool:
                     raise AppNotLoaded(message.error)
                 self._ready = True
                 self._to_fork = deque(i for i in range(self._boot.slots // self._per_child) if i not in self._slots)
-                yield Loaded(message.tasks, message.queues, message.broker, message.closed)
+                yield Loaded(message.tasks, message.queues, message.broker, message.closed, message.direct)
             elif isinstance(message, Forked):
                 self._forking -= 1
                 self._no_room = False

@@ -1,5 +1,6 @@
 """Tasks that no worker knows: they wait and are told of, or fail at once."""
 
+from tests.helpers.scheduler_harness import Harness
 from zmqtasks import wire
 from zmqtasks.states import ABORTED, READY
 
@@ -149,3 +150,41 @@ def test_warnings_are_bounded(h):
     h.pass_time(5)
     s.inbox.clear()
     assert len(h.operator().status().warnings) == 20
+
+
+# ------------------------------------------------------------------------------------------------ jobs for one worker
+
+
+def test_what_is_for_one_worker_ends_a_minute_after_it_left():
+    h = Harness(durable=True)
+    w, s = h.worker("w", queues=["w.dq2"]), h.submitter()
+    w.send(wire.Goodbye())
+    s.submit(2, queue="w.dq2", fail_unserved=True)
+    s.submit(1, first=2, queue="w.dq2")
+    told = "worker 'w', whose own queue 'w.dq2' is, is not there; zmqtasks worker -n w starts it"
+    h.pass_time(5)
+    assert [notice.text for notice in s.take(wire.Notice)] == [f"2 jobs wait: {told}", f"1 job waits: {told}"]
+    h.restart()  # the worker may be back later than others
+    s = h.submitter()
+    s.send(wire.Ask(s.prefix, [(0, 3)]))
+    h.pass_time(59.9)
+    s.inbox.clear()
+    assert h.job().state == READY
+    h.pass_time(0.1)
+    assert s.ends() == dict.fromkeys((0, 1), (ABORTED, "WorkerLost", f"{told}; it was waited for for 60 s"))
+    assert h.job(2).state == READY
+
+
+def test_what_is_for_one_worker_waits_anew_when_it_was_there(h):
+    s = h.submitter()
+    s.submit(queue="w.dq2", fail_unserved=True)
+    h.pass_time(50)
+    w = h.worker("w", queues=["w.dq2"])
+    assert w.assigned() == [0]
+    s.submit(first=1, queue="w.dq2", fail_unserved=True)
+    w.send(wire.Goodbye())
+    h.pass_time(59)
+    assert h.job().state == READY
+    s.inbox.clear()
+    h.pass_time(1)
+    assert set(s.ends()) == {0, 1}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from zmqtasks import App, Queue
+from zmqtasks import App, Broadcast, Queue
 from zmqtasks.errors import AppNotLoaded, BadOption, PayloadError, RemoteTraceback
 from zmqtasks.payload import unship
-from zmqtasks.worker.loading import chosen_queues, closed_queues, innermost, load_app, queues_of
+from zmqtasks.worker.loading import chosen_queues, closed_queues, innermost, is_direct, load_app, queues_of
 
 
 @pytest.fixture
@@ -99,6 +99,11 @@ def test_the_queues_of_an_app():
     app.conf.task_create_missing_queues = False
     assert closed_queues(app) == ["high", "low"]
     assert (queues_of(None), closed_queues(None)) == (["default"], [])
+    assert [is_direct(None), is_direct(app)] == [False, False]
+    app.conf.worker_direct = True
+    assert is_direct(app)
+    app.conf.update(worker_direct=False, task_queues=[Queue("high"), Broadcast("news")])
+    assert is_direct(app)
 
 
 def test_the_queues_of_a_worker(caplog):

@@ -2,7 +2,9 @@
 
 from uuid import uuid4
 
-__all__ = ["gen_unique_id", "uuid"]
+from zmqtasks.queues import Queue, direct
+
+__all__ = ["gen_unique_id", "uuid", "worker_direct"]
 
 
 def uuid() -> str:
@@ -11,3 +13,8 @@ def uuid() -> str:
 
 
 gen_unique_id = uuid
+
+
+def worker_direct(hostname: str | Queue) -> Queue:
+    """The queue that only the worker of this name takes from; see the setting `worker_direct`."""
+    return hostname if isinstance(hostname, Queue) else Queue(direct(hostname))

@@ -82,6 +82,7 @@ class Lines:
         need = Need(
             spec.queue, "" if shipped else target.name, spec.python if shipped else "",
             strict=spec.fail_unknown, priority=spec.priority, limits=submission.limits, resources=spec.resources,
+            bound=spec.fail_unserved,
         )  # fmt: skip
         owner = submission.source.owner
         # the owner may change while a job stands in a solo line, which is found by this key

@@ -22,3 +22,4 @@ class Need:
     priority: int = 0
     limits: tuple[LimitKey, ...] = ()
     resources: Amounts = ()  # what it must have free for each of them
+    bound: bool = False  # they are for one worker: they end when it is gone

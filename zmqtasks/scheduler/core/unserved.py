@@ -1,9 +1,12 @@
-"""Jobs that no worker can run: they wait, and people are told; or they fail at once where that was asked for."""
+"""Jobs that no worker can run: they wait, and people are told; or they fail at once where that was asked for.
+
+Those that are for one worker wait for it for a minute: one that was started again by its name runs them.
+"""
 
 import logging
 from difflib import get_close_matches
 
-from zmqtasks import resources, wire
+from zmqtasks import queues, resources, wire
 from zmqtasks.clock import Now
 from zmqtasks.scheduler.core import lifecycle
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
@@ -12,6 +15,7 @@ from zmqtasks.scheduler.core.needs import Need
 from zmqtasks.scheduler.core.state import State
 
 AGAIN = 3600.0  # seconds until a line that still waits is told again
+GONE = 60.0  # seconds after which a worker that does not come back is gone
 SCREENFUL = 20  # lines of which `status` warns; the log has them all
 AT_ONCE = 10  # lines told one by one in one turn
 
@@ -32,7 +36,10 @@ def watch(state: State, now: Now, fx: Effects) -> None:
         since = line.since
         if line not in lines.unserved or since is None or now.mono < since + state.settings.unknown_task_after:
             continue
-        state.patience.add(now.mono + AGAIN, line)
+        if line.need.bound and now.mono >= since + GONE:
+            _fail_bound(state, line, now, fx)
+            continue
+        state.patience.add(since + GONE if line.need.bound else now.mono + AGAIN, line)
         told += 1
         _tell(state, line, fx, log=told <= AT_ONCE)
     if told > AT_ONCE:
@@ -70,6 +77,12 @@ def _fail_strict(state: State, line: Line, now: Now, fx: Effects) -> None:
         lifecycle.abort(state, line.head(), "TaskNotRegistered", text, now, fx)
 
 
+def _fail_bound(state: State, line: Line, now: Now, fx: Effects) -> None:
+    text = f"{_why(state, line)}; it was waited for for {GONE:.0f} s"
+    while len(line):
+        lifecycle.abort(state, line.head(), "WorkerLost", text, now, fx)
+
+
 def _tell(state: State, line: Line, fx: Effects, *, log: bool) -> None:
     text = _text(len(line), _why(state, line))
     state.warned.pop(line, None)
@@ -90,6 +103,9 @@ def _text(jobs: int, reason: str) -> str:
 def _why(state: State, line: Line) -> str:
     need = line.need
     known = state.lines.known_tasks(need.queue)
+    if known is None and queues.owner(need.queue):
+        name = queues.owner(need.queue)
+        return f"worker {name!r}, whose own queue {need.queue!r} is, is not there; zmqtasks worker -n {name} starts it"
     if known is None:
         near = get_close_matches(need.queue, state.lines.served(), n=1)
         meant = f" (did you mean {near[0]!r}?)" if near else ""
