@@ -144,6 +144,28 @@ def test_after_a_restart_a_rate_begins_as_if_it_was_used_up(make):
     s.connect()
 
 
+def test_after_a_restart_a_rate_that_is_forgotten_begins_as_if_it_was_used_up(make):
+    h = make(durable=True)
+    w, s = h.worker(slots=10), h.submitter()
+    limited = {"rate": 0.1, "burst": 2, "durability": "memory"}
+    s.send(s.message(3, **limited))
+    s.take(wire.Accepted)
+    assert w.assigned() == [0, 1]  # a first life has nothing to remember
+    h.restart()
+    w.connect()
+    w.join()
+    s = h.submitter("another")
+    s.send(s.message(3, **limited))
+    h.pass_time(9.0)
+    assert w.assigned() == []
+    h.pass_time(1.1)
+    assert w.assigned() == [0]
+    h.pass_time(20.0)
+    s.send(s.message(2, rate_key="new", **limited))  # the restart is long ago
+    assert w.assigned() == [1, 2, 3, 4]
+    assert all(accepted.volatile for accepted in s.take(wire.Accepted))
+
+
 def test_the_newest_declaration_counts_and_an_operators_counts_more(h):
     w, s = h.worker(slots=10), h.submitter()
     s.submit(3, rate=0.001)

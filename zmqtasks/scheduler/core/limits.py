@@ -4,6 +4,7 @@ Lines whose limits are reached are out of the index until time, or the end of a 
 nobody, and cost nothing.
 """
 
+from math import inf
 from typing import Final
 
 from zmqtasks.scheduler.core.deadlines import Timers
@@ -20,6 +21,8 @@ class Limits:
 
     Attributes:
         shut: rates that are reached, by the monotonic time at which they open.
+        since: monotonic time of the restart, before which jobs may have started that nobody remembers; -inf: there
+            was none.
         told: (rate, burst) that an operator set, by task.
     """
 
@@ -27,6 +30,7 @@ class Limits:
         self._lines = lines
         self._all: dict[LimitKey, Limit] = {}
         self.shut: Timers[Rate] = Timers(lambda rate: rate.shut)
+        self.since = -inf
         self.told: dict[str, tuple[float, int]] = {}
         lines.limits_of = self.find
 
@@ -47,7 +51,7 @@ class Limits:
         if limit is None:
             if len(self._all) > _IDLE:
                 self._sweep()
-            limit = self._all[key] = Rate(key) if key[0] == RATE else Cap(key)
+            limit = self._all[key] = Rate(key, self.since) if key[0] == RATE else Cap(key)
         return limit
 
     def _sweep(self) -> None:
@@ -116,7 +120,11 @@ class Limits:
                 self._look(limit, mono)
 
     def be_careful(self, mono: float) -> None:
-        """After a restart: what started just before it is not known, so each rate begins as if all of it was used."""
+        """After a restart: what started just before it is not known, so each rate begins as if all of it was used.
+
+        Those that are declared later as well: what only jobs of durability "memory" declared before is forgotten.
+        """
+        self.since = mono
         for limit in self._all.values():
             if isinstance(limit, Rate) and limit.interval:
                 limit.tat = mono + limit.burst * limit.interval

@@ -15,12 +15,18 @@ LATE_SHARE: Final = 0.05
 
 
 class Rate:
-    """Starts per second. `tat`: monotonic time at which the next start is due, if they come at that rate."""
+    """Starts per second.
 
-    __slots__ = ("burst", "declared", "interval", "key", "lines", "shut", "tat")
+    Attributes:
+        since: monotonic time before which it is not known what started; -inf: that is nothing.
+        tat: monotonic time at which the next start is due, if they come at that rate.
+    """
 
-    def __init__(self, key: LimitKey) -> None:
+    __slots__ = ("burst", "declared", "interval", "key", "lines", "shut", "since", "tat")
+
+    def __init__(self, key: LimitKey, since: float = -inf) -> None:
         self.key = key
+        self.since = since
         self.lines: dict[Any, None] = {}
         self.declared = (0.0, 1)  # rate and burst, as tasks say; an operator may say otherwise
         self.interval = 0.0
@@ -34,6 +40,8 @@ class Rate:
         self.burst = max(1, burst)
         if before and self.tat > mono:
             self.tat = mono + (self.tat - mono) / before * self.interval
+        elif not before and self.interval:
+            self.tat = max(self.tat, self.since + self.burst * self.interval)
 
     @property
     def opens_at(self) -> float:

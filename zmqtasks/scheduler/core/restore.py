@@ -430,7 +430,8 @@ class Restorer:
         for worker in self.state.workers.values():
             for job in worker.held.values():
                 limits.held(job.submission, now.mono)
-        limits.be_careful(now.mono)
+        if self._epoch:  # of an earlier life
+            limits.be_careful(now.mono)
 
     def _jobs(self, everything: Sequence[Submission], now: Now) -> None:
         """Jobs that are not over, in the order in which they were accepted; those that came back stand in front."""
