@@ -8,6 +8,7 @@ a rate: how much of it is used; and how long a job of priority 9 takes while 1 m
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -94,7 +95,11 @@ def urgent(client: zmqtasks.Client, rounds: int) -> list[float]:
 
 def main() -> None:
     """Measure one after the other."""
-    given = _report.arguments(__doc__, jobs=20_000, repeat=5, rounds=200).parse_args()
+    parser = _report.arguments(__doc__, jobs=20_000, repeat=5, rounds=200)
+    parser.add_argument(
+        "--at-least", type=float, default=0.0, metavar="X", help="fail if all of it is slower than this"
+    )
+    given = parser.parse_args()
     before = _report.facts()
     _cluster.importable()
     with contextlib.ExitStack() as stack:
@@ -123,6 +128,11 @@ def main() -> None:
         rows.append(_report.Row(f"use of a rate of {RATE}/s", "×", [used(plain) for _ in range(given.repeat)]))
         rows.append(_report.spread("priority 9 beside a backlog of 1 ms jobs", urgent(plain, given.rounds)))
     _report.show(f"policy ({given.jobs:,} jobs, {SLOTS} slots)", rows, before, given.json)
+    share = next(float(row.extra["× as they are"]) for row in rows if row.name == "all of it")
+    if share < given.at_least:
+        sys.exit(
+            f"worse: with all of it on, {share:.2f} times as many jobs a second; at least {given.at_least:g} it must be"
+        )
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ _SIGNALS: Final = (
     "signals come later; until then a class of tasks (@app.task(base=…)) has before_start, on_success, on_failure, "
     "on_retry and after_return"
 )
-_LIMITS: Final = "time limits come later"
-_PREDICATE: Final = (
+NO_OUTCOME: Final = (
     "a job of zmqtasks always ends with an outcome; return a value, raise an exception, or call self.retry(countdown=…)"
 )
 _GROUPS: Final = "results of groups come later; a list of results does as well: [result.get() for result in results]"
@@ -43,10 +42,6 @@ SIGNALS: Final = dict.fromkeys(
 )  # fmt: skip
 RESULTS: Final = dict.fromkeys(("ResultSet", "GroupResult", "EagerResult", "result_from_tuple"), _GROUPS)
 EXCEPTIONS: Final = {
-    "Ignore": _PREDICATE,
-    "Reject": _PREDICATE,
-    "SoftTimeLimitExceeded": _LIMITS,
-    "TimeLimitExceeded": _LIMITS,
     "Terminated": "a job whose process was ended by somebody is a zmqtasks.JobCancelled or WorkerLost",
     "ChordError": _CANVAS,
 }

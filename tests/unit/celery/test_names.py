@@ -37,7 +37,7 @@ def test_states_compare_by_precedence():
         (".schedules", "crontab", "periodic tasks come later"),
         (".signals", "task_prerun", "signals come later"),
         (".result", "GroupResult", "results of groups come later"),
-        (".exceptions", "Ignore", "a job of zmqtasks always ends with an outcome"),
+        (".exceptions", "ChordError", "groups, chains and chords come later"),
     ],
 )
 def test_what_is_still_to_come_says_so_where_it_is_imported(module, name, told):
@@ -45,6 +45,13 @@ def test_what_is_still_to_come_says_so_where_it_is_imported(module, name, told):
         exec(f"from zmqtasks.celery{module} import {name}")
     assert isinstance(caught.value, errors.NotAvailable)
     assert not hasattr(importlib.import_module(f"zmqtasks.celery{module}"), "nonsense")
+
+
+@pytest.mark.parametrize("kind", [exceptions.Ignore, exceptions.Reject])
+def test_what_cannot_be_raised_may_be_caught(kind):
+    with pytest.raises(errors.NotAvailable, match=f"{kind.__name__} cannot be raised: a job of zmqtasks always ends"):
+        raise kind("because", requeue=True)
+    assert issubclass(kind, exceptions.CeleryError)
 
 
 def test_every_name_of_the_package_is_there():
