@@ -4,7 +4,6 @@ import atexit
 import os
 import sys
 import time
-import weakref
 from collections.abc import Callable, Collection, Iterable
 from types import ModuleType, TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, overload
@@ -205,7 +204,7 @@ def named_broker(given: str | None = None) -> str | None:
 # argument: whether local:// was taken by default, because nobody named a broker.
 open_local: Callable[[bool], str] | None = None
 
-_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+_clients: set[Client] = set()  # that are not closed: one that nobody holds any more still has its thread, and jobs
 
 
 def open_clients() -> list[Client]:
