@@ -29,7 +29,7 @@ demo: $(STAMP)  ## smooth real photographs with a real scheduler and two workers
 	$(BIN)/python examples/smoother/demo.py $(DEMO_ARGS)
 
 test: $(STAMP)  ## run the tests (PYTEST_ARGS=…)
-	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 test-all:  ## run the tests on each supported Python that this machine has
 	@set -e; pythons=$$(sh tools/pythons $(VERSIONS)); \
@@ -60,7 +60,7 @@ crash: $(STAMP)  ## lose power at POINTS=1000 points of the journal's life, and 
 	$(BIN)/python -m tests.crash --points $(POINTS)
 
 nightly: check test-all  ## what takes longer: every Python, long tests and many seeds
-	$(BIN)/python -m pytest -n 2 -m nightly --timeout 1200
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m nightly --timeout 1200
 	$(MAKE) --no-print-directory sim SEEDS=20000
 	$(MAKE) --no-print-directory crash POINTS=20000
 

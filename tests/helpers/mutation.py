@@ -6,6 +6,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import logging
+import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from types import ModuleType
 
 _PREFIX = "zmqtasks."
 _ROOT = Path(__file__).parents[2]
+_MEMORY = 4 * 1024**3  # bytes of address space
 LIVES = 3  # exit status: none of the seeds killed it
 
 
@@ -105,6 +107,7 @@ class Table:
 
     def _die(self, mutant: Mutant, seeds: Sequence[int]) -> int:
         """In a fresh process: run seeds until one kills; prints ``seed law message``."""
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))  # some would fill the machine before a law speaks
         finder = _Finder(mutant)
         sys.meta_path.insert(0, finder)
         history = importlib.import_module(self.history)
