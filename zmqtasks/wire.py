@@ -93,6 +93,7 @@ class WorkerHello(Struct, array_like=True, gc=False, tag=1):
     held: list[Held]
     connection: int = 1  # 1, 2, 3 … of this life: a hello that an older connection delivers late is ignored
     resources: tuple[tuple[str, int], ...] = ()  # what it has for its jobs, as in Spec
+    rates: list[tuple[str, float, int]] = []  # task, starts per second, burst: of tasks whose jobs say nothing of it
 
 
 class SubmitterHello(Struct, array_like=True, gc=False, tag=2):

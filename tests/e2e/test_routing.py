@@ -29,6 +29,7 @@ pay = app.task(name="routed.pay")(where)
 load = app.task(name="routed.load")(where)
 rest = app.task(name="routed.rest")(where)
 echo = app.task(name="routed.echo")(lambda text: text)
+rare = app.task(name="routed.rare", rate_limit="1/h")(where)
 """
 
 
@@ -66,6 +67,11 @@ def test_workers_take_from_the_queues_that_they_are_told(site: Site) -> None:
     try:
         names = ("routed.pay", "routed.load", "routed.rest")
         assert [app.send_task(name).get(BOUND) for name in names] == ["first", "first", "second"]
+
+        # A rate that only the workers know holds for whoever submits.
+        first, second = (app.send_task("routed.rare") for _ in range(2))
+        assert first.get(BOUND) == "second"
+        until(lambda: "may start once in 1 h" in command(site, "explain", second.id), "its rate holds the next one up")
 
         text = "x" * 100_000  # which travels in a few hundred bytes
         packed = app.send_task("routed.echo", (text,), compression="gzip", result_compression="gzip")

@@ -280,6 +280,7 @@ class Agent:
             os.urandom(16),
             tuple(dict.fromkeys((*queues, *own))),
             tuple(loaded.tasks),
+            tuple(loaded.rates),
         )
         self._core = WorkerCore(
             WorkerSettings(slots, credit, resources=options.resources, devices=self._devices), identity

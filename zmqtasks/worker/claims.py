@@ -92,6 +92,7 @@ class Ready(Struct, array_like=True, gc=False, tag=1):
     broker: str = ""  # the app's own, if it names one that others can reach
     closed: list[str] = []  # all queues that it allows; empty: any
     direct: bool = False  # the worker takes from a queue of its own, too
+    rates: list[tuple[str, float, int]] = []  # of its tasks: name, starts per second, burst
 
 
 class Forked(Struct, array_like=True, gc=False, tag=2):

@@ -144,6 +144,7 @@ class WorkerCore:
                 held=work.ledger.held(),
                 connection=self._connection,
                 resources=self.settings.resources,
+                rates=list(me.rates),
             )
         )
 

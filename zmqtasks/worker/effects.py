@@ -8,7 +8,12 @@ from zmqtasks.worker.claims import Claim
 
 @dataclass(slots=True, frozen=True)
 class Identity:
-    """Who this worker is. `nonce`: 16 random bytes, one life of it."""
+    """Who this worker is.
+
+    Attributes:
+        nonce: 16 random bytes, one life of it.
+        rates: of its tasks: name, starts per second, burst.
+    """
 
     release: str
     python: str
@@ -18,6 +23,7 @@ class Identity:
     nonce: bytes
     queues: tuple[str, ...]
     tasks: tuple[str, ...]
+    rates: tuple[tuple[str, float, int], ...] = ()
 
 
 @dataclass(slots=True)

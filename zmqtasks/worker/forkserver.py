@@ -37,6 +37,7 @@ from zmqtasks.worker.loading import (
     is_direct,
     load_app,
     queues_of,
+    rates_of,
 )
 from zmqtasks.worker.packets import files_in
 
@@ -128,7 +129,8 @@ class ForkServer:
         self._by_exec = hostinfo.threads() > 1
         gc.collect()
         gc.freeze()
-        return self._tell(Ready(sorted(self._tasks), queues, "", broker_of(app), closed, is_direct(app)))
+        direct, limited = is_direct(app), rates_of(self._tasks)
+        return self._tell(Ready(sorted(self._tasks), queues, "", broker_of(app), closed, direct, limited))
 
     # -------------------------------------------------------------------------------------------- the agent
 

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, Protocol, TypeGuard
 
-from zmqtasks import payload
+from zmqtasks import payload, rates
 from zmqtasks.config import DEFAULT_QUEUE
 from zmqtasks.errors import AppNotLoaded, BadOption, RemoteTraceback
 from zmqtasks.task import TaskBase
@@ -169,6 +169,21 @@ def accepted_by(app: AppLike | None) -> Collection[str]:
     """The codecs that the workers of an app decode."""
     accept: Collection[str] = getattr(getattr(app, "conf", None), "accept_content", payload.ALL_CODECS)
     return accept
+
+
+def rates_of(tasks: Mapping[str, Any]) -> list[tuple[str, float, int]]:
+    """How often jobs of these tasks may start: for those whose submitters do not know it.
+
+    Returns:
+        Name, starts per second and burst. A rate for each key is none of these: a job's key is what its submitter says.
+    """
+    found = []
+    for name, task in sorted(tasks.items()):
+        declared = getattr(task, "defaults", {})
+        rate = rates.parse(declared.get("rate_limit"))
+        if rate and "rate_key" not in getattr(task, "keys", ()):
+            found.append((name, rate, declared.get("burst", 1)))
+    return found
 
 
 def broker_of(app: AppLike | None) -> str:

@@ -69,6 +69,7 @@ class Loaded:
     broker: str
     closed: list[str]
     direct: bool
+    rates: list[tuple[str, float, int]]
 
 
 @dataclass(slots=True)
@@ -220,7 +221,9 @@ class Pool:
                     raise AppNotLoaded(message.error)
                 self._ready = True
                 self._to_fork = deque(i for i in range(self._boot.slots // self._per_child) if i not in self._slots)
-                yield Loaded(message.tasks, message.queues, message.broker, message.closed, message.direct)
+                yield Loaded(
+                    message.tasks, message.queues, message.broker, message.closed, message.direct, message.rates
+                )
             elif isinstance(message, Forked):
                 self._forking -= 1
                 self._no_room = False

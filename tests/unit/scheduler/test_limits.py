@@ -266,3 +266,40 @@ def test_the_worker_that_serves_a_lonely_job_serves_it_again_when_its_limit_open
             w.done(message.number)
     assert sorted(came) == [0, 1]
     s.results()
+
+
+# ------------------------------------------------------------------------------------------------ what workers say
+
+
+def test_what_a_worker_says_of_its_tasks_holds_for_jobs_that_say_nothing(h):
+    s = h.submitter()
+    s.submit(2)  # before there is a worker
+    w = h.worker(slots=9, tasks=["add", "free"], rates=[("add", 10.0, 1)])
+    assert w.assigned() == [0]
+    s.submit(2)
+    s.submit(1, task="free")
+    assert w.assigned() == [4]
+    for counter in (1, 2, 3):
+        h.jump(0.1)
+        assert w.assigned() == [counter]
+
+
+def test_jobs_and_operators_say_more(h):
+    w, s, o = h.worker(slots=9, rates=[("add", 10.0, 1)]), h.submitter(), h.operator()
+    s.submit(2, rate=1000.0)
+    assert w.assigned() == [0]
+    h.jump(0.001)
+    assert w.assigned() == [1]
+    o.control(wire.SetRate("add", 0.0))  # no limit
+    s.submit(3)
+    assert sorted(w.assigned()) == [2, 3, 4]
+
+
+def test_another_worker_may_say_otherwise_and_nonsense_is_refused(h):
+    h.worker("old", rates=[("add", 10.0, 1)]).send(wire.Goodbye())
+    w, s = h.worker("new", slots=9, rates=[("add", 1000.0, 5)]), h.submitter()
+    s.submit(5)
+    assert len(w.assigned()) == 5
+    bad = WorkerPeer(h, "bad", rates=[("add", float("nan"), 1)])
+    bad.send(bad.hello())
+    assert "how often they may start" in bad.expect(wire.Refused).reason

@@ -4,6 +4,7 @@ Lines whose limits are reached are out of the index until time, or the end of a 
 nobody, and cost nothing.
 """
 
+from collections.abc import Iterable
 from math import inf
 from typing import Final
 
@@ -13,6 +14,7 @@ from zmqtasks.scheduler.core.model import Line, Submission
 from zmqtasks.scheduler.core.needs import CAP, RATE, LimitKey
 from zmqtasks.scheduler.core.quotas import Cap, Limit, Rate
 
+_MOST: Final = 10_000  # tasks whose rates workers say
 _IDLE: Final = 1_000  # limits that nobody uses, beyond which they are forgotten
 
 
@@ -24,6 +26,7 @@ class Limits:
         since: monotonic time of the restart, before which jobs may have started that nobody remembers; -inf: there
             was none.
         told: (rate, burst) that an operator set, by task.
+        announced: the same as workers say, for jobs that say nothing: who submitted them does not know the task.
     """
 
     def __init__(self, lines: Lines) -> None:
@@ -32,6 +35,7 @@ class Limits:
         self.shut: Timers[Rate] = Timers(lambda rate: rate.shut)
         self.since = -inf
         self.told: dict[str, tuple[float, int]] = {}
+        self.announced: dict[str, tuple[float, int]] = {}
         lines.limits_of = self.find
 
     def all(self) -> list[Limit]:
@@ -40,6 +44,9 @@ class Limits:
 
     def find(self, keys: tuple[LimitKey, ...], line: Line) -> tuple[Limit, ...]:
         """The limits of a new line."""
+        task = line.need.task
+        if (task in self.told or task in self.announced) and all(key[0] != RATE for key in keys):
+            keys += ((RATE, task, ""),)
         found = tuple(self._get(key) for key in keys)
         for limit in found:
             limit.lines[line] = None
@@ -52,7 +59,18 @@ class Limits:
             if len(self._all) > _IDLE:
                 self._sweep()
             limit = self._all[key] = Rate(key, self.since) if key[0] == RATE else Cap(key)
+            if isinstance(limit, Rate):
+                limit.allow(*self._rate_of(limit), -inf)  # as operators and workers say; jobs say theirs next
         return limit
+
+    def _rate_of(self, rate: Rate) -> tuple[float, int]:
+        """Starts per second and burst: as an operator says, else as jobs say, else as workers do."""
+        _, task, key = rate.key
+        if isinstance(task, str) and task in self.told:
+            return self.told[task]
+        if rate.declared[0] or key or not isinstance(task, str):
+            return rate.declared
+        return self.announced.get(task, rate.declared)
 
     def _sweep(self) -> None:
         """Forget those without a line that hold nothing back."""
@@ -71,8 +89,7 @@ class Limits:
                 limit.limit = spec.cap
             else:
                 limit.declared = (spec.rate, spec.burst)
-                told = self.told.get(key[1]) if isinstance(key[1], str) else None
-                limit.allow(*(told or limit.declared), mono)
+                limit.allow(*self._rate_of(limit), mono)
             self._look(limit, mono)
 
     def tell(self, task: str, rate: float | None, burst: int, mono: float) -> None:
@@ -81,6 +98,18 @@ class Limits:
             self.told.pop(task, None)
         else:
             self.told[task] = (rate, burst)
+        self._spread(task, mono)
+
+    def announce(self, rates: Iterable[tuple[str, float, int]], mono: float) -> None:
+        """A worker says how often jobs of its tasks may start, where they say nothing: the newest counts."""
+        for task, rate, burst in rates:
+            if self.announced.get(task) != (rate, burst) and len(self.announced) < _MOST:
+                self.announced[task] = (rate, burst)
+                self._spread(task, mono)
+
+    def _spread(self, task: str, mono: float) -> None:
+        """The rate of a task has changed: its lines are under it."""
+        if task in self.told or task in self.announced:
             whole = self._get((RATE, task, ""))
             for line in self._lines.of_task(task):
                 if not any(isinstance(limit, Rate) for limit in line.limits):
@@ -90,7 +119,7 @@ class Limits:
                         self._lines.shut(line)
         for key, limit in self._all.items():
             if isinstance(limit, Rate) and key[1] == task:
-                limit.allow(*(self.told.get(task) or limit.declared), mono)
+                limit.allow(*self._rate_of(limit), mono)
                 self._look(limit, mono)
 
     def room(self, line: Line, mono: float) -> int:

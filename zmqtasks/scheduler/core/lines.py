@@ -92,7 +92,7 @@ class Lines:
         if line is None:
             line = self._lines[key] = Line(need, flow, solo=solo)
             line.served = self._turns
-            if need.limits:
+            if need.limits or need.task:
                 line.limits = self.limits_of(need.limits, line)
             line.shut += need.queue in self.paused
             line.profiles = [p for p in self._profiles.get(need.queue, {}).values() if p.serves(need)]

@@ -1,9 +1,11 @@
 """What workers say, and what follows from their silence."""
 
 import logging
+from math import isfinite
 
 from zmqtasks import resources
 from zmqtasks.clock import Now
+from zmqtasks.config import MAX_NAME
 from zmqtasks.errors import PeerError
 from zmqtasks.ids import inside, spans, total
 from zmqtasks.scheduler.core import adoption, consumers, demands, lifecycle, strays
@@ -41,7 +43,7 @@ def on_hello(state: State, route: bytes, hello: WorkerHello, now: Now, fx: Effec
         state.leases.add(now.mono + state.settings.lease, worker)
     known = worker.team is not None
     if not known:
-        _introduce(state, worker, hello, fx)
+        _introduce(state, worker, hello, now, fx)
     if worker.route != route:
         state.drop_route(worker, fx)
     else:
@@ -67,7 +69,7 @@ def on_hello(state: State, route: bytes, hello: WorkerHello, now: Now, fx: Effec
         consumers.repeat(worker, fx)
 
 
-def _introduce(state: State, worker: Worker, hello: WorkerHello, fx: Effects) -> None:
+def _introduce(state: State, worker: Worker, hello: WorkerHello, now: Now, fx: Effects) -> None:
     """A worker that was not here yet in this life of the scheduler; what the journal says it holds, it holds."""
     if hello.credit < len(worker.held):
         message = f"worker {hello.name} takes {hello.credit} assignments, and has {len(worker.held)}"
@@ -82,6 +84,7 @@ def _introduce(state: State, worker: Worker, hello: WorkerHello, fx: Effects) ->
     worker.name, worker.host, worker.pid = hello.name, hello.host, hello.pid
     worker.queues, worker.tasks = hello.queues, hello.tasks
     state.lines.join(worker, hello.queues, hello.tasks, hello.python)
+    state.limits.announce(hello.rates, now.mono)
     text = f"worker {worker} joined with {plural(worker.slots, 'slot')}"
     fx.logs.append(Log(logging.INFO, "worker-joined", text))
 
@@ -98,9 +101,17 @@ def _sane(hello: WorkerHello) -> None:
     if wrong:
         message = f"worker {hello.name}: {wrong}"
         raise PeerError(message)
+    if len(hello.rates) > len(hello.tasks) or not all(map(_is_rate, hello.rates)):
+        message = f"worker {hello.name} says of {len(hello.rates)} of {len(hello.tasks)} tasks how often they may start"
+        raise PeerError(message)
     if not all(0 < held.number <= hello.seen for held in hello.held):
         message = f"worker {hello.name} lists assignments that it has not seen"
         raise PeerError(message)
+
+
+def _is_rate(told: tuple[str, float, int]) -> bool:
+    task, rate, burst = told
+    return len(task) <= MAX_NAME and isfinite(rate) and rate >= 0 and burst >= 1
 
 
 def _reconcile(state: State, worker: Worker, hello: WorkerHello, now: Now, fx: Effects) -> list[tuple[int, int]]:
