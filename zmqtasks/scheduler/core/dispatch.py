@@ -82,21 +82,14 @@ def _feed_one(state: State, profile: Profile, others: dict[Profile, int], plan: 
     others[profile] = left - 1
     worker = next(iter(hungry))
     free = worker.slots - len(worker.held) - worker.astray - worker.void
-    amount = min(-(-len(line) // left), free, worker.credit)
-    if line.limits:
-        amount = min(amount, state.limits.room(line, now.mono))
-    state.shares.charge(profile.queue, amount, line.head().submission.target.mean)
-    given = _give(state, worker, state.lines.take(line, amount), plan, fx)
-    if line.limits:
-        state.limits.count(line, given, now.mono)
-    _end_turn(state, profile, line, now)
+    some = _hand_out(state, profile, line, worker, min(-(-len(line) // left), free), plan, now, fx)
     if worker in hungry:  # others first
         hungry.move_to_end(worker)
     if worker in team.roomy:  # it has the least to do, and is sent a message anyway: it comes first there
         team.roomy.move_to_end(worker, last=False)
     if team in profile.hungry:
         profile.hungry.move_to_end(team)
-    return amount > 0
+    return some
 
 
 def _feed_fitting(state: State, profile: Profile, line: Line, plan: _Plan, now: Now, fx: Effects) -> bool:
@@ -107,7 +100,20 @@ def _feed_fitting(state: State, profile: Profile, line: Line, plan: _Plan, now: 
     keeper = demand.keeper
     worker = keeper if keeper is not None and keeper in fitting else next(iter(fitting))
     free = min(worker.slots - len(worker.held) - worker.astray - worker.void, demands.room(worker, need.resources))
-    amount = min(-(-len(line) // len(fitting)), free, worker.credit)
+    some = _hand_out(state, profile, line, worker, min(-(-len(line) // len(fitting)), free), plan, now, fx)
+    if worker in fitting:  # others first
+        fitting.move_to_end(worker)
+    if keeper is not None:
+        state.lines.demands.let_go(demand)  # it had its turn
+        seat(state, keeper)
+    return some
+
+
+def _hand_out(
+    state: State, profile: Profile, line: Line, worker: Worker, most: int, plan: _Plan, now: Now, fx: Effects
+) -> bool:
+    """The line has its turn: the worker gets at most so many of its first jobs; False: none may start."""
+    amount = min(most, worker.credit)
     if line.limits:
         amount = min(amount, state.limits.room(line, now.mono))
     state.shares.charge(profile.queue, amount, line.head().submission.target.mean)
@@ -115,11 +121,6 @@ def _feed_fitting(state: State, profile: Profile, line: Line, plan: _Plan, now: 
     if line.limits:
         state.limits.count(line, given, now.mono)
     _end_turn(state, profile, line, now)
-    if worker in fitting:  # others first
-        fitting.move_to_end(worker)
-    if keeper is not None:
-        state.lines.demands.let_go(demand)  # it had its turn
-        seat(state, keeper)
     return amount > 0
 
 
