@@ -17,6 +17,7 @@ import zmqtasks
 HERE = Path(__file__).resolve().parent
 START = 20.0  # seconds for the scheduler's endpoint to appear
 STOP = 10.0  # seconds for a daemon to end after SIGTERM
+ZMQTASKS = ("-m", "zmqtasks")
 DISK = Path("/var/tmp")  # noqa: S108 - on a disk, where /tmp often is memory
 
 
@@ -50,15 +51,20 @@ def daemons(slots: int) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def scheduler(data: Path | None = None) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Start `zmqtasks scheduler`, yield its process and URL, stop it. `data`: of its journal; None: it has none."""
+def scheduler(data: Path | None = None, *program: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Start `zmqtasks scheduler`, yield its process and URL, stop it.
+
+    Args:
+        data: of its journal; None: it has none.
+        program: another program than `-m zmqtasks` that takes the same arguments.
+    """
     with contextlib.ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="bench-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         broker = f"ipc://{folder}/scheduler"
         log = folder / "log"
         kept = ("--in-memory",) if data is None else ("--data", str(data))
-        process = _start(stack, log, "scheduler", "--bind", broker, *kept)
+        process = _start(stack, log, "scheduler", "--bind", broker, *kept, program=program or ZMQTASKS)
         deadline = time.monotonic() + START
         while not (folder / "scheduler").exists():
             if time.monotonic() > deadline:
@@ -76,11 +82,13 @@ def worker(broker: str, slots: int = 2, queues: Sequence[str] = ()) -> Iterator[
         yield _start(stack, log, "worker", "-A", "_tasks", "--broker", broker, "-c", str(slots), *chosen)
 
 
-def _start(stack: contextlib.ExitStack, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
+def _start(
+    stack: contextlib.ExitStack, log: Path, *arguments: str, program: Sequence[str] = ZMQTASKS
+) -> subprocess.Popen[bytes]:
     """Start a command of zmqtasks in the background; it is stopped when the stack unwinds, in reverse order."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "zmqtasks", *arguments],
+            [sys.executable, *program, *arguments],
             cwd=HERE,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -61,6 +61,7 @@ TURNS = {  # what makes a turn of each: for a caller a wait, for a child a claim
     AGENT: "worker/agent.py Agent._turn",
     CHILDREN: "worker/running.py Runner._run",
 }
+WRITERS = "scheduler/journal/"  # the functions that write
 OURS = f"{_cluster.HERE}{os.sep}"  # the functions of the benchmarks: the jobs, and what submits them
 
 Function = tuple[str, str]  # `scheduler/daemon.py Daemon._turn`, and the C function that it calls, if it is that
@@ -185,8 +186,10 @@ class Bench:
         _add(found[CALLER], mine["MainThread"])
         for thread in self._loops:
             _add(found[IO], mine[thread])
-        for thread, calls in self._ask(self._scheduler).items():
-            _add(found[SCHEDULER if thread == "MainThread" else WRITER], calls)
+        for calls in self._ask(self._scheduler).values():
+            _add(found[SCHEDULER], calls)
+        for function in [each for each in found[SCHEDULER] if each[0].startswith(WRITERS)]:
+            found[WRITER][function] = found[SCHEDULER].pop(function)  # whichever thread writes
         for calls in self._ask(self._agent.pid).values():
             _add(found[AGENT], calls)
         for child in (child for server in self._agent.children() for child in server.children()):

@@ -1,8 +1,8 @@
 """What does the journal cost: throughput, one round trip, and the restart with a million jobs in it?
 
-Two schedulers, one with a journal on disk (every acceptance and every result waits for its fsync) and one in memory,
-take turns, since the machine drifts. Then jobs are journaled that nobody runs, the scheduler is killed with -9 and
-started again on what it has left.
+Schedulers with a journal on disk (every acceptance and every result waits for its fsync), in memory, and in memory with
+a bare fsync before each result (what a journal costs at least) take turns, since the machine drifts. Then jobs are
+journaled that nobody runs, the scheduler is killed with -9 and started again on what it has left.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BLOCK = 250  # round trips of one before the other has its turn
 REST = 0.001  # seconds; a disk that is kept busy answers sooner
 PATIENCE = 300.0  # seconds for one repeat
 PART = 50_000  # jobs that are submitted at once before the restart
-MEMORY, JOURNAL = "in memory", "journaled"
+MEMORY, JOURNAL, FLOOR = "in memory", "journaled", "in memory, a bare fsync each"
 
 
 def batch(client: zmqtasks.Client, jobs: int) -> float:
@@ -62,13 +62,14 @@ def compared(folder: Path, jobs: int, repeat: int, rounds: int) -> tuple[list[_r
     """Throughput and round trips of both, in turn."""
     with contextlib.ExitStack() as stack:
         clients: dict[str, zmqtasks.Client] = {}
-        for name, data in ((MEMORY, None), (JOURNAL, folder / "journal")):
-            _, broker = stack.enter_context(_cluster.scheduler(data))
+        synced = (str(_cluster.HERE / "_synced.py"), str(folder / "synced"))
+        for name, data, program in ((MEMORY, None, ()), (JOURNAL, folder / "journal", ()), (FLOOR, None, synced)):
+            _, broker = stack.enter_context(_cluster.scheduler(data, *program))
             stack.enter_context(_cluster.worker(broker, SLOTS))
             clients[name] = stack.enter_context(zmqtasks.Client(broker))
         for client in clients.values():
             batch(client, min(WARM_UP, jobs))
-        runs: dict[str, Callable[[], float]] = {name: partial(batch, each, jobs) for name, each in clients.items()}
+        runs: dict[str, Callable[[], float]] = {name: partial(batch, clients[name], jobs) for name in (MEMORY, JOURNAL)}
         rates = _report.rates(_report.interleaved(runs, repeat), {MEMORY: "× in memory"})
         taken: dict[str, list[float]] = {name: [] for name in (*clients, "one fsync")}
         for done in range(0, rounds, BLOCK):
@@ -76,7 +77,10 @@ def compared(folder: Path, jobs: int, repeat: int, rounds: int) -> tuple[list[_r
             for name, client in clients.items():
                 taken[name] += trips(lambda i, client=client: client.submit(add, i, 1).result(), count)  # type: ignore[misc]
             taken["one fsync"] += syncs(folder, count)
-    return rates, [_report.spread(name, each) for name, each in taken.items()]
+    trip = [_report.spread(name, each) for name, each in taken.items()]
+    for row in trip[1 : len(clients)]:
+        row.extra["p50 above memory"] = row.extra["p50"] - trip[0].extra["p50"]
+    return rates, trip
 
 
 def started(data: Path, url: str) -> tuple[subprocess.Popen[str], float]:

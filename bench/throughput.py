@@ -1,4 +1,4 @@
-"""How many no-op jobs a second, beside multiprocessing.Pool and the bare ceiling, all in one run?
+"""How many no-op jobs a second, in memory and journaled, beside multiprocessing.Pool and the bare ceiling, in one run?
 
 Each row submits `add(0, 1)`, `add(1, 1)`, … to two worker slots and compares every value. The rows run in turn, repeat
 after repeat, since the machine drifts: the ratios to Pool and to the ceiling count, jobs/s are reported.
@@ -31,6 +31,7 @@ PEERS = 4  # submitters at once
 POOL = "Pool, starmap, chunksize 1"
 CEILING = "ceiling, 100 a message"
 CHUNKS = "client.map, in chunks (calls/s)"
+JOURNALED = ", journaled"
 POOL_CHUNKS = "Pool, imap, in chunks (calls/s)"
 
 Run = Callable[[int], Iterable[object]]  # submits so many jobs, gives their values in order
@@ -120,9 +121,10 @@ def asynchronous(url: str) -> Iterator[Run]:
         runner.run(client.__aexit__(None, None, None))
 
 
-def task_rows() -> dict[str, Run]:
-    """A registered task as a batch and one by one; ZMQTASKS_BROKER is set by now."""
-    from _tasks import add as task
+def task_rows(task: zmqtasks.Task | None = None) -> dict[str, Run]:
+    """A registered task as a batch and one by one; by default one whose app has its broker from ZMQTASKS_BROKER."""
+    if task is None:
+        from _tasks import add as task
 
     def delayed(jobs: int) -> list[int]:
         submitted = [task.delay(*each) for each in pairs(jobs)]
@@ -132,6 +134,24 @@ def task_rows() -> dict[str, Run]:
         "task.starmap": lambda jobs: [job.result() for job in task.starmap(pairs(jobs))],
         "task.delay in a loop": delayed,
     }
+
+
+def ways(stack: contextlib.ExitStack, client: zmqtasks.Client, task: zmqtasks.Task | None) -> dict[str, Run]:
+    """Every way to submit to one cluster."""
+    rows = client_rows(client)
+    rows[f"{PEERS} submitters at once, submit_many"] = stack.enter_context(peers(client.url))
+    rows["AsyncClient.submit in a loop"] = stack.enter_context(asynchronous(client.url))
+    return rows | task_rows(task)
+
+
+def journaled(stack: contextlib.ExitStack) -> dict[str, Run]:
+    """The same ways to a cluster whose scheduler has each acceptance and each result on disk before it tells of it."""
+    folder = stack.enter_context(_cluster.folder())
+    _, url = stack.enter_context(_cluster.scheduler(folder / "journal"))
+    stack.enter_context(_cluster.worker(url, SLOTS))
+    client = stack.enter_context(zmqtasks.Client(url))
+    task = zmqtasks.App("bench", broker=url).task(name="bench.add")(add)
+    return {f"{name}{JOURNALED}": run for name, run in ways(stack, client, task).items()}
 
 
 def checked(run: Run, jobs: int) -> float:
@@ -154,23 +174,23 @@ def main() -> None:
         # spawned, so that no pool process holds a copy of a socket or of a lifeline
         pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(SLOTS))
         rows = pool_rows(pool)
-        client = stack.enter_context(_cluster.local_client(SLOTS))
-        rows |= client_rows(client)
-        rows[f"{PEERS} submitters at once, submit_many"] = stack.enter_context(peers(client.url))
-        rows["AsyncClient.submit in a loop"] = stack.enter_context(asynchronous(client.url))
         os.environ["ZMQTASKS_BROKER"] = stack.enter_context(_cluster.daemons(SLOTS))
-        rows |= task_rows()
+        rows |= ways(stack, stack.enter_context(_cluster.local_client(SLOTS)), None)
+        rows |= journaled(stack)
         top = stack.enter_context(ceiling.hops(slots=SLOTS))
         for run in rows.values():
             checked(run, min(WARM_UP, given.jobs))
         runs: dict[str, Callable[[], float]] = {
-            name: partial(checked, run, given.jobs * MANY if name in {CHUNKS, POOL_CHUNKS} else given.jobs)
+            name: partial(checked, run, given.jobs * MANY if name.startswith((CHUNKS, POOL_CHUNKS)) else given.jobs)
             for name, run in rows.items()
         }
         runs[CEILING] = lambda: given.jobs / top.run(given.jobs, 100)
         runs["ceiling, one by one"] = lambda: given.jobs / top.run(given.jobs, 1)
         values = _report.interleaved(runs, given.repeat)
     table = _report.rates(values, {POOL: "× Pool", CEILING: "× ceiling"})
+    for row in table:
+        if row.name.endswith(JOURNALED):
+            row.extra["× in memory"] = _report.ratio(row.values, values[row.name.removesuffix(JOURNALED)])
     _report.show(f"throughput ({given.jobs:,} jobs, {SLOTS} slots)", table, before, given.json)
 
 

@@ -227,7 +227,7 @@ class Life:
                 journal.step()
                 self.aged = journal.durable
         if random.random() < 0.6:
-            journal.step()
+            random.choice((journal.step, journal.step, journal.commit, journal.flush))()
         self.durable = max(self.durable, journal.durable)
 
     @property

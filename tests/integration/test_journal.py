@@ -457,6 +457,60 @@ def test_a_slow_disk_makes_few_commits_of_many_turns(path: Path, open_: Open) ->
     assert database(path).execute("SELECT count(*) FROM block").get <= 3
 
 
+def test_a_commit_is_made_by_whoever_asks_where_the_disk_is_quick(open_: Open) -> None:
+    journal = started(open_)
+
+    def at_once() -> bool:
+        before = journal.durable
+        journal.append([record(before + 1)], sync=True)
+        assert journal.commit()
+        done = journal.durable == before + 1
+        until(lambda: journal.durable == before + 1, "the writer was at work")
+        return done
+
+    until(at_once, "it was durable when the call came back")
+    last = journal.durable
+    journal.close()
+    assert [first for first, _ in read_all(open_)] == list(range(1, last + 1))
+
+
+def test_who_is_stuck_in_a_commit_is_replaced_by_the_writer_and_writes_then(open_: Open) -> None:
+    slow, written, leaders = Slow(), [0], [threading.current_thread()]
+    journal = open_(files=slow)
+    list(journal.records())
+
+    def gets_stuck() -> bool:
+        slow.sign.clear()
+        written[0] += 1
+        journal.store(written[0], b"large")  # its sync waits for the sign
+        journal.append([record(written[0])], sync=True)
+        return not journal.commit()
+
+    def lead() -> None:
+        leaders.append(threading.current_thread())
+        while len(leaders) < 5:
+            until(lambda: not journal.pending, "all is written, if by the one that was stuck")
+            if gets_stuck():  # somebody else leads
+                if journal.work():
+                    lead()
+                return
+            slow.sign.set()  # the writer was at work, or the disk was slow
+
+    journal.start({}, replace=lead)
+    first = threading.Thread(target=lead)
+    first.start()
+    for count in (3, 4, 5):
+        until(lambda count=count: len(leaders) == count, "the writer leads")
+        slow.sign.set()
+    until(lambda: not journal.pending, "all is written")
+    journal.close()
+    first.join(BOUND)
+    assert not first.is_alive()
+    assert leaders[1] == leaders[3] == first
+    assert leaders[2] == leaders[4] != first
+    assert [first for first, _ in read_all(open_)] == list(range(1, written[0] + 1))
+
+
 class Broken(Files):
     """A disk whose directory cannot be synced once it is told so."""
 

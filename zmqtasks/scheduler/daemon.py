@@ -21,11 +21,13 @@ from zmqtasks.scheduler.core.core import Core
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
 from zmqtasks.scheduler.core.identity import Identity
 from zmqtasks.scheduler.core.restore import RestoreError
+from zmqtasks.scheduler.entrance import Entrance
 from zmqtasks.scheduler.gate import Gate
 from zmqtasks.scheduler.journal import Journal, MemoryJournal
 from zmqtasks.scheduler.journal.disk import DiskJournal
 from zmqtasks.scheduler.journal.places import warn_of_networks
 from zmqtasks.scheduler.lanes import Lanes
+from zmqtasks.scheduler.leaders import Leaders
 from zmqtasks.scheduler.reporter import STRANGERS, Reporter
 from zmqtasks.security import AddressRule, Doorkeeper, check_bind
 from zmqtasks.transport import Context, Router, Sleeper, Waitable, Wakeup
@@ -38,13 +40,12 @@ LARGE = 1_000  # bytes of a message that may take a while
 IDLE = 0.25  # seconds; the loop wakes at least so often: a gap is measured to this accuracy
 CHUNKS = 16  # of large messages that go out in one turn
 PARKED = 0.005  # seconds between tries of messages that found no room
-PROBES = (0.0, 0.002, 0.01, 0.05)  # seconds after a disconnect at which every peer is tried; zmq needs a moment
 SWEEP = 30.0  # seconds between garbage collections of what an error path may have left; steady work makes no cycles
 SWEPT = 10_000  # jobs known at most when one is made: with a million it would stop everybody for a second
-PROBE_SHARE = 0.1  # of the time may be spent on probes, however many connections end
 FEW_FILES = 4_096  # a limit of open files below this is worth a line in the log
 PATIENCE = 3.0  # seconds for zmq to close its connections at the end
 SWITCH = 0.0005  # seconds for which the loop may keep the writer's thread from going on after a commit
+SMALL = 2_000  # bytes of records of a few jobs: the thread that leads the loop may write them by itself
 LAZY = 0.02  # seconds that facts which nobody waits for may stay in memory
 LAZY_BYTES = 256 * 1024  # as much is a commit of its own
 FAREWELL = 0.5  # seconds for messages that are still on their way at the end
@@ -99,13 +100,12 @@ class Daemon:
         self.router.zap_domain("zmqtasks")
         self.urls: list[str] = []
         self.reporter = Reporter()
-        self._probes: list[float] = []
-        self._probe_again = False
+        self._leaders = Leaders(self._step, journal)
         self._stop = False
         self._flush_at = inf  # what the journal has taken goes to the disk then, even if nobody waits for it
-        self._room = 0  # connections that may be open at once
-        self._turned_away = 0  # so many of them were told
-        self._crowded = ""  # the warning that they are too many
+        self._now = clock.now()  # of the last turn
+        self._caught_up = True  # all that waited then was handled
+        self._next_sweep = self._now.mono + SWEEP
 
     def restore(self, journal: DiskJournal) -> None:
         """Take up what earlier lives of this scheduler have left in its journal.
@@ -122,7 +122,7 @@ class Daemon:
         except RestoreError as error:
             message = f"the records of {journal.path} contradict one another: {error}"
             raise JournalDamaged(message) from None
-        journal.start(live)
+        journal.start(live, committed=self._on_committed, replace=self._leaders.lead)
         state = core.state
         logger.info(
             "journal %s: %d unfinished jobs and %d results of %d records restored in %.1f s; epoch %d",
@@ -130,6 +130,7 @@ class Daemon:
             extra={"action": "restored"},
         )  # fmt: skip
         self._carry_out(fx, clock.now())
+        journal.flush()
 
     def bind(self) -> None:
         """Listen on every address.
@@ -141,7 +142,12 @@ class Daemon:
         for url in self.options.bind:
             check_bind(url, self.options.plaintext)
             self.urls.append(self.router.bind(url))
-        self._room = descriptors.room()
+        router, monitor = self.router.readers()
+        (door,) = self.doorkeeper.readers()
+        self._watched = (router, monitor, door, self.wakeup.fileno())
+        self._readers: list[Waitable] = list(self._watched)
+        self._sleeper = Sleeper(door, baton=self._leaders.baton if self.core.state.durable else None)
+        self._entrance = Entrance(self.router, self.doorkeeper, self.core.state, self.reporter)
         for network in self.options.plaintext:
             logger.warning(
                 "peers from %s may connect without encryption or keys, as --plaintext says",
@@ -152,51 +158,72 @@ class Daemon:
     def stop(self) -> None:
         """Have the loop end after this turn."""
         self._stop = True
+        self.wakeup.set()
 
     def run(self) -> None:
         """Turn until stopped."""
+        if self.options.lifeline_fd is not None:
+            self._readers.append(self.options.lifeline_fd)
+        if self.core.state.durable:
+            self._leaders.run()
+        else:
+            while self._step():
+                pass
+
+    def _on_committed(self) -> None:
+        """What became durable goes out at once, by the thread that wrote it; unless another one uses the sockets."""
+        baton = self._leaders.baton
+        if baton.acquire(blocking=False):
+            try:
+                self._let_out()
+                router = self.router
+                if not (router.ready or router.parked or router.gone or self.lanes.ready):
+                    return
+            finally:
+                baton.release()
+        self.wakeup.set()
+
+    def _let_out(self) -> None:
+        if self.gate:
+            self._send(self.gate.pass_((), self.journal.durable))
+
+    def _step(self) -> bool:
+        """Sleep until there is something to do, and do it; False: it is time to end."""
+        if self._stop:
+            return False
+        router, monitor, door, news = self._watched
+        timeout = self._timeout(self._now) if self._caught_up else 0.0
+        before = self._now.mono  # of the last turn, so that a stop in the middle of that is seen, too
+        ready = self._sleeper.wait(self._readers, timeout)
+        now = self._now = clock.now()
+        self._mind_gap(now.mono - before - timeout)
         lifeline = self.options.lifeline_fd
-        router, monitor = self.router.readers()
-        (door,) = self.doorkeeper.readers()
-        readers: list[Waitable] = [router, monitor, door, self.wakeup.fileno()]
-        if lifeline is not None:
-            readers.append(lifeline)
-        wait = Sleeper(door).wait
-        next_sweep = time.monotonic() + SWEEP
-        now = clock.now()
-        caught_up = True
-        while not self._stop:
-            timeout = self._timeout(now) if caught_up else 0.0
-            before = now.mono  # of the last turn, so that a stop in the middle of that is seen, too
-            ready = wait(readers, timeout)
-            now = clock.now()
-            gap = now.mono - before - timeout
-            if gap > self.options.settings.gap:
-                logger.warning(
-                    "this process stood still, or was busy, for %.1f s; leases are prolonged",
-                    gap,
-                    extra={"action": "gap"},
-                )
-                self.core.on_gap(gap)
-            if lifeline is not None and lifeline in ready and not os.read(lifeline, 1):
-                logger.info("the owner of this scheduler is gone; ending", extra={"action": "lifeline"})
-                return
-            if self.wakeup.fileno() in ready:
-                self.wakeup.clear()
-                if self.gate:  # what became durable goes out before anything else is done
-                    self._send(self.gate.pass_((), self.journal.durable))
-            if monitor in ready and self.router.disconnects():
-                self._want_probes(now)
-            if door in ready:  # after the monitor, which knows of the connections that are asked about here
-                self.doorkeeper.service()
-            if monitor in ready or door in ready:
-                self._watch_door(now)
-            caught_up = self._turn(now, heard=router in ready or not caught_up)
-            if self.journal.fatal:
-                raise JournalError(self.journal.fatal)
-            if now.mono > next_sweep and sum(self.core.state.moves.counts) < SWEPT:
-                gc.collect()
-                next_sweep = now.mono + SWEEP
+        if lifeline is not None and lifeline in ready and not os.read(lifeline, 1):
+            logger.info("the owner of this scheduler is gone; ending", extra={"action": "lifeline"})
+            return False
+        if news in ready:
+            self.wakeup.clear()
+            self._let_out()  # before anything else is done
+        if monitor in ready and self.router.disconnects():
+            self._entrance.one_left(now.mono)
+        if door in ready:  # after the monitor, which knows of the connections that are asked about here
+            self.doorkeeper.service()
+        if monitor in ready or door in ready:
+            self._entrance.watch(now.mono)
+        self._caught_up = self._turn(now, heard=router in ready or not self._caught_up)
+        if self.journal.fatal:
+            raise JournalError(self.journal.fatal)
+        if now.mono > self._next_sweep and sum(self.core.state.moves.counts) < SWEPT:
+            gc.collect()
+            self._next_sweep = now.mono + SWEEP
+        return True
+
+    def _mind_gap(self, gap: float) -> None:
+        if gap > self.options.settings.gap:
+            logger.warning(
+                "this process stood still, or was busy, for %.1f s; leases are prolonged", gap, extra={"action": "gap"}
+            )
+            self.core.on_gap(gap)
 
     def _turn(self, now: Now, *, heard: bool) -> bool:
         """Drain, decide, carry out; whether all that waited was handled. `heard`: something may wait."""
@@ -224,7 +251,7 @@ class Daemon:
             text = "a peer did not go on with a large message while others had to wait for it; its connection is cut"
             fx.logs.append(Log(logging.WARNING, "stalled", text))
             core.on_gone(stalled, now, fx)
-        self._probe(now)
+        self._entrance.probe(now.mono)
         while self.router.gone:
             route = self.router.gone.pop()
             self.router.drop(route)
@@ -236,7 +263,7 @@ class Daemon:
             core.on_loaded(number, data, now, fx)
         core.on_journal(journal.size, journal.pending, journal.trouble, trimming=journal.trimming)
         core.tick(now, fx, caught_up=caught_up)
-        self._carry_out(fx, now)
+        self._carry_out(fx, now, alone=caught_up)
         return caught_up and not self.router.gone and not lanes.ready
 
     def _receive_bulk(self, route: bytes, data: bytes, now: Now, fx: Effects) -> None:
@@ -255,18 +282,8 @@ class Daemon:
         if whole is not None:
             core.receive(*whole, now, fx)
 
-    def _carry_out(self, fx: Effects, now: Now) -> None:
-        journal = self.journal
-        for number, data in fx.stores:
-            journal.store(number, data)
-        if fx.records:
-            journal.append(fx.records, sync=fx.sync)
-        for number in fx.drops:
-            journal.drop(number)
-        if fx.trim:
-            journal.trim(fx.trim)
-        for number in fx.loads:
-            journal.load(number)
+    def _carry_out(self, fx: Effects, now: Now, *, alone: bool = False) -> None:
+        """Do what the core has decided. `alone`: no input waits."""
         for route in fx.forget:
             self.gate.forget(route)
             self.router.drop(route)
@@ -278,16 +295,37 @@ class Daemon:
             self.lanes.bind(control, bulk)
         if self.router.parked:
             self.router.flush()
-        free = self.gate.pass_(fx.sends, journal.durable)
-        self._hand_over(now)
-        self._send(free)
+        journal = self.journal
+        if alone and self.core.state.durable:  # a lone job is on its way while its records are encoded
+            self._send(self.gate.pass_(fx.sends, journal.durable))
+            self._record(fx)
+            self._hand_over(now, alone=True)
+        else:
+            self._record(fx)
+            free = self.gate.pass_(fx.sends, journal.durable)
+            self._hand_over(now, alone=False)
+            self._send(free)
         for level, action, text, source in fx.logs:
             self.reporter.tell(level, action, text, now.mono, source)
         self.reporter.tick(now.mono)
         if fx.loads and self.options.data is None:  # they have come at once
             self.wakeup.set()
 
-    def _hand_over(self, now: Now) -> None:
+    def _record(self, fx: Effects) -> None:
+        """What the journal is to do."""
+        journal = self.journal
+        for number, data in fx.stores:
+            journal.store(number, data)
+        if fx.records:
+            journal.append(fx.records, sync=fx.sync)
+        for number in fx.drops:
+            journal.drop(number)
+        if fx.trim:
+            journal.trim(fx.trim)
+        for number in fx.loads:
+            journal.load(number)
+
+    def _hand_over(self, now: Now, *, alone: bool) -> None:
         """What somebody waits for goes to the disk at once; the rest with it, or a little later.
 
         A lone job's acceptance and its outcome are one commit so: the first need not be over for the second to begin.
@@ -296,7 +334,10 @@ class Daemon:
         if not journal.waiting:
             self._flush_at = inf
         elif self.gate or journal.waiting > LAZY_BYTES or now.mono >= self._flush_at:
-            journal.flush()
+            if alone and journal.waiting <= SMALL:
+                self._leaders.wanted = True
+            else:
+                journal.flush()
             self._flush_at = inf
         elif self._flush_at == inf:
             self._flush_at = now.mono + LAZY
@@ -310,71 +351,14 @@ class Daemon:
         if self.lanes.ready:
             self.lanes.pump(CHUNKS)
 
-    def _watch_door(self, now: Now) -> None:
-        """Count and tell what happened to those who did not get in; turn newcomers away while there are too many."""
-        router, door, count, tell = self.router, self.doorkeeper, self.core.state.count, self.reporter.tell
-        if router.failed_handshakes:
-            failed, router.failed_handshakes = router.failed_handshakes, 0
-            count("failed_handshakes", failed)
-            text = "a connection was closed: no peer of ours spoke there, or it left in the middle of the handshake"
-            tell(logging.WARNING, "handshake", text, now.mono, count=failed)
-        for address, times in door.refused.items():
-            count("refused_addresses", times)
-            text = f"a peer at {address} was refused: not in --plaintext"
-            tell(logging.WARNING, "refused", text, now.mono, address, times)
-        door.refused.clear()
-        before, self._turned_away = self._turned_away, router.turned_away + door.turned_away
-        turned_away = self._turned_away - before
-        full = len(router.connections) >= self._room * (0.95 if door.full else 1.0)
-        if full != door.full:
-            door.full = full
-            self._note_crowd()
-        if turned_away:
-            count("turned_away", turned_away)
-            text = self._crowded or "a new peer was turned away: there was no file descriptor left for it"
-            tell(logging.WARNING, "turned-away", text, now.mono, count=turned_away)
-
-    def _note_crowd(self) -> None:
-        """Keep the warning in `status` as long as it holds."""
-        warnings = self.core.state.warnings
-        warnings.pop(self._crowded, None)
-        self._crowded = ""
-        if self.doorkeeper.full:
-            self._crowded = (
-                f"{self._room:,} connections are open, and this process may not open many more files: new peers are "
-                "turned away until others leave; raise its limit (ulimit -n, LimitNOFILE= of a service)"
-            )
-            warnings[self._crowded] = None
-
-    def _want_probes(self, now: Now) -> None:
-        """A connection ended: whose, a probe tells. While probes go out already, more of them follow these."""
-        if self._probes:
-            self._probe_again = True
-        else:
-            self._probes = [now.mono + delay for delay in PROBES]
-
-    def _probe(self, now: Now) -> None:
-        """After a disconnect, find out whose it was: a send to a dead route says so."""
-        if not self._probes or now.mono < self._probes[0]:
-            return
-        self._probes.pop(0)
-        began = time.monotonic()
-        ping = wire.encode(wire.Ping())
-        for route in self.core.state.peers:
-            self.router.send(route, ping)
-        if not self._probes and self._probe_again:  # connections that come and go all the time must not stop the rest
-            self._probe_again = False
-            ended = time.monotonic()
-            self._probes = [ended + (ended - began) / PROBE_SHARE + delay for delay in PROBES]
-
     def _timeout(self, now: Now) -> float:
         """Seconds until the next turn at the latest."""
         soonest = min(now.mono + IDLE, self._flush_at)
         deadline = self.core.next_deadline(now)
         if deadline is not None and deadline < soonest:
             soonest = deadline
-        if self._probes:
-            soonest = min(soonest, self._probes[0])
+        if self._entrance.probe_at is not None:
+            soonest = min(soonest, self._entrance.probe_at)
         if self.router.parked:
             soonest = min(soonest, now.mono + PARKED)
         summary = self.reporter.next_deadline()

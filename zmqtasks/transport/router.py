@@ -102,6 +102,11 @@ class Router:
         return [self._socket, self._monitor]
 
     @property
+    def ready(self) -> bool:
+        """Whether a message can be received at once. Whoever sleeps meanwhile may not be told after this was asked."""
+        return has_input(self._socket)
+
+    @property
     def parked(self) -> bool:
         """Whether messages wait for room; a ROUTER cannot be waited on for that, so try `flush` now and then."""
         return bool(self._parked)

@@ -2,6 +2,7 @@
 
 import os
 import select
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -70,10 +71,12 @@ class Sleeper:
 
     Args:
         quiet: other sockets that are always read to their end, and after whatever is sent by them.
+        baton: a lock that is held by whoever uses the sockets; it is let go of while this one sleeps.
     """
 
-    def __init__(self, *quiet: Socket) -> None:
+    def __init__(self, *quiet: Socket, baton: "threading.Lock | None" = None) -> None:
         self._quiet = quiet
+        self._baton = baton
         self._watched: tuple[list[Waitable], list[Waitable]] | None = None
         self._poll = select.poll()
         self._wanted: dict[Waitable, int] = {}  # events of each
@@ -106,13 +109,23 @@ class Sleeper:
             self._fresh = False
             quiet = self._quiet
             self._asked = [one for one in self._asked if one[0] not in quiet and one[0].type != zmq.PAIR]
-        if not ready and timeout is not None and 0.0 < timeout < SHORT and self._low:
-            self._wait_shortly(timeout, ready)
+        if self._baton is None:
+            self._sleep(0.0 if ready else timeout, ready)
             return ready
-        milliseconds = 0 if ready else None if timeout is None else max(0, int(timeout * 1000 + 0.999))
+        self._baton.release()
+        try:
+            self._sleep(0.0 if ready else timeout, ready)
+        finally:
+            self._baton.acquire()
+        return ready
+
+    def _sleep(self, timeout: float | None, ready: dict[Waitable, int]) -> None:
+        if timeout is not None and 0.0 < timeout < SHORT and self._low:
+            self._wait_shortly(timeout, ready)
+            return
+        milliseconds = None if timeout is None else max(0, int(timeout * 1000 + 0.999))
         for fd, told in self._poll.poll(milliseconds):
             ready.setdefault(self._known[fd], told)
-        return ready
 
     def _wait_shortly(self, timeout: float, ready: dict[Waitable, int]) -> None:
         """As poll, which counts in whole milliseconds; this one does in microseconds."""

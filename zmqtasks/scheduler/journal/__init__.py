@@ -9,8 +9,9 @@ from zmqtasks.scheduler.core.records import Record
 class Journal(Protocol):
     """What the daemon needs of a journal. Records are numbered 1, 2, 3 … over all lives of the scheduler.
 
-    Nothing here blocks on a disk, and nothing is done out of order: what is stored is durable before the records that
-    are appended after it, and what is dropped or trimmed goes only when the records appended before are durable.
+    Nothing here but `commit` and `work` blocks on a disk, and nothing is done out of order: what is stored is durable
+    before the records that are appended after it, and what is dropped or trimmed goes only when those appended before
+    are durable.
 
     Attributes:
         durable: number of the last record that is as durable as was asked for.
@@ -45,6 +46,15 @@ class Journal(Protocol):
 
     def flush(self) -> None:
         """Begin to write all that was taken."""
+
+    def commit(self) -> bool:
+        """As `flush`, but where that is quick by this thread, which waits for the disk then.
+
+        False: it took so long that another thread took the place of this one, which must do what that did: `work`.
+        """
+
+    def work(self) -> bool:
+        """Write what is flushed until nothing comes any more (False), or until this thread replaces another (True)."""
 
     def store(self, number: int, data: bytes) -> None:
         """Keep a large payload under a new number."""
@@ -82,6 +92,14 @@ class MemoryJournal:
 
     def flush(self) -> None:
         """Nothing waits."""
+
+    def commit(self) -> bool:
+        """Nothing waits."""
+        return True
+
+    def work(self) -> bool:
+        """Nothing will come."""
+        return False
 
     def store(self, number: int, data: bytes) -> None:
         """Keep it in memory."""

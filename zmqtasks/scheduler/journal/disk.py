@@ -160,12 +160,21 @@ class DiskJournal:
         those = f"records {first} to {last}: " if last else f"records from {first} on: " if first else ""
         return JournalDamaged(f"the journal in {self.path} is damaged: {those}{what}; {_ADVICE.format(self.path)}")
 
-    def start(self, live: Mapping[int, int], *, by_hand: Callable[[], float] | None = None) -> None:
+    def start(
+        self,
+        live: Mapping[int, int],
+        *,
+        by_hand: Callable[[], float] | None = None,
+        committed: Callable[[], object] | None = None,
+        replace: Callable[[], object] = lambda: None,
+    ) -> None:
         """Begin to write.
 
         Args:
             live: the large payloads that are still needed, with their sizes; all others go.
             by_hand: there is to be no thread: `step` writes what waits, at the time that this tells.
+            committed: called by whoever writes when `durable` has changed; by default `wake` is.
+            replace: what this journal's thread does once the one that calls `commit` is stuck in that.
 
         Raises:
             JournalDamaged: one of them is missing, or the database cannot be written because it is not sound.
@@ -192,11 +201,13 @@ class DiskJournal:
             message = f"the journal cannot be written: {meaning(error, self._store.errno, self.path)}"
             raise JournalError(message) from None
         clock, pause = (time.monotonic, None) if by_hand is None else (by_hand, lambda _: None)
-        self._writer = Writer(self._store, head, self._large, self._blocks, self._link, self._wake, clock, pause)
+        self._writer = Writer(
+            self._store, head, self._large, self._blocks, self._link, self._wake, clock, pause, committed
+        )
         for number in sizes.keys() - live.keys():
             self._collect(Drop(number))
         if by_hand is None:
-            self._writer.start()
+            self._writer.start(replace)
 
     def step(self) -> None:
         """Write what waits, of a journal that was started by hand."""
@@ -255,6 +266,15 @@ class DiskJournal:
         if self._collected:
             self._running.put(self._collected)
             self._collected, self.waiting = [], 0
+
+    def commit(self) -> bool:
+        """See Journal."""
+        tasks, self._collected, self.waiting = self._collected, [], 0
+        return self._running.commit(tasks)
+
+    def work(self) -> bool:
+        """See Journal."""
+        return self._running.work()
 
     def store(self, number: int, data: bytes) -> None:
         """See Journal."""

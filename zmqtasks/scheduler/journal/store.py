@@ -90,7 +90,7 @@ class Store:
             run(f"PRAGMA page_size={PAGE}")
             run("PRAGMA auto_vacuum=INCREMENTAL")
             self._use_wal()
-            with self._connection:
+            with self._transaction():
                 run(_SCHEMA)
                 self._put(version=VERSION, release=self._release, number=0, link=ORIGIN, created=time.time())
         self._use_wal()
@@ -107,7 +107,7 @@ class Store:
                 f"{self._release}, which reads versions up to {VERSION}: install that release again"
             )
         if found < VERSION:
-            with self._connection:
+            with self._transaction():
                 migrate(self._connection, found)
                 self._put(version=VERSION)
 
@@ -117,6 +117,18 @@ class Store:
         if mode != "wal":
             message = f"its write-ahead log cannot be made (SQLite stays with {mode!r}); is the disk full?"
             raise apsw.CantOpenError(message)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All or nothing. Not apsw's own way, by savepoints: of an end that finds no room it tells another error."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
 
     def _get(self, query: str, *values: Any) -> Any:
         return self._connection.execute(query, values).get
@@ -191,7 +203,7 @@ class Store:
     def trim(self, last: int) -> None:
         """Delete the blocks up to this record; the one after them says what it is bound to."""
         self._ask_for(sync=True)
-        with self._connection:
+        with self._transaction():
             link = self._get("SELECT prev FROM block WHERE last > ? ORDER BY last LIMIT 1", last)
             self._connection.execute("DELETE FROM block WHERE last <= ?", (last,))
             self._put(number=last, link=link)

@@ -1,4 +1,7 @@
-"""The one thread that writes: it takes all that waits as one block, commits it, and says how far it has come.
+"""The one writer: it takes all that waits as one block, commits it, and says how far it has come.
+
+It is a thread of its own that waits for something to be written. What is small another thread may commit by itself
+while the writer has nothing to do; should the disk then not answer, the two change places (`commit`, `work`).
 
 Everything is done in the order in which it was handed over: what is stored is on the disk before the block of the
 records behind it, and what is dropped or trimmed goes after a synced commit of the records before it.
@@ -26,6 +29,9 @@ logger = logging.getLogger("zmqtasks.scheduler.journal")
 
 BLOCK: Final = 8 * 1024 * 1024  # bytes of records in one block, about
 LATE: Final = 1.0  # seconds after which what need not be synced is
+QUICK: Final = 0.002  # seconds of a commit; after a longer one nobody but the writer waits for the disk
+STUCK: Final = 0.01  # seconds of a commit by another thread after which that thread's work is done by the writer
+WATCHED: Final = 0.1  # seconds without such commits after which the writer looks no more whether one of them is stuck
 AGAIN: Final = (0.1, 0.2, 0.5, 1.0)  # seconds between tries of what cannot be written now
 
 
@@ -72,6 +78,7 @@ class Writer:
         link: of the last block.
         wake: called when there is news.
         clock: monotonic time, in seconds.
+        committed: called when `durable` has changed, instead of `wake`.
         pause: waits before something is tried again; by default until then, or until it is closed.
 
     Attributes:
@@ -93,9 +100,11 @@ class Writer:
         wake: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] | None = None,
+        committed: Callable[[], object] | None = None,
     ) -> None:
         self._store, self._head, self._large = store, head, large
         self._blocks, self._link, self._wake = blocks, link, wake
+        self._committed = committed or wake
         self.durable = blocks[-1][1] if blocks else head.mark.number
         self.size = sum(size for _, _, size in blocks)
         self.written = 0
@@ -109,45 +118,96 @@ class Writer:
         self._trim_to = 0  # up to this record all may go now
         self.trimmed = 0
         self._queue: SimpleQueue[list[Task]] = SimpleQueue()
+        self._disk = threading.Lock()  # held by whoever uses the store, the head and the payloads
+        self._lock = threading.Lock()  # for what follows
+        self._left = 0  # tasks that were handed over and not dealt with
+        self._began: float | None = None  # when the commit of another thread did, while it lasts
+        self._used = -WATCHED  # when the last of them began
+        self._watching = False  # the writer looks at these every now and then
+        self._replaced = False  # the writer has gone to do the work of the one whose commit lasts
+        self._took = 0.0  # seconds of the last commit
+        self._ended = threading.Event()
         self._closing = threading.Event()
         self._clock, self._pause = clock, pause or self._closing.wait
-        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._threaded = False
 
-    def start(self) -> None:
-        """Begin to write."""
-        self._thread.start()
+    def start(self, replace: Callable[[], object] = lambda: None) -> None:
+        """Begin to write, in a thread of its own. `replace`: does the work of the one whose `commit` lasts too long."""
+        self._threaded = True
+        threading.Thread(target=self._run, args=(replace,), name="journal", daemon=True).start()
 
     def put(self, tasks: list[Task]) -> None:
-        """Hand something over, in order."""
+        """Hand something over, in order. By one thread only, as is `commit`."""
+        with self._lock:
+            self._left += len(tasks)
         self._queue.put(tasks)
+
+    def commit(self, tasks: list[Task]) -> bool:
+        """Write this at once if nothing else is being written and the disk is a quick one; otherwise hand it over.
+
+        False: that took so long that the writer does the work of this thread now; this one must go on with `work`.
+        """
+        if self._left or self._took > QUICK or not self._disk.acquire(blocking=False):
+            self.put(tasks)
+            return True
+        try:
+            with self._lock:
+                self._began = self._used = self._clock()
+                if not self._watching:
+                    self._queue.put([])
+            self._safely(self._write_all, tasks)
+        finally:
+            self._disk.release()
+        with self._lock:
+            self._began = None
+            replaced, self._replaced = self._replaced, False
+        return not replaced
+
+    def work(self) -> bool:
+        """Be the writer, until nothing comes any more (False) or this thread has to replace another one (True)."""
+        going = True
+        while going:
+            tasks = self._take(self._patience())
+            with self._lock:
+                if self._began is not None and self._clock() - self._began > STUCK:
+                    self._replaced = True
+                    return True
+            if not self._disk.acquire(blocking=bool(tasks)):
+                continue  # another thread commits; it can do so only if nothing was handed over
+            try:
+                going = self._safely(self._go_on, tasks)
+            finally:
+                self._disk.release()
+        self._ended.set()
+        return False
 
     def close(self, patience: float) -> None:
         """Write what waits, as far as that is possible in so many seconds, and end."""
-        if self._thread.is_alive():
-            self._queue.put([Stop()])
-            self._thread.join(patience)
+        if self._threaded:
+            self.put([Stop()])
+            self._ended.wait(patience)
             self._closing.set()  # no more tries
-            self._thread.join(patience)
+            self._ended.wait(patience)
         elif not self.fatal:
-            self._queue.put([Stop()])
-            while self._safely():
+            self.put([Stop()])
+            while self._safely(self._go_on, self._take(self._patience())):
                 pass
 
     def step(self) -> None:
         """Write what waits now, by hand."""
         if not self.fatal:
-            self._safely(wait=False)
+            self._safely(self._go_on, self._take(0.0))
 
     # ------------------------------------------------------------------------------------------ the thread
 
-    def _run(self) -> None:
-        while self._safely():
-            pass
+    def _run(self, replace: Callable[[], object]) -> None:
+        if self.work():
+            replace()
 
-    def _safely(self, *, wait: bool = True) -> bool:
+    def _safely(self, action: Callable[[list[Task]], bool], tasks: list[Task]) -> bool:
         """One group; False: there will be no other."""
         try:
-            return self._go_on(wait=wait)
+            return action(tasks)
         except (Fatal, Passing) as error:  # what would pass has no time left to do so
             self._end(str(error))
         except Exception as error:
@@ -163,8 +223,26 @@ class Writer:
                 let_go()
         self._wake()
 
-    def _go_on(self, *, wait: bool) -> bool:
-        tasks = self._gather(wait=wait)
+    def _go_on(self, tasks: list[Task]) -> bool:
+        self._write_all(tasks)
+        with self._lock:
+            self._left -= len(tasks)
+        ending = any(isinstance(task, Stop) for task in tasks)
+        if self._unsynced_since is not None and (ending or self._clock() >= self._unsynced_since + LATE):
+            self._sync()
+        if tasks:
+            self._sync_head()
+        self._clear_away()
+        self._checkpoint()
+        if not tasks or (ending and not self._closing.is_set()):
+            self._sync_head()
+        if ending or self._closing.is_set():
+            self._head.close()
+            self._store.close()
+            return False
+        return True
+
+    def _write_all(self, tasks: list[Task]) -> bool:
         turns = [task for task in tasks if isinstance(task, Turn)]
         puts = [task for task in tasks if isinstance(task, Put)]
         if puts:
@@ -173,32 +251,25 @@ class Writer:
             self._write(turns)
         self._drops.extend((self.durable, task.number) for task in tasks if isinstance(task, Drop))
         self._trims.extend((self.durable, task.upto) for task in tasks if isinstance(task, Trim))
-        ending = any(isinstance(task, Stop) for task in tasks)
-        if self._unsynced_since is not None and (ending or self._clock() >= self._unsynced_since + LATE):
-            self._sync()
-        self._clear_away()
-        self._checkpoint()
-        if self._head_due and not tasks:
-            self._sync_head()
-        if ending and not self._closing.is_set():
-            self._sync_head()
-        if ending or self._closing.is_set():
-            self._head.close()
-            self._store.close()
-            return False
         return True
 
-    def _gather(self, *, wait: bool) -> list[Task]:
-        """All that waits, up to a block's size; waits for the first of it, unless something is due before."""
+    def _patience(self) -> float | None:
+        """Seconds to wait for something to be handed over, until something else is due."""
         patience: float | None = None
-        if not wait:
-            patience = 0.0
-        elif self._trim_to:
+        if self._trim_to:
             patience = 0.0  # a slice of it between two blocks
         elif self._head_due:
             patience = EVERY
         elif self._unsynced_since is not None:
             patience = max(0.0, self._unsynced_since + LATE - self._clock())
+        with self._lock:
+            self._watching = self._clock() - self._used < WATCHED
+            if self._watching:
+                return min(STUCK, EVERY if patience is None else patience)
+        return patience
+
+    def _take(self, patience: float | None) -> list[Task]:
+        """All that waits, up to a block's size; waits for the first of it."""
         tasks: list[Task] = []
         with suppress(Empty):
             some = self._queue.get(timeout=patience)
@@ -206,7 +277,7 @@ class Writer:
             while True:
                 tasks += some
                 size += sum(len(task.data) for task in some if isinstance(task, Turn | Put))
-                if size >= BLOCK or isinstance(some[-1], Stop):
+                if size >= BLOCK or (some and isinstance(some[-1], Stop)):
                     break
                 some = self._queue.get_nowait()
         return tasks
@@ -224,9 +295,11 @@ class Writer:
         first = self.durable + 1
         block = Block(first, self.durable + sum(turn.records for turn in turns), self._link, data)
         sync = any(turn.sync for turn in turns)
+        began = self._clock()
         self._try(self._insert, block, sync)
+        self._took = self._clock() - began
         self.durable = block.last
-        self._wake()  # somebody waits: all else comes after it
+        self._committed()  # somebody waits: all else comes after it
         self._link = block.link
         self._blocks.append((block.first, block.last, len(data)))
         self.size += len(data)
@@ -249,7 +322,6 @@ class Writer:
         self._unsynced_since = None
         self._try(self._head.write, Mark(number, self._link))
         self._head_due = True
-        self._sync_head()
 
     def _sync_head(self, *, at_once: bool = False) -> None:
         if self._head_due and (at_once or self._clock() >= self._head_at):
