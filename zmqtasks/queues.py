@@ -235,6 +235,11 @@ class Queues:
         bindings = (self.declared or {}).get(name, implied)
         return any(self._bound(name, one).type == "fanout" for one in bindings)
 
+    def binding(self, name: str) -> Binding:
+        """How a queue is bound, the first time if it is more than once, without gaps."""
+        implied = (self.default_binding,) if name == self.default else (Binding(),)
+        return self._bound(name, (self.declared or {}).get(name, implied)[0])
+
     @property
     def fanout(self) -> bool:
         """Whether there is such a queue."""

@@ -40,6 +40,8 @@ class Request:
     is_eager: bool = False
     timelimit: tuple[float | None, float | None] = (None, None)
     headers = properties = reply_to = origin = shadow = callbacks = errbacks = chain = chord = None
+    loglevel = logfile = None
+    utc: bool = True
 
     def __init__(
         self,

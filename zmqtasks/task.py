@@ -173,8 +173,9 @@ class TaskBase(Generic[P, R]):
         return again
 
     def update_state(self, state: str = "PROGRESS", meta: object = None) -> None:
-        """For a bound task that is running as a job: see `CurrentJob.update_state`."""
-        _here().update_state(state, meta)
+        """For a bound task that is running as a job: see `CurrentJob.update_state`. Of an eager one nobody is told."""
+        if not self.request.is_eager:
+            _here().update_state(state, meta)
 
     # -------------------------------------------------------------------------------------------- around the job
 

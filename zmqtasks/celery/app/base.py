@@ -5,7 +5,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, cast, overload
 from zoneinfo import ZoneInfo
 
 from zmqtasks import app as native
@@ -13,8 +13,9 @@ from zmqtasks.celery import _later, _options, _state
 from zmqtasks.celery.app import _commands
 from zmqtasks.celery.app.control import Control
 from zmqtasks.celery.app.task import Task
-from zmqtasks.celery.result import AsyncResult
+from zmqtasks.celery.result import AsyncResult, EagerResult
 from zmqtasks.errors import BadOption
+from zmqtasks.submitter import tasks
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -91,6 +92,19 @@ class Celery(native.App):
         """Import what the app includes; it becomes the current app. See `zmqtasks.App.load`."""
         self.set_current()
         super().load()
+
+    @property
+    def current_task(self) -> Any:
+        """The task that runs in this thread; None: none does."""
+        return _state.get_current_task()
+
+    current_worker_task = current_task
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def finalize(self, auto: bool = False) -> None:  # noqa: FBT001, FBT002  (Celery's signature)
         """Not needed: tasks are there as soon as they are declared."""
@@ -173,7 +187,15 @@ class Celery(native.App):
     ) -> AsyncResult[Any]:
         """Run a task by its name; options as in `Task.apply_async`."""
         options = _options.of_job(given, lambda: self.timezone)
-        return AsyncResult.of(super().send_task(name, args or (), kwargs, **options).job)
+        sent = super().send_task(name, args or (), kwargs, **options)
+        return sent if isinstance(sent, AsyncResult) else AsyncResult.of(sent.job, options.get("task_id"))
+
+    def run_here(
+        self, task: tasks.Task[..., R], args: Sequence[Any], kwargs: Mapping[str, Any], *given: Any, **options: Any
+    ) -> EagerResult[R]:
+        """See `zmqtasks.App.run_here`."""
+        done = super().run_here(task, args, kwargs, *given, **options)
+        return EagerResult(done.id, done.result, done.state, done.traceback, done.name)
 
     def AsyncResult(self, job_id: str, **celery: Any) -> AsyncResult[Any]:  # noqa: N802  (Celery's name)
         """The result of an id, whoever submitted the job."""
@@ -181,7 +203,7 @@ class Celery(native.App):
 
     @property
     def control(self) -> Control:
-        """Cancel jobs by their ids."""
+        """What a script may ask of all workers and jobs, and do to them."""
         return Control(self)
 
     @property
