@@ -91,7 +91,10 @@ class AsyncResult(asyncresult.AsyncResult[R], Generic[R]):
         """
         for name in celery.keys() - _IDLE:
             if celery[name] is not None:
-                raise NotAvailable(f"option {name}= of get() is not available; use job.add_done_callback(fn)")
+                raise NotAvailable(
+                    f"option {name}= of get() is not available; use result.job.add_done_callback(fn), or for what "
+                    "update_state tells, add_progress_callback(fn)"
+                )
         if propagate:
             return self.job.result(timeout)
         super().wait(timeout)

@@ -163,6 +163,12 @@ def test_the_module_of_an_app_is_that_of_its_maker():
     assert Celery("a").module == Own().module == __name__
 
 
+def test_the_class_of_tasks_by_its_name():
+    assert Celery("a", task_cls=f"{types.__name__}:SimpleNamespace").Task is types.SimpleNamespace
+    with pytest.raises(errors.BadOption, match=r"task_cls='nowhere.Base' cannot be imported \(ModuleNotFoundError"):
+        Celery("a", task_cls="nowhere.Base")
+
+
 def test_packages_are_looked_into_when_somebody_asks(tmp_path, monkeypatch):
     for name, modules in (("shop_a", ("tasks",)), ("shop_b", ()), ("shop_c", ("jobs",))):
         (tmp_path / name).mkdir()

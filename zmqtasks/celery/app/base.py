@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
@@ -39,11 +40,12 @@ class Celery(native.App):
         changes: settings, as keywords give them.
         config_source: see `config_from_object`.
         namespace: what names of settings in `config_source` begin with.
-        task_cls: the class of its tasks, derived from `zmqtasks.celery.Task`.
+        task_cls: the class of its tasks, derived from `zmqtasks.celery.Task`, or MODULE:CLASS.
         settings: other settings; parts of Celery that can be exchanged there (loader, amqp, …) have no meaning.
 
     Raises:
-        BadOption: there is no such setting, or it cannot have that value: redis:// and amqp:// are no schedulers.
+        BadOption: there is no such setting, or it cannot have that value: redis:// and amqp:// are no schedulers; or
+            `task_cls` cannot be imported.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class Celery(native.App):
         changes: Mapping[str, Any] | None = None,
         config_source: Any = None,
         namespace: str | None = None,
-        task_cls: type[Task[..., Any]] | None = None,
+        task_cls: type[Task[..., Any]] | str | None = None,
         **settings: Any,
     ) -> None:
         given = {**(changes or {}), **{name: value for name, value in settings.items() if name not in _PARTS}}
@@ -67,7 +69,7 @@ class Celery(native.App):
         super().__init__(main or "__main__", broker, _names(include), **given)
         self.main = main
         self.namespace = namespace
-        self.Task: type[Task[..., Any]] = task_cls or Task
+        self.Task: type[Task[..., Any]] = _class(task_cls) if isinstance(task_cls, str) else task_cls or Task
         self._module = _outside(self)
         if config_source is not None:
             self.config_from_object(config_source, namespace=namespace)
@@ -256,6 +258,14 @@ class Celery(native.App):
 def _again(name: str, broker: str | None, include: Iterable[str], settings: Mapping[str, Any]) -> Celery:
     """An app that travelled; see `Celery.__reduce__`."""
     return Celery(name, broker=broker, include=include, set_as_current=False, **settings)
+
+
+def _class(path: str) -> Any:
+    """What MODULE:CLASS, or MODULE.CLASS, leads to. Raises BadOption."""
+    try:
+        return pkgutil.resolve_name(path)
+    except Exception as error:
+        raise BadOption(f"task_cls={path!r} cannot be imported ({type(error).__name__}: {error})") from error
 
 
 def _names(modules: Iterable[str] | None) -> list[str]:
