@@ -166,8 +166,8 @@ def _bindings(name: str, queue: Any) -> tuple[Binding, ...]:
     exchange, key = getattr(queue, "exchange", None), getattr(queue, "routing_key", "")
     called: Any = exchange if exchange is None or isinstance(exchange, str) else getattr(exchange, "name", "")
     many = () if called else tuple(getattr(queue, "bindings", ()))
-    if many:  # kombu's queues that are bound more than once
-        return tuple(_binding(name, one.exchange, one.routing_key, None) for one in many)
+    if many:  # kombu's queues that are bound more than once, which is a set there
+        return tuple(sorted(_binding(name, one.exchange, one.routing_key, None) for one in many))
     return (_binding(name, exchange, key, None),)
 
 
