@@ -309,6 +309,9 @@ class CurrentJob:
 
 Tell = Callable[[CurrentJob, bytes, bool], None]  # job, value, whether to send it at once
 
+# Called by workers before the outcomes of jobs are told: clients that a process has opened put themselves here.
+before_outcomes: Final[list[Callable[[], None]]] = []
+
 _running: Callable[[], CurrentJob | None] | None = None
 _teller: Tell | None = None
 _requested: Callable[[], Request | None] | None = None

@@ -19,7 +19,7 @@ from zmqtasks.errors import PayloadError, Retry
 from zmqtasks.ids import job_id
 from zmqtasks.request import Arguments, Request, delivery_info
 from zmqtasks.resources import number as number_of
-from zmqtasks.task import CurrentJob
+from zmqtasks.task import CurrentJob, before_outcomes
 from zmqtasks.wire import FAILED, End, Run
 from zmqtasks.worker.cells import Cells
 from zmqtasks.worker.claims import INLINE_BYTES, Claim, Report, decode_claim
@@ -308,11 +308,13 @@ class Runner:
                 self._ends.append(End(number, FAILED, failure, 0.0))
 
     def _report(self, *, finished: bool) -> None:
-        """Lines first: who sees the result finds in the log what the job printed."""
+        """Who sees the result finds in the log what the job printed, and at the scheduler what it submitted."""
         assert self._claim is not None  # noqa: S101  (called while one runs)
         if self._forked:
             os._exit(0)  # a job forked, and its other half came back as well: the outcome is the first one's to tell
         self._around.disarm()
+        for settle in before_outcomes:
+            settle()
         self._around.finish(self.index)
         self._around.send(Report(self._claim.id, self._runs, self._ends, finished))
         self._runs, self._ends = [], []

@@ -239,6 +239,14 @@ def test_a_job_sees_its_own_request_and_the_next_one_another():
     assert slot.runner.request() is None
 
 
+def test_what_jobs_have_submitted_is_there_before_their_outcomes_are_told(monkeypatch):
+    told = []
+    monkeypatch.setattr("zmqtasks.worker.running.before_outcomes", [lambda: told.append(dict(slot.values))])
+    slot = Slot(task(lambda self, n: n))
+    slot.run("t.f", (1,))
+    assert (told, slot.values) == ([{}], {1: 1})
+
+
 def test_nothing_is_made_for_jobs_that_do_not_ask(monkeypatch):
     def made(*_, **__):
         raise AssertionError
