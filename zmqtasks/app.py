@@ -17,6 +17,7 @@ from zmqtasks.routes import over
 from zmqtasks.submitter import broadcast, declaring, options
 from zmqtasks.submitter.asyncresult import AsyncResult
 from zmqtasks.submitter.client import LOCAL, Client
+from zmqtasks.submitter.eagerresult import EagerResult
 from zmqtasks.submitter.keys import KeyOf
 from zmqtasks.submitter.results import Job
 from zmqtasks.submitter.routing import Plan, Routing
@@ -97,6 +98,7 @@ class App(Configured):
             if task is not None:
                 task.declare(serializer, defaults)
                 task.settle(plans[name], self._keys(task.fn, plans[name].said))
+                task.eager = self.conf.task_always_eager
 
     @property
     def routing(self) -> Routing:
@@ -191,6 +193,7 @@ class App(Configured):
             defaults=self._defaults(plan),
         )
         task.settle(plan, self._keys(fn, plan.said))
+        task.eager = self.conf.task_always_eager
         self.tasks[name] = task
         self._declared[name] = given
         return task
@@ -278,7 +281,8 @@ class App(Configured):
         if plan.error is not None and "queue" not in given:
             raise plan.error
         sending = broadcast.submitting(self, self.client, {**self._defaults(plan), **given})
-        return AsyncResult.of(sending.send_task(name, args, kwargs, serializer=self._serializer(plan.given)))
+        job = sending.send_task(name, args, kwargs, serializer=self._serializer(plan.given))
+        return AsyncResult.of(job, given.get("job_id"))
 
     def takers(self, queue: str) -> list[str]:
         """The names of the workers that take from a queue now, as the scheduler says.
@@ -289,6 +293,36 @@ class App(Configured):
         """
         with Operator(self.client.url, self.conf.broker_connection_timeout) as operator:
             return broadcast.takers(operator.status().workers, queue)
+
+    def run_here(
+        self,
+        task: Task[..., R],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        job_id: str | None = None,
+        *,
+        retries: int = 0,
+        throw: bool | None = None,
+    ) -> EagerResult[R]:
+        """Run a task here and now, as a worker would; what `delay` does with the setting `task_always_eager`.
+
+        Args:
+            task: of this app.
+            args: positional arguments.
+            kwargs: keyword arguments.
+            job_id: that `self.request` has; None: a new one.
+            retries: how often it has been tried again before.
+            throw: raise what the task raises; None: as the setting `task_eager_propagates` says.
+
+        Raises:
+            Exception: what the task raises.
+        """
+        from zmqtasks import eager  # most apps never need it
+
+        result = eager.run(task, args, kwargs, job_id, retries)
+        if self.conf.task_eager_propagates if throw is None else throw:
+            result.get()
+        return result
 
     def submit_many(self, task: Task[..., R], calls: Iterable[Item]) -> list[Job[R]]:
         """One job per (args, kwargs) pair, as one batch."""

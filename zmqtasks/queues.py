@@ -166,8 +166,8 @@ def _bindings(name: str, queue: Any) -> tuple[Binding, ...]:
     exchange, key = getattr(queue, "exchange", None), getattr(queue, "routing_key", "")
     called: Any = exchange if exchange is None or isinstance(exchange, str) else getattr(exchange, "name", "")
     many = () if called else tuple(getattr(queue, "bindings", ()))
-    if many:  # kombu's queues that are bound more than once
-        return tuple(_binding(name, one.exchange, one.routing_key, None) for one in many)
+    if many:  # kombu's queues that are bound more than once, which is a set there
+        return tuple(sorted(_binding(name, one.exchange, one.routing_key, None) for one in many))
     return (_binding(name, exchange, key, None),)
 
 
@@ -234,6 +234,11 @@ class Queues:
         implied = (self.default_binding,) if name == self.default else ()
         bindings = (self.declared or {}).get(name, implied)
         return any(self._bound(name, one).type == "fanout" for one in bindings)
+
+    def binding(self, name: str) -> Binding:
+        """How a queue is bound, the first time if it is more than once, without gaps."""
+        implied = (self.default_binding,) if name == self.default else (Binding(),)
+        return self._bound(name, (self.declared or {}).get(name, implied)[0])
 
     @property
     def fanout(self) -> bool:

@@ -12,6 +12,8 @@ from zmqtasks.errors import Retry
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
+_DELIVERY: Final = ("exchange", "routing_key", "priority", "redelivered")
+
 
 class Request:
     """The call that a task is in.
@@ -24,17 +26,22 @@ class Request:
         attempt: number of this attempt, higher at each next one.
         hostname: name of the worker.
         given_up: what `Task.retry` raised because no retry was left; nothing tries the job again after it.
-        delivery_info, timelimit, eta, expires, root_id, parent_id, group, is_eager: for code that was written for
-            Celery. The worker does not know them, or there is no such thing here.
+        delivery_info: where the job came from: see `delivery_info`; of a direct call all is None.
+        is_eager: it is no job of a worker, but runs where it was called; see `zmqtasks.eager`.
+        eta, expires, timelimit, parent_id, group, headers, …: for code that was written for Celery. The worker does not
+            know them, or there is no such thing here.
     """
 
     eta: None = None
     expires: None = None
-    root_id: str | None = None
     parent_id: str | None = None
     group: str | None = None
+    group_index: None = None
     is_eager: bool = False
     timelimit: tuple[float | None, float | None] = (None, None)
+    headers = properties = reply_to = origin = shadow = callbacks = errbacks = chain = chord = None
+    loglevel = logfile = None
+    utc: bool = True
 
     def __init__(
         self,
@@ -46,6 +53,7 @@ class Request:
         hostname: str | None = None,
         arguments: Callable[[], Arguments] | None = None,
         retry_later: Callable[[Retry], None] | None = None,
+        delivery_info: dict[str, Any] | None = None,
     ) -> None:
         self.id = id
         self.task = task
@@ -54,10 +62,20 @@ class Request:
         self.attempt = attempt
         self.hostname = hostname
         self.given_up: BaseException | None = None
-        self.delivery_info: dict[str, Any] = dict.fromkeys(("exchange", "routing_key", "priority", "redelivered"))
+        self.delivery_info: dict[str, Any] = delivery_info or dict.fromkeys(_DELIVERY)
         self.retry_later = retry_later
         self._arguments = arguments
         self._loaded: Arguments | None = None
+
+    @property
+    def root_id(self) -> str | None:
+        """The same as `id`: no job is part of another one."""
+        return self.id
+
+    @property
+    def correlation_id(self) -> str | None:
+        """The same as `id`, which is what answers are known by."""
+        return self.id
 
     @property
     def args(self) -> tuple[Any, ...] | None:
@@ -89,6 +107,17 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<request of {self.task}, {'called directly' if self.called_directly else f'job {self.id}'}>"
+
+
+def delivery_info(queue: str, priority: int, *, redelivered: bool) -> dict[str, Any]:
+    """Where a job came from, in Celery's words: AMQP's own exchange, in which a key is the name of a queue.
+
+    Args:
+        queue: that it stood in.
+        priority: that it had when it left, 0 to 9.
+        redelivered: a process has died in which it was running, or may have been.
+    """
+    return dict(zip(_DELIVERY, ("", queue, priority, redelivered), strict=True))
 
 
 class ErrorInfo:

@@ -173,8 +173,9 @@ class TaskBase(Generic[P, R]):
         return again
 
     def update_state(self, state: str = "PROGRESS", meta: object = None) -> None:
-        """For a bound task that is running as a job: see `CurrentJob.update_state`."""
-        _here().update_state(state, meta)
+        """For a bound task that is running as a job: see `CurrentJob.update_state`. Of an eager one nobody is told."""
+        if not self.request.is_eager:
+            _here().update_state(state, meta)
 
     # -------------------------------------------------------------------------------------------- around the job
 
@@ -307,6 +308,9 @@ class CurrentJob:
 
 
 Tell = Callable[[CurrentJob, bytes, bool], None]  # job, value, whether to send it at once
+
+# Called by workers before the outcomes of jobs are told: clients that a process has opened put themselves here.
+before_outcomes: Final[list[Callable[[], None]]] = []
 
 _running: Callable[[], CurrentJob | None] | None = None
 _teller: Tell | None = None

@@ -209,6 +209,7 @@ class Work(Struct, array_like=True, gc=False):
     late: list[int] = []  # places in `args` that are empty: their bytes follow as Argument over the bulk connection
     priority: int = 0  # what waits with a lower one lets these pass
     resources: tuple[tuple[str, int], ...] = ()  # what each of its jobs takes while it runs, as in Spec
+    queue: str = ""  # that they came from
 
 
 class Assign(Struct, array_like=True, gc=False, tag=21):
@@ -219,6 +220,7 @@ class Assign(Struct, array_like=True, gc=False, tag=21):
     works: list[Work]
     functions: list[Function]  # those that this connection has not carried yet; without bytes: these follow as Code
     retried: list[tuple[int, int]] = []  # (number, retries so far), of those that were retried
+    again: list[int] = []  # numbers of those that were, or may have been, running in something that died
 
 
 class DoneAck(Struct, array_like=True, gc=False, tag=22):

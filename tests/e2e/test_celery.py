@@ -94,6 +94,12 @@ def limited():
 def later(self):
     self.retry(countdown=600)
 
+@shared_task(bind=True, priority=6)
+def dies_once(self):
+    if not self.request.delivery_info["redelivered"]:
+        os.kill(os.getpid(), 9)
+    return self.request.delivery_info
+
 @shared_task(bind=True, name="shop.told", ignore_result=False, trail=True)
 def told(self, sign):
     self.update_state(state="PROGRESS", meta={"done": 1})
@@ -132,6 +138,24 @@ for result, state in (held, states.STARTED), (again, states.RETRY):
     while result.state != state:
         assert time.monotonic() < until, (result.state, state)
         time.sleep(0.05)
+look = app.control.inspect()
+name = next(iter(look.ping()))
+while len(active := sorted(job["name"] for job in look.active()[name])) < 2:
+    assert time.monotonic() < until, active
+    time.sleep(0.05)
+found["seen"] = {
+    "active": active,
+    "reserved": look.reserved()[name],
+    "scheduled": "shop.tasks.later" in [job["request"]["name"] for job in look.scheduled()["scheduler"]],
+    "registered": "shop.tasks.add" in look.registered()[name],
+    "stats": look.stats()[name]["pool"],
+    "queues": sorted(queue["name"] for queue in look.active_queues()[name]),
+    "asked": {one: told[0] for one, told in look.query_task(held.id)[name].items()} == {held.id: "active"},
+    "ping": app.control.ping() == [{name: {"ok": "pong"}}],
+    "one": app.control.inspect(name).ping(),
+    "nobody": [app.control.inspect(["w@nowhere"]).active(), app.control.inspect(pattern="x@*").ping()],
+}
+found["redelivered"] = shop.tasks.dies_once.delay().get(timeout=30)
 found["revoked again"] = app.control.revoke([again.id])
 limited[0].get(timeout=30)
 found["limited"] = [(limited[0].state, limited[1].ready())]
@@ -147,6 +171,10 @@ found["hopeless"] = hopeless.delay().get(timeout=30)
 found["flaky"] = flaky.delay("flaky").get(timeout=30)
 found["later"] = later.get(timeout=30), later.status == states.SUCCESS
 found["by name"] = app.send_task("shop.tasks.add", args=(2, 3), task_id="sum-1").get(timeout=30)[0]
+eager = shop.tasks.add.apply((2, 3))
+found["eager"] = eager.get()[0], eager.state, eager.successful()
+unwanted = flaky.apply_async(("flaky",), countdown=600, task_id="unwanted")
+found["purged"] = unwanted.id, app.control.purge(), unwanted.state
 found["by id"] = AsyncResult("sum-1").get(timeout=30)[0], app.AsyncResult("sum-1").task_id
 found["told"] = waiting.state, waiting.info
 Path("go").touch()
@@ -196,6 +224,20 @@ def test_an_application_of_celery_runs_as_it_stands(site: Site, tmp_path: Path) 
     assert found["limited"] == [["SUCCESS", False], None]
     assert found["timeout"] == "JobTimeout"
     assert found["revoked"] == [True, "REVOKED", False, "TaskRevokedError"]
+    assert found["seen"] == {
+        "active": ["shop.tasks.hold", "shop.told"],
+        "reserved": [],
+        "scheduled": True,
+        "registered": True,
+        "stats": {"max-concurrency": 3},
+        "queues": ["default", "low-priority"],
+        "asked": True,
+        "ping": True,
+        "one": {"ok": "pong"},
+        "nobody": [None, None],
+    }
+    came = {"exchange": "", "routing_key": "default", "priority": 6, "redelivered": True}
+    assert found["redelivered"] == came
     assert found["revoked again"] == [True]
     assert found["consumers"] == [1, 4, 1]
     page, retries, job_id, args, directly = found["fetch"]
@@ -205,6 +247,8 @@ def test_an_application_of_celery_runs_as_it_stands(site: Site, tmp_path: Path) 
     assert found["flaky"] == 3
     assert found["later"] == [[3, "photos", "shop.tasks.add", f"w@{host}"], True]
     assert found["by name"] == 5
+    assert found["eager"] == [5, "SUCCESS", True]
+    assert found["purged"] == ["unwanted", 1, "REVOKED"]
     assert found["by id"] == [5, "sum-1"]
     assert found["told"] == ["PROGRESS", {"done": 1}]
     assert found["done"] == [None, True, "SUCCESS"]

@@ -41,8 +41,8 @@ _MESSAGES: list[Any] = [
     wire.Credit(262144),
     wire.WorkerWelcome(1_800_000_000_000, "0.1.0", 1.0, 4.0, 67108864, [(70, 3)]),
     wire.Assign(
-        78, 2**63, [wire.Work(PREFIX, "add", DIGEST, "pickle", [1, 2], [b"one", b"two"], [], 9, NEED)],
-        [FUNCTION],
+        78, 2**63, [wire.Work(PREFIX, "add", DIGEST, "pickle", [1, 2], [b"one", b"two"], [], 9, NEED, "high")],
+        [FUNCTION], [(78, 2)], [79],
     ),
     wire.DoneAck([(1, 500), (600, 1)]),
     wire.Retract([(78, 2)]),

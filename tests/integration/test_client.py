@@ -17,6 +17,7 @@ from zmqtasks.submitter.client import Client, broker_url, named_broker
 from zmqtasks.submitter.connection import Connection
 from zmqtasks.submitter.job import Job
 from zmqtasks.submitter.results import as_completed
+from zmqtasks.task import before_outcomes
 
 
 @pytest.fixture
@@ -384,6 +385,25 @@ def test_flush_and_accepted_return_when_the_scheduler_has_it(scheduler: FakeSche
     assert jobs[-1].state == "submitted"
     scheduler.release()
     assert [job.result(10) for job in jobs][-1] == 1398
+
+
+def test_the_outcome_of_a_job_waits_for_what_the_job_has_submitted(
+    scheduler: FakeScheduler, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a worker does before it tells the outcome."""
+    scheduler.hold = True
+    client.submit_many(double, [((i,), {}) for i in range(700)])
+    for settle in before_outcomes:
+        settle()
+    assert sum(len(m.args) for m in scheduler.of(wire.Submit)) == 700
+    assert client.info().pending_jobs == 0
+    monkeypatch.setattr("zmqtasks.submitter.client._SETTLE", 0.05)
+    scheduler.accepting = False
+    job = client.submit(double, 1)
+    for settle in before_outcomes:
+        settle()
+    assert client.info().pending_jobs == 1
+    assert job.cancel()
 
 
 def test_cancel_one_and_many(scheduler: FakeScheduler, client: Client) -> None:

@@ -194,9 +194,9 @@ def test_a_task_sees_its_job():
     assert (seen.args, seen.kwargs, seen.called_directly) == ((1, 2), {"c": 3}, False)
     assert running.decoded == 1
     assert (seen.is_eager, seen.timelimit, seen.eta, seen.expires) == (False, (None, None), None, None)
-    assert (seen.root_id, seen.parent_id, seen.group) == (None, None, None)
-    assert seen.delivery_info["routing_key"] is None
-    assert (seen.get("retries"), seen.get("shadow", "none")) == (2, "none")
+    assert (seen.root_id, seen.correlation_id, seen.parent_id, seen.group, seen.headers) == (ID, ID, None, None, None)
+    assert seen.delivery_info == dict.fromkeys(("exchange", "routing_key", "priority", "redelivered"))
+    assert (seen.get("retries"), seen.get("nonsense", "none")) == (2, "none")
     assert repr(seen) == f"<request of shop.buy, job {ID}>"
 
 

@@ -19,6 +19,12 @@ _SIGNALS: Final = (
     "signals come later; until then a class of tasks (@app.task(base=…)) has before_start, on_success, on_failure, "
     "on_retry and after_return"
 )
+_EVENTS: Final = "events come later; until then `zmqtasks status --watch` and `zmqtasks story ID` show what happens"
+_SLOTS: Final = "workers that grow and shrink come later; -c says how many slots one has, and more workers may join"
+_STOP: Final = "stop a worker by Ctrl-C or SIGTERM; it finishes what runs first"
+_PARTS: Final = "a worker is not put together of exchangeable parts"
+_NO_BROKER: Final = "there are no brokers and result backends, only the scheduler"
+CALLBACKS: Final = "callbacks come later; until then have the task submit the next job: other.delay(result)"
 NO_OUTCOME: Final = (
     "a job of zmqtasks always ends with an outcome; return a value, raise an exception, or call self.retry(countdown=…)"
 )
@@ -32,7 +38,9 @@ SCHEDULES: Final = dict.fromkeys(("crontab", "schedule", "solar"), _SCHEDULES)
 SIGNALS: Final = dict.fromkeys(
     (
         "after_setup_logger", "after_setup_task_logger", "after_task_publish", "beat_embedded_init", "beat_init",
-        "before_task_publish", "celeryd_after_setup", "celeryd_init", "import_modules", "setup_logging",
+        "before_task_publish", "celeryd_after_setup", "celeryd_init", "eventlet_pool_apply",
+        "eventlet_pool_postshutdown", "eventlet_pool_preshutdown", "eventlet_pool_started", "heartbeat_sent",
+        "import_modules", "setup_logging",
         "task_failure", "task_internal_error", "task_postrun", "task_prerun", "task_received", "task_rejected",
         "task_retry", "task_revoked", "task_sent", "task_success", "task_unknown", "user_preload_options",
         "worker_before_create_process", "worker_init", "worker_process_init", "worker_process_shutdown",
@@ -40,8 +48,9 @@ SIGNALS: Final = dict.fromkeys(
     ),
     _SIGNALS,
 )  # fmt: skip
-RESULTS: Final = dict.fromkeys(("ResultSet", "GroupResult", "EagerResult", "result_from_tuple"), _GROUPS)
+RESULTS: Final = dict.fromkeys(("ResultSet", "GroupResult", "result_from_tuple"), _GROUPS)
 EXCEPTIONS: Final = {
+    **dict.fromkeys(("WorkerShutdown", "WorkerTerminate"), _STOP),
     "Terminated": "a job whose process was ended by somebody is a zmqtasks.JobCancelled or WorkerLost",
     "ChordError": _CANVAS,
 }
@@ -49,33 +58,75 @@ PACKAGE: Final = {
     **CANVAS,
     "install": "that comes later; until then write `from zmqtasks.celery import …` in place of `from celery import …`",
     "beat": _SCHEDULES,
-    "bootsteps": "a worker is not put together of exchangeable parts",
+    "bootsteps": _PARTS,
+    "events": _EVENTS,
 }
 APP: Final = {
     **CANVAS,
     **dict.fromkeys(("add_periodic_task", "on_after_configure", "on_after_finalize", "on_after_fork"), _SCHEDULES),
-    **dict.fromkeys(("backend", "amqp"), "there are no brokers and result backends, only the scheduler"),
+    **dict.fromkeys(
+        (
+            "amqp",
+            "backend",
+            "broker_connection",
+            "connection",
+            "connection_for_read",
+            "connection_for_write",
+            "connection_or_acquire",
+            "default_connection",
+            "default_producer",
+            "pool",
+            "producer_or_acquire",
+            "producer_pool",
+        ),
+        _NO_BROKER,
+    ),
+    **dict.fromkeys(("ResultSet", "GroupResult"), _GROUPS),
+    **dict.fromkeys(("loader", "steps", "user_options"), _PARTS),
+    "Beat": _SCHEDULES,
+    "WorkController": "start a worker by app.worker_main() or zmqtasks worker",
+    "add_defaults": "write app.conf.update(…), or config_from_object",
+    "bugreport": "in a terminal, `zmqtasks version` and `zmqtasks check -A APP` tell it",
+    "events": _EVENTS,
+    "log": "zmqtasks worker -l LEVEL --logfile FILE sets up logging",
+    "select_queues": "zmqtasks worker -Q A,B chooses the queues of a worker",
+    "setup_security": "keys come later",
     "register_task": "a class alone is no task here: write @app.task(base=MyTask, bind=True) above a function",
     "on_configure": _SIGNALS,
     "Worker": "start a worker by app.worker_main() or zmqtasks worker",
 }
 RESULT: Final = {
     "then": "use result.job.add_done_callback(fn)",
-    **dict.fromkeys(("children", "collect", "iterdeps", "graph", "build_graph", "as_tuple", "as_list"), _CANVAS),
+    "backend": _NO_BROKER,
+    **dict.fromkeys(
+        ("args", "date_done", "kwargs", "name", "queue", "retries", "worker"),
+        "a result is the value alone; return with it what you need, `zmqtasks story ID` shows what has happened",
+    ),
+    **dict.fromkeys(
+        ("children", "collect", "iterdeps", "get_leaf", "graph", "build_graph", "as_tuple", "as_list"), _CANVAS
+    ),
 }
 TASK: Final = {
     **dict.fromkeys(("s", "si", "signature", "subtask", "subtask_from_request", "chunks"), _CANVAS),
     **dict.fromkeys(("replace", "add_to_chord", "add_trail"), _CANVAS),
-    "apply": "call the task to run it here: add(1, 2)",
-    "send_event": "events come later",
+    "send_event": _EVENTS,
     "backend": "there is no result backend: the scheduler keeps the results",
 }
 CONTROL: Final = {
     "broadcast": "workers take no commands of one's own; a queue Broadcast(name) has each of them run a task",
-    "inspect": "in a terminal, `zmqtasks inspect` tells it",
-    "ping": "in a terminal, `zmqtasks status` shows the workers",
-    "purge": "in a terminal, `zmqtasks purge QUEUE` does it",
-    "shutdown": "stop a worker by Ctrl-C or SIGTERM; it finishes what runs first",
+    "shutdown": _STOP,
+    "time_limit": "time limits come later",
+    "revoke_by_stamped_headers": "a job carries no headers; app.control.revoke([id, …]) takes ids",
+    "election": "the scheduler decides",
+    **dict.fromkeys(("enable_events", "disable_events", "heartbeat"), _EVENTS),
+    **dict.fromkeys(("pool_grow", "pool_shrink", "autoscale"), _SLOTS),
+    "pool_restart": "stop the worker by SIGTERM and start it again: its jobs wait, or run elsewhere",
+}
+INSPECT: Final = {
+    "conf": "in a terminal, `zmqtasks check -A APP` shows the settings",
+    "report": "in a terminal, `zmqtasks status` and `zmqtasks check -A APP` tell it",
+    **dict.fromkeys(("memsample", "memdump", "objgraph"), "a job may measure its process: psutil.Process()"),
+    **dict.fromkeys(("clock", "hello"), "workers do not speak with one another"),
 }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 from typing import Any, Final
 
+from zmqtasks.celery._later import CALLBACKS
 from zmqtasks.errors import BadOption, NotAvailable
 
 _log = logging.getLogger(__name__)
@@ -72,6 +73,9 @@ def of_job(given: Mapping[str, Any], zone: Callable[[], tzinfo]) -> dict[str, An
         NotAvailable: one cannot be honoured, and must not be forgotten.
     """
     found = {name: value for name, value in given.items() if value is not None}
+    for name in ("link", "link_error"):
+        if found.pop(name, None):
+            raise NotAvailable(f"option {name}= is not available: {CALLBACKS}")
     for name in sorted(found.keys() & _REFUSED):
         raise NotAvailable(f"option {name}= of Celery is not available: a job carries its arguments and nothing else")
     found = _needed(found, JOB_NOT_NEEDED, "option")

@@ -1,19 +1,22 @@
 """AsyncResult: the outcome of a job, with Celery's signatures."""
 
+from contextlib import suppress
 from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from zmqtasks.celery import _state, states
 from zmqtasks.celery._later import RESULT, RESULTS, getter, without
 from zmqtasks.errors import JobTimeout, NotAvailable
 from zmqtasks.operators import Operator
-from zmqtasks.states import RUNNING
+from zmqtasks.states import FINAL, RUNNING
 from zmqtasks.states import name as word_of
-from zmqtasks.submitter import asyncresult
+from zmqtasks.submitter import asyncresult, eagerresult
 
-__all__ = ["AsyncResult"]
+__all__ = ["AsyncResult", "EagerResult"]
 
 R = TypeVar("R")
 
+_OVER = frozenset(map(word_of, FINAL))
+_ARRIVES = 5.0  # seconds within which a result should have come from the scheduler
 _IDLE = frozenset({"interval", "no_ack", "follow_parents", "disable_sync_subtasks"})  # nothing polls, nothing blocks
 
 
@@ -58,6 +61,10 @@ class AsyncResult(asyncresult.AsyncResult[R], Generic[R]):
             return told
         with Operator(self.job.scheduler) as operator:
             report = operator.job(self.job.pair).job
+        if report is not None and report.state in _OVER:  # and what came of it is on its way
+            with suppress(JobTimeout):
+                super().wait(_ARRIVES)
+            return super().state
         if report is not None and report.state == word_of(RUNNING):
             return states.STARTED
         return states.RETRY if report is not None and report.retries else states.PENDING
@@ -84,7 +91,10 @@ class AsyncResult(asyncresult.AsyncResult[R], Generic[R]):
         """
         for name in celery.keys() - _IDLE:
             if celery[name] is not None:
-                raise NotAvailable(f"option {name}= of get() is not available; use job.add_done_callback(fn)")
+                raise NotAvailable(
+                    f"option {name}= of get() is not available; use result.job.add_done_callback(fn), or for what "
+                    "update_state tells, add_progress_callback(fn)"
+                )
         if propagate:
             return self.job.result(timeout)
         super().wait(timeout)
@@ -122,6 +132,12 @@ class AsyncResult(asyncresult.AsyncResult[R], Generic[R]):
 
     def forget(self) -> None:
         """Not needed: the scheduler drops a result when its time is over, see the setting `result_expires`."""
+
+
+class EagerResult(eagerresult.EagerResult[R], AsyncResult[R], Generic[R]):
+    """The outcome of a task that ran where it was called; see `zmqtasks.submitter.eagerresult`."""
+
+    __slots__ = ()
 
 
 __getattr__ = getter(__name__, RESULTS)

@@ -287,7 +287,8 @@ def _annotation(name: Any, options: Any) -> None:
     if not isinstance(name, str) or not isinstance(options, Mapping):
         raise Refused(f"{_ANNOTATIONS} ({name!r} has {options!r})")
     for option, said in options.items():
-        if callable(said) or str(option).startswith("@"):
+        is_queue = option == "queue" and isinstance(queues.name_of(said), str)  # kombu's can be called
+        if (callable(said) and not is_queue) or str(option).startswith("@"):
             raise Refused(
                 f"{_ANNOTATIONS} ({name!r} has code for {option}: annotations are plain options here; "
                 "write a class of tasks for code, @app.task(base=…))"

@@ -37,7 +37,7 @@ from zmqtasks.config import BROKER_VARIABLE, DEFAULT_QUEUE, MAX_PRIORITY
 
 _PRIORITIES = "priorities"
 _LIMITS = "time limits"
-_EAGER = "running tasks where they are called"
+_EAGER = "keeping the results of tasks that run where they are called"
 _SCHEDULES = "periodic tasks"
 _KEYS = "keys and encryption; until then connections are not encrypted"
 _EVENTS = "events"
@@ -169,9 +169,9 @@ class Conf(Store):
     task_soft_time_limit = Setting(
         optional(SECONDS), None, "seconds after which an exception is raised in a job", later=_LIMITS
     )
-    task_always_eager = Setting(FLAG, False, "`delay` runs the task at once, here", later=_EAGER)
-    task_eager_propagates = Setting(FLAG, False, "and raises what it raises", later=_EAGER)
-    task_store_eager_result = Setting(FLAG, False, "and its result is kept", later=_EAGER)
+    task_always_eager = Setting(FLAG, False, "`delay` and `apply_async` run the task at once, here")
+    task_eager_propagates = Setting(FLAG, False, "and raise what it raises")
+    task_store_eager_result = Setting(FLAG, False, "and its result is kept, as that of a job", later=_EAGER)
     task_allow_error_cb_on_chord_header = Setting(
         FLAG, False, "error callbacks of a chord hold for its header, too", later="chords"
     )

@@ -43,10 +43,15 @@ class AsyncResult(Generic[R]):
         self._behind = _Named(job_id, find)
 
     @classmethod
-    def of(cls, job: Job[R]) -> Self:
-        """The AsyncResult of a job at hand."""
+    def of(cls, job: Job[R], job_id: str | None = None) -> Self:
+        """The AsyncResult of a job at hand.
+
+        Args:
+            job: any.
+            job_id: its id, as the user gave it; None: he gave none.
+        """
         made = cls.__new__(cls)
-        made._behind = job  # noqa: SLF001  (its own)
+        made._behind = job if job_id is None else _Named(job_id, lambda: job)  # noqa: SLF001  (its own)
         return made
 
     @property

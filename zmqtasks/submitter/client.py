@@ -17,12 +17,14 @@ from zmqtasks.submitter.connection import Connection
 from zmqtasks.submitter.info import ClientInfo
 from zmqtasks.submitter.results import Job
 from zmqtasks.submitter.submitting import Submitting
+from zmqtasks.task import before_outcomes
 from zmqtasks.transport import parse_url
 
 R = TypeVar("R")
 
 LOCAL: Final = "local://"
 _EXIT_FLUSH = 5.0  # seconds that leaving the interpreter waits for a client that was not closed
+_SETTLE: Final = 5.0  # seconds that the outcome of a job waits for what the job has submitted
 
 
 class Client(Submitting):
@@ -78,6 +80,8 @@ class Client(Submitting):
         self._shipped = shipped
         shipping.register(shipped)
         _clients.add(self)
+        if _settle not in before_outcomes:
+            before_outcomes.append(_settle)
 
     @overload
     def gather(
@@ -210,6 +214,20 @@ _clients: set[Client] = set()  # that are not closed: one that nobody holds any 
 def open_clients() -> list[Client]:
     """Clients of this process that nobody has closed."""
     return list(_clients)
+
+
+def _settle() -> None:
+    """Whoever sees the outcome of a job finds what it has submitted, and nothing of it is lost with the process.
+
+    Where the scheduler is away nothing is waited for: outcomes do not reach it either.
+    """
+    for client in open_clients():
+        connection = client.connection
+        if connection.intake.pending[0] and connection.usable and connection.connected:
+            try:
+                connection.flush(_SETTLE)
+            except ZmqTasksError:
+                pass  # it goes on, as it would without anybody who waits
 
 
 @atexit.register

@@ -41,6 +41,11 @@ class TaskApp(Protocol):
     def takers(self, queue: str) -> list[str]:
         """The workers that take from a queue."""
 
+    def run_here(
+        self, task: "Task[..., Any]", args: Sequence[Any], kwargs: Mapping[str, Any], job_id: str | None = None
+    ) -> AsyncResult[Any]:
+        """Run a task here and now."""
+
 
 class Sending(Generic[P, R]):
     """Submit one task with one set of options. `Task` is one, and `task.options(...)` makes others."""
@@ -93,7 +98,9 @@ class Sending(Generic[P, R]):
         return self._many(list(calls))
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
-        """As `submit`, with Celery's kind of result."""
+        """As `submit`, with Celery's kind of result; with the setting `task_always_eager` it runs here and now."""
+        if self._task.eager:
+            return self._task.app.run_here(self._task, args, kwargs)
         submitting, prepared = self.keyed(args, kwargs).prepared()
         return AsyncResult.of(submitting.send_one(prepared, args, kwargs, submitting.submit_timeout))
 
@@ -114,9 +121,11 @@ class Sending(Generic[P, R]):
             given: countdown, eta, queue, retries and the other options of `options(...)`.
         """
         sending = self.options(job_id=task_id, **given) if task_id is not None or given else self
+        if self._task.eager:
+            return self._task.app.run_here(self._task, args, kwargs or {}, task_id)
         submitting, prepared = sending.keyed(args, kwargs or {}).prepared()
         job = submitting.send_one(prepared, tuple(args), dict(kwargs or {}), submitting.submit_timeout)
-        return AsyncResult.of(job)
+        return AsyncResult.of(job, task_id)
 
     def options(self, **given: Any) -> "Sending[P, R]":
         """The same task with these options for its jobs; see `Client.options`."""
@@ -222,7 +231,7 @@ class Task(TaskBase[P, R], Sending[P, R]):
         super().__init__(fn, **declared)
         self.app = app
         self.keys: Mapping[str, KeyOf] = {}  # of its limits, by their options
-        self.asked = self.by_arguments = False
+        self.asked = self.by_arguments = self.eager = False
         self.own: frozenset[str] = frozenset()
         self.nowhere: ZmqTasksError | None = None
         self._start(self, self.defaults)

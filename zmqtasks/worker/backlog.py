@@ -30,20 +30,28 @@ class Target:
         codec: of arguments and results.
         priority: 0 to 9.
         resources: what each job takes while it runs.
+        queue: that the jobs came from.
         mean: seconds of one job; below 0: unknown.
         worst: seconds of the longest in recent reports.
     """
 
-    __slots__ = ("codec", "function", "mean", "name", "priority", "resources", "worst")
+    __slots__ = ("codec", "function", "mean", "name", "priority", "queue", "resources", "worst")
 
     def __init__(
-        self, name: str, function: Function | None, codec: str, priority: int = 0, resources: Amounts = ()
+        self,
+        name: str,
+        function: Function | None,
+        codec: str,
+        priority: int = 0,
+        resources: Amounts = (),
+        queue: str = "",
     ) -> None:
         self.name = name
         self.function = function
         self.codec = codec
         self.priority = priority
         self.resources = resources
+        self.queue = queue
         self.mean = -1.0
         self.worst = 0.0
 

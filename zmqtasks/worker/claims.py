@@ -36,6 +36,9 @@ class Claim(Struct, array_like=True, gc=False):
     retried: dict[int, int] = {}  # by number, of those that were retried
     resources: tuple[tuple[str, int], ...] = ()  # what its only job has while it runs, in 1/10,000
     devices: list[str] = []  # of these, the names of its GPUs
+    queue: str = ""  # that its jobs came from
+    priority: int = 0
+    again: list[int] = []  # numbers of those that were, or may have been, running in something that died
 
 
 # ------------------------------------------------------------------------------------------------ child to agent

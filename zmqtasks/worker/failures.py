@@ -19,7 +19,7 @@ from zmqtasks.worker.functions import Exceptions
 from zmqtasks.worker.loading import innermost
 
 MISSING: Final = object()  # in place of arguments that could not be decoded, and of a value that never came
-_OURS: Final = frozenset({"zmqtasks.task", "zmqtasks.worker.hooks", "zmqtasks.worker.running"})
+_OURS: Final = frozenset({"zmqtasks.eager", "zmqtasks.task", "zmqtasks.worker.hooks", "zmqtasks.worker.running"})
 
 
 @dataclass(slots=True)

@@ -17,9 +17,9 @@ from typing import Any, Final
 from zmqtasks import payload
 from zmqtasks.errors import PayloadError, Retry
 from zmqtasks.ids import job_id
-from zmqtasks.request import Arguments, Request
+from zmqtasks.request import Arguments, Request, delivery_info
 from zmqtasks.resources import number as number_of
-from zmqtasks.task import CurrentJob
+from zmqtasks.task import CurrentJob, before_outcomes
 from zmqtasks.wire import FAILED, End, Run
 from zmqtasks.worker.cells import Cells
 from zmqtasks.worker.claims import INLINE_BYTES, Claim, Report, decode_claim
@@ -149,7 +149,7 @@ class Runner:
         found = self._find()
         if found is None:
             return None
-        job, number, raw, codec = found
+        job, number, raw, claim = found
         task = self._rules.task if self._rules is not None else None
         self._request_number = number
         self._request = request = Request(
@@ -158,13 +158,14 @@ class Runner:
             retries=job.retries,
             attempt=job.attempt,
             hostname=job.worker,
-            arguments=partial(_decoded, codec, raw),
+            delivery_info=delivery_info(claim.queue, claim.priority, redelivered=number in claim.again),
+            arguments=partial(_decoded, claim.codec, raw),
             retry_later=partial(self._wanted.__setitem__, number),
         )
         return request
 
-    def _find(self) -> tuple[CurrentJob, int, bytes, str] | None:
-        """What runs now, its number, its encoded arguments, and their codec."""
+    def _find(self) -> tuple[CurrentJob, int, bytes, Claim] | None:
+        """What runs now, its number, its encoded arguments, and the claim that it is of."""
         number, claim = self.number, self._claim
         for piece in claim.pieces if claim else ():
             place = number - piece.first
@@ -180,7 +181,7 @@ class Runner:
                     resources={name: number_of(amount) for name, amount in claim.resources},
                     devices=tuple(claim.devices),
                 )
-                return job, number, piece.args[place], claim.codec
+                return job, number, piece.args[place], claim
         return None
 
     # -------------------------------------------------------------------------------------------- one claim
@@ -307,11 +308,13 @@ class Runner:
                 self._ends.append(End(number, FAILED, failure, 0.0))
 
     def _report(self, *, finished: bool) -> None:
-        """Lines first: who sees the result finds in the log what the job printed."""
+        """Who sees the result finds in the log what the job printed, and at the scheduler what it submitted."""
         assert self._claim is not None  # noqa: S101  (called while one runs)
         if self._forked:
             os._exit(0)  # a job forked, and its other half came back as well: the outcome is the first one's to tell
         self._around.disarm()
+        for settle in before_outcomes:
+            settle()
         self._around.finish(self.index)
         self._around.send(Report(self._claim.id, self._runs, self._ends, finished))
         self._runs, self._ends = [], []

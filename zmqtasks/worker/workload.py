@@ -40,6 +40,7 @@ class Workload:
         late: waiting jobs of which the bulk connection has something to bring.
         progress: by number, the newest that running jobs told of themselves; the core sends and empties it.
         retried: how often those were retried that were; some may be over.
+        again: those that were, or may have been, running in something that died; some may be over.
         devices: what jobs have while they run.
         fresh_runs, fresh_ends: outcomes since the last turn; the core sends and empties them.
         retracted: spans handed back since then; the same.
@@ -58,6 +59,7 @@ class Workload:
         self.late = Late()
         self.progress: dict[int, bytes] = {}
         self.retried: dict[int, int] = {}
+        self.again: set[int] = set()
         self.devices = Devices(settings.resources, settings.devices)
         self.outcomes = Outcomes()
         self.claims: dict[int, Pushed] = {}
@@ -71,7 +73,7 @@ class Workload:
         self.doomed: set[int] = set()
         self.max_payload = 64 * 1024 * 1024
         self._functions: dict[bytes, Function] = {}
-        self._targets: dict[tuple[bytes | str, str, int, Amounts], Target] = {}
+        self._targets: dict[tuple[bytes | str, str, int, Amounts, str], Target] = {}
 
     @property
     def empty(self) -> bool:
@@ -115,6 +117,8 @@ class Workload:
         if assign.retried:
             self.retried = {n: count for n, count in self.retried.items() if self.ledger.state(n) in (WAITING, PUSHED)}
             self.retried.update(assign.retried)
+        if assign.again:
+            self.again = {n for n in self.again if self.ledger.state(n) in (WAITING, PUSHED)}.union(assign.again)
         for work in assign.works:
             count = len(work.args)
             skip = min(count, max(0, self.ledger.seen + 1 - number))
@@ -183,7 +187,7 @@ class Workload:
         self.late.clear()
 
     def _target(self, work: Work) -> Target | None:
-        key = (work.function or work.task, work.codec, work.priority, work.resources)
+        key = (work.function or work.task, work.codec, work.priority, work.resources, work.queue)
         target = self._targets.get(key)
         if target is None:
             function = None
@@ -193,7 +197,7 @@ class Workload:
                     return None
             if len(self._targets) >= MAX_TARGETS:
                 self._targets.clear()
-            target = self._targets[key] = Target(work.task, function, work.codec, work.priority, work.resources)
+            target = self._targets[key] = Target(work.task, function, *key[1:])
         return target
 
     def forget(self, digests: list[bytes]) -> None:
@@ -309,9 +313,11 @@ class Workload:
             claim = Claim(self.last_claim, target.name, digest, blob, target.codec, self.max_payload, pieces)
             if grant is not None:
                 claim.resources, claim.devices = grant.resources, self.devices.names(grant)
-            if self.retried:
-                numbers = (n for piece in pieces for n in range(piece.first, piece.first + len(piece.args)))
+            claim.queue, claim.priority = target.queue, target.priority
+            if self.retried or self.again:
+                numbers = [n for piece in pieces for n in range(piece.first, piece.first + len(piece.args))]
                 claim.retried = {n: self.retried[n] for n in numbers if n in self.retried}
+                claim.again = [n for n in numbers if n in self.again]
             out.append(claim)
         return out
 

@@ -19,7 +19,8 @@ def test_errors_are_ours_under_celerys_names():
     assert exceptions.TimeoutError is errors.JobTimeout
     assert exceptions.MaxRetriesExceededError is Task.MaxRetriesExceededError is errors.MaxRetriesExceeded
     assert exceptions.Retry is errors.Retry
-    assert all(issubclass(getattr(exceptions, name), errors.ZmqTasksError) for name in exceptions.__all__)
+    kinds = [getattr(exceptions, name) for name in exceptions.__all__]
+    assert all(issubclass(kind, (errors.ZmqTasksError, Warning)) for kind in kinds)
 
 
 def test_states_compare_by_precedence():
@@ -61,7 +62,7 @@ def test_every_name_of_the_package_is_there():
         from zmqtasks.celery import nonsense  # noqa: F401
 
 
-@pytest.mark.parametrize("name", ["s", "si", "apply", "replace"])
+@pytest.mark.parametrize("name", ["s", "si", "chunks", "replace"])
 def test_what_a_task_has_not(name):
     task = Celery("a").task(name="t")(lambda: None)
     with pytest.raises(errors.NotAvailable, match=rf"task.{name} is not available: "):
@@ -71,12 +72,55 @@ def test_what_a_task_has_not(name):
 
 def test_what_an_app_has_not():
     app = Celery("a")
-    for name in ("signature", "add_periodic_task", "on_after_configure", "backend"):
+    for name in ("signature", "add_periodic_task", "on_after_configure", "backend", "connection_for_write", "log"):
         with pytest.raises(errors.NotAvailable, match=rf"app.{name} is not available: "):
             getattr(app, name)
-    with pytest.raises(errors.NotAvailable, match=r"app.control.inspect is not available: .*zmqtasks inspect"):
-        app.control.inspect()
+    for name, why in (("shutdown", "SIGTERM"), ("time_limit", "come later"), ("enable_events", "events come later")):
+        with pytest.raises(errors.NotAvailable, match=rf"app.control.{name} is not available: .*{why}"):
+            getattr(app.control, name)(destination=["w"])
+    for name, why in (("conf", "zmqtasks check"), ("memdump", "psutil")):
+        with pytest.raises(errors.NotAvailable, match=rf"inspect\(\).{name} is not available: .*{why}"):
+            getattr(app.control.inspect(), name)()
+    with pytest.raises(errors.NotAvailable, match="patterns are globs"):
+        app.control.inspect(pattern="w.*", matcher="pcre")
+    with pytest.raises(errors.NotAvailable, match="names of tasks"):
+        app.control.inspect().registered("rate_limit")
     assert not hasattr(app, "nonsense")
+
+
+# ------------------------------------------------------------------------------------------------ tasks
+
+
+def test_options_of_a_task_can_be_read():
+    class Urgent(Task):
+        priority = 8
+
+    app = Celery("a")
+    task = app.task(name="t", rate_limit="10/m", acks_late=False, ignore_result=True)(lambda: None)
+    read = (task.rate_limit, task.acks_late, task.ignore_result, task.priority, task.expires, task.time_limit)
+    assert read == ("10/m", False, True, None, None, None)
+    plain = app.task(name="p", base=Urgent)(lambda: None)
+    assert (plain.priority, plain.rate_limit, plain.acks_late, plain.ignore_result) == (8, None, True, False)
+    assert (Urgent.priority, Task.priority) == (8, None)
+    with pytest.raises(errors.BadOption, match=r"write @app.task\(rate_limit='1/m'\)"):
+        plain.rate_limit = "1/m"
+
+
+def test_a_task_that_runs_here():
+    app = Celery("a", broker="tcp://127.0.0.1:1")
+    task = app.task(name="t", bind=True)(lambda self, x: (x, self.request.id, self.request.is_eager))
+    done = task.apply((3,), task_id="mine", queue="high")
+    assert (done.get(timeout=1, interval=0.1), done.id, done.state) == ((3, "mine", True), "mine", "SUCCESS")
+    assert isinstance(done, AsyncResult)
+    assert isinstance(task.apply().result, TypeError)
+    with pytest.raises(TypeError):
+        task.apply(throw=True)
+    with pytest.raises(errors.NotAvailable, match="callbacks come later"):
+        task.apply((1,), link=task)
+    app.conf.update(task_always_eager=True)
+    assert task.delay(1).get()[0] == 1
+    assert task.apply_async((2,), task_id="m").get()[:2] == (2, "m")
+    assert app.send_task("t", (3,)).get()[0] == 3
 
 
 # ------------------------------------------------------------------------------------------------ apps
@@ -117,6 +161,12 @@ def test_the_module_of_an_app_is_that_of_its_maker():
             super().__init__("own")
 
     assert Celery("a").module == Own().module == __name__
+
+
+def test_the_class_of_tasks_by_its_name():
+    assert Celery("a", task_cls=f"{types.__name__}:SimpleNamespace").Task is types.SimpleNamespace
+    with pytest.raises(errors.BadOption, match=r"task_cls='nowhere.Base' cannot be imported \(ModuleNotFoundError"):
+        Celery("a", task_cls="nowhere.Base")
 
 
 def test_packages_are_looked_into_when_somebody_asks(tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ def test_one_job_with_its_record_and_its_message(h):
     s.submit()
     fx, first = h.fx, State(h.settings, h.core.identity.epoch, durable=False).first_attempt + 1
     assert fx.records[1:] == [Assigned(w.nonce, 1, first, [(s.prefix, [0])])]
-    work = wire.Work(s.prefix, "add", b"", "msgpack", [0], [b"args 0"])
+    work = wire.Work(s.prefix, "add", b"", "msgpack", [0], [b"args 0"], queue="default")
     assert Send(w.route, wire.Assign(1, first, [work], [])) in fx.sends  # waits for no disk
     w.expect(wire.Assign(1, first, [work], []))
     assert h.job().state == ASSIGNED

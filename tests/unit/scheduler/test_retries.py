@@ -89,6 +89,7 @@ def test_the_fourth_death_of_a_child_is_final_with_all_the_evidence(h):
     w, s = one(h)
     for number in (1, 2, 3):
         w.ended(number, wire.CRASHED, f"child {number} of host died of signal 9")
+        assert [assign.again for assign in w.inbox] == [[number + 1]]
         assert w.assigned() == [0]
     w.ended(4, wire.CRASHED, "child 4 of host died of signal 11")
     state, kind, text = s.ends()[0]

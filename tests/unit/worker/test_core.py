@@ -295,15 +295,19 @@ def test_long_jobs_in_the_shared_queue_make_way_for_urgent_ones(took, way):
     worker.all_sent()
 
 
-def test_a_claim_tells_how_often_its_jobs_were_retried():
+def test_a_claim_tells_where_its_jobs_came_from_and_how_often_they_were_tried():
     worker = Worker().up()
-    worker.handle(Assign(1, BASE + 1, [work(1, 3)], [], [(2, 4)]))
-    assert [claim.retried for claim in worker.pushes()] == [{}, {2: 4}]
-    worker.report(1, [run(1, 1)])
-    worker.report(2, [run(2, 1)])
-    assert [claim.retried for claim in worker.pushes()] == [{}]
-    worker.handle(Assign(4, BASE + 4, [work(4, 1)], [], [(4, 1)]))
-    assert worker.core.work.retried == {4: 1}
+    works = [work(1, 2), work(3, 1)]
+    works[1].queue, works[1].priority = "high", 9
+    worker.handle(Assign(1, BASE + 1, works, [], [(2, 4)], [1]))
+    told = [(claim.queue, claim.priority, claim.retried, claim.again) for claim in worker.pushes()]
+    assert told == [("high", 9, {}, []), ("", 0, {}, [1])]
+    worker.report(1, [run(3, 1)])
+    assert [(claim.retried, claim.again) for claim in worker.pushes()] == [({2: 4}, [])]
+    worker.report(2, [run(1, 1)])
+    worker.report(3, [run(2, 1)])
+    worker.handle(Assign(4, BASE + 4, [work(4, 1)], [], [(4, 1)], [4]))
+    assert (worker.core.work.retried, worker.core.work.again) == ({4: 1}, {4})
     worker.all_sent()
     worker.pushes()
 

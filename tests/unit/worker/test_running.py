@@ -50,7 +50,7 @@ class Slot:
                 self.values[number] = payload.decoder("pickle")(data)
         self.ends.update((end.number, end) for end in report.ends)
 
-    def run(self, name, *calls, retried=None, max_payload=10_000, shipped=None):
+    def run(self, name, *calls, retried=None, max_payload=10_000, shipped=None, again=()):
         """One claim of jobs with these positional arguments."""
         self.ends.clear()
         self.values.clear()
@@ -58,6 +58,7 @@ class Slot:
         piece = Piece(1, 100, PREFIX, list(range(len(args))), args)
         digest, blob = (shipped.digest, shipped.blob) if shipped else (b"", b"")
         claim = Claim(7, name, digest, blob, "pickle", max_payload, [piece], retried or {})
+        claim.queue, claim.priority, claim.again = "high", 7, list(again)
         words, runner = Cells.words, self.runner
         words[0] = claim.id
         runner._run(claim, -1)
@@ -226,14 +227,24 @@ def test_a_job_sees_its_own_request_and_the_next_one_another():
     def work(self, *args):
         seen.append((self.request, self.request))
 
-    slot = Slot(task(work)).run("t.f", (1, 2), (3,), retried={2: 4})
+    slot = Slot(task(work)).run("t.f", (1, 2), (3,), retried={2: 4}, again=[2])
     (one, same), (two, _) = seen
     assert one is same is not two
     assert [(r.id, r.args, r.kwargs, r.retries, r.attempt, r.hostname) for r in (one, two)] == [
         (job_id(PREFIX, 0), (1, 2), {}, 0, 100, "w1"),
         (job_id(PREFIX, 1), (3,), {}, 4, 101, "w1"),
     ]
+    came = {"exchange": "", "routing_key": "high", "priority": 7}
+    assert [r.delivery_info for r in (one, two)] == [{**came, "redelivered": False}, {**came, "redelivered": True}]
     assert slot.runner.request() is None
+
+
+def test_what_jobs_have_submitted_is_there_before_their_outcomes_are_told(monkeypatch):
+    told = []
+    monkeypatch.setattr("zmqtasks.worker.running.before_outcomes", [lambda: told.append(dict(slot.values))])
+    slot = Slot(task(lambda self, n: n))
+    slot.run("t.f", (1,))
+    assert (told, slot.values) == ([{}], {1: 1})
 
 
 def test_nothing_is_made_for_jobs_that_do_not_ask(monkeypatch):

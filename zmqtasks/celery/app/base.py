@@ -2,10 +2,11 @@
 
 import importlib
 import importlib.util
+import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, cast, overload
 from zoneinfo import ZoneInfo
 
 from zmqtasks import app as native
@@ -13,8 +14,9 @@ from zmqtasks.celery import _later, _options, _state
 from zmqtasks.celery.app import _commands
 from zmqtasks.celery.app.control import Control
 from zmqtasks.celery.app.task import Task
-from zmqtasks.celery.result import AsyncResult
+from zmqtasks.celery.result import AsyncResult, EagerResult
 from zmqtasks.errors import BadOption
+from zmqtasks.submitter import tasks
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,11 +40,12 @@ class Celery(native.App):
         changes: settings, as keywords give them.
         config_source: see `config_from_object`.
         namespace: what names of settings in `config_source` begin with.
-        task_cls: the class of its tasks, derived from `zmqtasks.celery.Task`.
+        task_cls: the class of its tasks, derived from `zmqtasks.celery.Task`, or MODULE:CLASS.
         settings: other settings; parts of Celery that can be exchanged there (loader, amqp, …) have no meaning.
 
     Raises:
-        BadOption: there is no such setting, or it cannot have that value: redis:// and amqp:// are no schedulers.
+        BadOption: there is no such setting, or it cannot have that value: redis:// and amqp:// are no schedulers; or
+            `task_cls` cannot be imported.
     """
 
     def __init__(
@@ -56,7 +59,7 @@ class Celery(native.App):
         changes: Mapping[str, Any] | None = None,
         config_source: Any = None,
         namespace: str | None = None,
-        task_cls: type[Task[..., Any]] | None = None,
+        task_cls: type[Task[..., Any]] | str | None = None,
         **settings: Any,
     ) -> None:
         given = {**(changes or {}), **{name: value for name, value in settings.items() if name not in _PARTS}}
@@ -66,7 +69,7 @@ class Celery(native.App):
         super().__init__(main or "__main__", broker, _names(include), **given)
         self.main = main
         self.namespace = namespace
-        self.Task: type[Task[..., Any]] = task_cls or Task
+        self.Task: type[Task[..., Any]] = _class(task_cls) if isinstance(task_cls, str) else task_cls or Task
         self._module = _outside(self)
         if config_source is not None:
             self.config_from_object(config_source, namespace=namespace)
@@ -91,6 +94,19 @@ class Celery(native.App):
         """Import what the app includes; it becomes the current app. See `zmqtasks.App.load`."""
         self.set_current()
         super().load()
+
+    @property
+    def current_task(self) -> Any:
+        """The task that runs in this thread; None: none does."""
+        return _state.get_current_task()
+
+    current_worker_task = current_task
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def finalize(self, auto: bool = False) -> None:  # noqa: FBT001, FBT002  (Celery's signature)
         """Not needed: tasks are there as soon as they are declared."""
@@ -173,7 +189,15 @@ class Celery(native.App):
     ) -> AsyncResult[Any]:
         """Run a task by its name; options as in `Task.apply_async`."""
         options = _options.of_job(given, lambda: self.timezone)
-        return AsyncResult.of(super().send_task(name, args or (), kwargs, **options).job)
+        sent = super().send_task(name, args or (), kwargs, **options)
+        return sent if isinstance(sent, AsyncResult) else AsyncResult.of(sent.job, options.get("task_id"))
+
+    def run_here(
+        self, task: tasks.Task[..., R], args: Sequence[Any], kwargs: Mapping[str, Any], *given: Any, **options: Any
+    ) -> EagerResult[R]:
+        """See `zmqtasks.App.run_here`."""
+        done = super().run_here(task, args, kwargs, *given, **options)
+        return EagerResult(done.id, done.result, done.state, done.traceback, done.name)
 
     def AsyncResult(self, job_id: str, **celery: Any) -> AsyncResult[Any]:  # noqa: N802  (Celery's name)
         """The result of an id, whoever submitted the job."""
@@ -181,7 +205,7 @@ class Celery(native.App):
 
     @property
     def control(self) -> Control:
-        """Cancel jobs by their ids."""
+        """What a script may ask of all workers and jobs, and do to them."""
         return Control(self)
 
     @property
@@ -234,6 +258,14 @@ class Celery(native.App):
 def _again(name: str, broker: str | None, include: Iterable[str], settings: Mapping[str, Any]) -> Celery:
     """An app that travelled; see `Celery.__reduce__`."""
     return Celery(name, broker=broker, include=include, set_as_current=False, **settings)
+
+
+def _class(path: str) -> Any:
+    """What MODULE:CLASS, or MODULE.CLASS, leads to. Raises BadOption."""
+    try:
+        return pkgutil.resolve_name(path)
+    except Exception as error:
+        raise BadOption(f"task_cls={path!r} cannot be imported ({type(error).__name__}: {error})") from error
 
 
 def _names(modules: Iterable[str] | None) -> list[str]:

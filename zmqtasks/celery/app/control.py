@@ -5,11 +5,12 @@ from typing import Any
 
 from zmqtasks import rates, wire
 from zmqtasks.celery import _later
+from zmqtasks.celery.app.inspecting import Inspect
 from zmqtasks.errors import BadOption
 from zmqtasks.operators import Operator
 from zmqtasks.submitter.client import Client
 
-__all__ = ["Control"]
+__all__ = ["Control", "Inspect"]
 
 
 @_later.without("app.control", _later.CONTROL)
@@ -22,6 +23,31 @@ class Control:
 
     def __init__(self, app: Any) -> None:
         self._app = app
+
+    def inspect(self, destination: str | Iterable[str] | None = None, *args: Any, **options: Any) -> Inspect:
+        """What workers and jobs there are. Args: see `Inspect`."""
+        return Inspect(destination, *args, **{**options, "app": self._app})
+
+    def ping(
+        self, destination: str | Iterable[str] | None = None, timeout: float | None = 1.0, **celery: Any
+    ) -> list[dict[str, Any]]:
+        """Which workers are there: [{worker: {"ok": "pong"}}]."""
+        destination = [destination] if isinstance(destination, str) else destination
+        return [{name: told} for name, told in (self.inspect(destination, timeout).ping() or {}).items()]
+
+    def purge(self, connection: object = None) -> int:
+        """Cancel all jobs of the app's queues that have not started; each ends as REVOKED.
+
+        Args:
+            connection: not needed.
+
+        Returns:
+            How many.
+        """
+        queues = self._app.routing.queues
+        return sum(self._change(wire.Purge(name)) for name in queues.names or [queues.default])
+
+    discard_all = purge
 
     def revoke(
         self,
@@ -91,7 +117,7 @@ class Control:
         names = [""] if destination is None else destination
         return sum(self._change(wire.SetConsumer(queue, take, name)) for name in names)
 
-    def _change(self, change: wire.SetRate | wire.SetConsumer) -> int:
+    def _change(self, change: wire.SetRate | wire.SetConsumer | wire.Purge) -> int:
         """Returns how many were concerned. Raises BadOption with what the scheduler says against it."""
         with Operator(self._app.client.url) as operator:
             done = operator.control(change)

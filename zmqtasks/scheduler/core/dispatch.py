@@ -365,6 +365,7 @@ def _send_assign(state: State, worker: Worker, jobs: list[Job], now: Now, fx: Ef
     functions: list[Function] = []
     large: list[Argument | Code] = []  # go over the bulk connection
     retried: list[tuple[int, int]] = []
+    again: list[int] = []
     submission = None
     attempt = first_attempt
     counters: list[int] = []
@@ -384,6 +385,8 @@ def _send_assign(state: State, worker: Worker, jobs: list[Job], now: Now, fx: Ef
         counters.append(job.counter)
         if job.retries:
             retried.append((job.number, job.retries))
+        if job.crashes or job.solo:
+            again.append(job.number)
         args = job.args
         if type(args) is not bytes or len(args) > MAX_BYTES_PER_MESSAGE:
             args = _late(state, job, works[-1], large)
@@ -398,7 +401,7 @@ def _send_assign(state: State, worker: Worker, jobs: list[Job], now: Now, fx: Ef
     fact = Assigned(worker.nonce, jobs[0].number, first_attempt, [(work.prefix, work.counters) for work in works])
     seq = state.record(fx, fact, min(OS, level) if late else level)
     assert worker.route is not None  # noqa: S101  (only connected workers have credit)
-    message = Assign(jobs[0].number, first_attempt, works, functions, retried)
+    message = Assign(jobs[0].number, first_attempt, works, functions, retried, again)
     fx.sends.append(Send(worker.route, message, 0 if late else seq))
     fx.sends.extend(Send(worker.route, message, bulk=True) for message in large)
 
@@ -427,8 +430,10 @@ def _announced(function: Function, large: list[Argument | Code]) -> Function:
 def _work(submission: Submission, counters: list[int], arguments: list[bytes]) -> Work:
     target, priority = submission.target, submission.urgency
     prefix, codec = submission.source.prefix, submission.codec
-    resources = submission.spec.resources
-    return Work(prefix, target.name, target.digest, codec, counters, arguments, [], priority, resources)
+    spec = submission.spec
+    return Work(
+        prefix, target.name, target.digest, codec, counters, arguments, [], priority, spec.resources, spec.queue
+    )  # fmt: skip
 
 
 def _same_work(work: Work, submission: Submission) -> bool:
@@ -439,5 +444,6 @@ def _same_work(work: Work, submission: Submission) -> bool:
         and work.task == target.name
         and work.codec == submission.codec
         and work.priority == submission.urgency
+        and work.queue == submission.spec.queue
         and work.resources == submission.spec.resources
     )
