@@ -522,21 +522,25 @@ class Broken(Files):
         super().sync_folder(path)
 
 
-def test_after_a_sync_that_failed_nothing_is_acknowledged_any_more(open_: Open) -> None:
+@pytest.mark.parametrize("hand_over", [DiskJournal.flush, DiskJournal.commit], ids=["writer", "leader"])
+def test_after_a_sync_that_failed_nothing_is_acknowledged_any_more(
+    open_: Open, hand_over: Callable[[DiskJournal], object]
+) -> None:
     broken = Broken()
     journal = started(open_, files=broken)
     write(journal, [record(1)])
     broken.broken = True
     journal.store(1, b"large")
     journal.append([record(2)], sync=True)
-    journal.flush()
+    hand_over(journal)
     until(lambda: journal.fatal, "it gives up")
+    said = journal.fatal
     assert "cannot be written any more" in journal.fatal
     assert "Input/output error" in journal.fatal
     journal.append([record(3)], sync=True)
-    journal.flush()
+    hand_over(journal)
     journal.close()
-    assert journal.durable == 1
+    assert (journal.durable, journal.fatal) == (1, said)
     assert read_all(open_) == [(1, [record(1)])]
 
 

@@ -188,15 +188,14 @@ class Writer:
             self._ended.wait(patience)
             self._closing.set()  # no more tries
             self._ended.wait(patience)
-        elif not self.fatal:
+        else:
             self.put([Stop()])
             while self._safely(self._go_on, self._take(self._patience())):
                 pass
 
     def step(self) -> None:
         """Write what waits now, by hand."""
-        if not self.fatal:
-            self._safely(self._go_on, self._take(0.0))
+        self._safely(self._go_on, self._take(0.0))
 
     # ------------------------------------------------------------------------------------------ the thread
 
@@ -206,6 +205,8 @@ class Writer:
 
     def _safely(self, action: Callable[[list[Task]], bool], tasks: list[Task]) -> bool:
         """One group; False: there will be no other."""
+        if self.fatal:
+            return False
         try:
             return action(tasks)
         except (Fatal, Passing) as error:  # what would pass has no time left to do so
