@@ -124,19 +124,19 @@ def test_a_job_that_kills_the_process_of_its_threads_drags_nobody_with_it(site):
     site.worker("-P", "threads", "-c", "8")
 
     def work(path):
-        door = Path(path)
-        Path(f"{path}.{zmqtasks.current_job().id}").touch()
-        while not door.exists():
-            time.sleep(0.001)
+        mine = Path(f"{path}.{zmqtasks.current_job().id}")
+        if not mine.exists():
+            mine.touch()
+            while True:  # until it is killed
+                time.sleep(0.001)
         return zmqtasks.current_job().id
 
     def kill(path, company):
-        while len(list(Path(path).parent.glob("door.*"))) < company:
+        while len(list(Path(path).parent.glob("ran.*"))) < company:
             time.sleep(0.001)
-        Path(path).touch()
         os._exit(9)
 
-    path = str(site.folder / "door")
+    path = str(site.folder / "ran")
     with Client(site.url) as client:
         beside = client.submit_many(work, [((path,), {})] * 7)
         poison = client.submit(kill, path, 7)
