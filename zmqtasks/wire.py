@@ -94,6 +94,7 @@ class WorkerHello(Struct, array_like=True, gc=False, tag=1):
     connection: int = 1  # 1, 2, 3 … of this life: a hello that an older connection delivers late is ignored
     resources: tuple[tuple[str, int], ...] = ()  # what it has for its jobs, as in Spec
     rates: list[tuple[str, float, int]] = []  # task, starts per second, burst: of tasks whose jobs say nothing of it
+    caps: list[tuple[str, int]] = []  # task, and how many of its jobs may run at once if they say nothing of it
 
 
 class SubmitterHello(Struct, array_like=True, gc=False, tag=2):
