@@ -461,9 +461,16 @@ class Unknown(Struct, array_like=True, gc=False, tag=55):
 
 
 class Notice(Struct, array_like=True, gc=False, tag=56):
-    """A warning for the people behind the submitter."""
+    """A warning for the people behind the submitter.
+
+    It is about jobs of a queue; of these about those whose Submit and Spec have what else is named here.
+    """
 
     text: str
+    queue: str = ""  # empty: it is about all jobs
+    task: str = ""  # of a registered task
+    python: str = ""  # that shipped functions need, as in Spec
+    resources: tuple[tuple[str, int], ...] = ()  # that each job takes, as in Spec
 
 
 class Progressed(Struct, array_like=True, gc=False, tag=57):

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -479,10 +480,17 @@ def test_a_timeout_tells_what_the_scheduler_warned_of(
     client.flush(10)
     with pytest.raises(errors.JobTimeout, match=r"it goes on$"):
         job.result(0.01)
-    scheduler.do(lambda: scheduler.send(scheduler.routes[0], wire.Notice("no worker takes from queue 'hgih'")))
-    wait_until(lambda: "hgih" in caplog.text, "the notice came")
-    with pytest.raises(errors.JobTimeout, match=r"; the scheduler says: no worker takes from queue 'hgih'$"):
+    others = wire.Notice("no worker takes from queue 'hgih'", "hgih")
+    own = wire.Notice("no worker takes from queue 'default'", "default")
+    for notice in (own, others):
+        scheduler.do(partial(scheduler.send, scheduler.routes[0], notice))
+    wait_until(lambda: "hgih" in caplog.text, "the notices came")
+    with pytest.raises(errors.JobTimeout, match=r"; the scheduler says: no worker takes from queue 'default'$"):
         job.result(0.01)
+    with pytest.raises(
+        errors.JobTimeout, match=r"they go on; the scheduler says: no worker takes from queue 'default'$"
+    ):
+        list(as_completed([job], 0.01))
     monkeypatch.setattr("zmqtasks.submitter.connection._NEWS", -1.0)
     with pytest.raises(errors.JobTimeout, match="; the scheduler said 0 s ago: no worker"):
         job.result(0.01)

@@ -78,7 +78,7 @@ class ClientSender:
         spec = job_options.spec(job_options.check(options), python="", wall=time.time())
         connection = self._client.connection
         call = Call(target.name, None, job_options.codec(options, target.codec), spec)
-        return Prepared(call, Source(connection, connection.prefix, target.name), None)
+        return Prepared(call, Source(connection, connection.prefix, target.name, spec=spec), None)
 
 
 @contextmanager

@@ -241,7 +241,7 @@ class Submitting:
         if "job_id" not in self._given:
             return self.connection.intake.submit_one(prepared.source, prepared.call, data, timeout)
         prefix, counter = given_id(self._given["job_id"])
-        source = Source(self.connection, prefix, prepared.call.task, self._given["job_id"], counter)
+        source = Source(self.connection, prefix, prepared.call.task, self._given["job_id"], counter, prepared.call.spec)
         return self.connection.intake.submit_part(source, prepared.call, [data], timeout=timeout, first=counter)[0]
 
     def send_batch(self, prepared: Prepared, items: list[Item]) -> list[Job[Any]]:
@@ -302,7 +302,7 @@ class Submitting:
         python = payload.python_version() if shipped else ""
         spec = options.spec(self._given, python=python, wall=time.time())
         call = Call(name, shipped.function if shipped else None, options.codec(self._given, codec), spec)
-        return Prepared(call, Source(self.connection, self.connection.prefix, name), shipped)
+        return Prepared(call, Source(self.connection, self.connection.prefix, name, spec=spec), shipped)
 
     def prepare(self, fn: Callable[..., Any]) -> Prepared:
         """Pickle a function, or find the bytes that still hold."""
@@ -317,7 +317,7 @@ class Submitting:
             )
         spec = options.spec(self._given, python=payload.python_version(), wall=time.time())
         call = Call(shipped.function.name, shipped.function, options.codec(self._given, SHIPPED_CODEC), spec)
-        prepared = Prepared(call, Source(self.connection, self.connection.prefix, call.task), shipped)
+        prepared = Prepared(call, Source(self.connection, self.connection.prefix, call.task, spec=spec), shipped)
         if shipped.lasting:
             if len(self._prepared) >= _MAX_CALLS:
                 self._prepared.clear()

@@ -190,7 +190,9 @@ def test_what_no_worker_has_is_said(h):
     s.submit(2, resources=FOUR, fail_unknown=True)  # its task is known
     s.submit(1, resources=parse({"gpu": 1, "mem": "2GiB"}))
     h.pass_time(6.0)
-    texts = [notice.text for notice in s.take(wire.Notice)]
+    notices = s.take(wire.Notice)
+    assert (notices[0].queue, notices[0].task, notices[0].resources) == ("default", "add", FOUR)
+    texts = [notice.text for notice in notices]
     assert texts == o.status().warnings
     assert texts[0].startswith(
         "2 jobs wait: a job needs gpu 4, and no worker of queue 'default' that could run it has that "
