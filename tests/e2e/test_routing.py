@@ -71,6 +71,8 @@ def test_workers_take_from_the_queues_that_they_are_told(site: Site) -> None:
         names = ("routed.pay", "routed.load", "routed.rest")
         assert [app.send_task(name).get(BOUND) for name in names] == ["first", "first", "second"]
 
+        assert '"result": "first"' in command(site, "-A", "routed", "submit", "routed.pay", "--wait")
+
         # A rate that only the workers know holds for whoever submits.
         first, second = (app.send_task("routed.rare") for _ in range(2))
         assert first.get(BOUND) == "second"
