@@ -120,8 +120,8 @@ class AsyncSubmitting:
     def _mapped(
         self, fn: Callable[..., Any], arguments: Iterator[tuple[Any, ...]], how: mapping.How
     ) -> AsyncGenerator[Any, None]:
-        how.check()
         submitting = self._sync
+        how = submitting.fit(how)
         if how.alone:
             return _run(MapSender(submitting, submitting.prepare(fn)), arguments, how)
         return _run_chunks(ChunkSenders(submitting, fn), submitting.plan(arguments, how), ordered=how.ordered)
