@@ -80,7 +80,8 @@ def test_workers_take_from_the_queues_that_they_are_told(site: Site) -> None:
 
         # And so does a cap.
         runs, waits = (app.send_task("routed.single", (seconds,), queue="high") for seconds in (60, 0))
-        until(lambda: "1 may run at once" in command(site, "explain", waits.id), "the cap holds it up")
+        held = f"1 may run at once; 1 does: {runs.id} on first."
+        until(lambda: held in command(site, "explain", waits.id), "it is told who holds the cap")
         runs.revoke(terminate=True)
         assert waits.get(BOUND) is None
 

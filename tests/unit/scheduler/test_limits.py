@@ -355,13 +355,19 @@ def test_a_cap_that_workers_say_holds_after_a_restart(make):
 
 def test_the_newest_worker_counts_also_if_it_says_nothing(h):
     h.worker("old", caps=[("add", 1)], rates=[("add", 0.1, 1)]).send(wire.Goodbye())
-    w, s = h.worker("new", slots=4, tasks=["add", "rare"]), h.submitter()
+    w, s = h.worker("new", slots=3, tasks=["add", "rare"]), h.submitter()
     s.submit(3)
     assert w.assigned() == [0, 1, 2]
     h.worker("other", tasks=["rare"], caps=[("rare", 1)])
     last = h.worker("last", slots=9, caps=[("add", 4)])  # those three count
     s.submit(3)
-    assert len(w.assigned() + last.assigned()) == 1
+    assert len(last.assigned()) == 1
+    one = h.worker("one", slots=9)
+    assert one.inbox == []  # it says nothing, and one is there that does
+    last.send(wire.Goodbye())
+    assert len(one.assigned()) == 1  # what that held
+    other = h.worker("another")
+    assert len(one.assigned() + other.assigned()) == 2
     bad = WorkerPeer(h, "bad", caps=[("add", 0)])
     bad.send(bad.hello())
     assert "how many may run at once" in bad.expect(wire.Refused).reason

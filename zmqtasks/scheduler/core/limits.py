@@ -13,6 +13,7 @@ from zmqtasks.scheduler.core.lines import Lines
 from zmqtasks.scheduler.core.model import Job, Line, Submission, Worker
 from zmqtasks.scheduler.core.needs import CAP, RATE, LimitKey
 from zmqtasks.scheduler.core.quotas import Cap, Limit, Rate
+from zmqtasks.wire import WorkerHello
 
 _T = TypeVar("_T")
 
@@ -122,28 +123,25 @@ class Limits:
             self.told[task] = (rate, burst)
         self._spread(task, mono)
 
-    def announce(self, tasks: Iterable[str], rates: Iterable[tuple[str, float, int]], mono: float) -> None:
-        """A worker says how often jobs of its tasks may start, where they say nothing: the newest counts.
+    def announce(self, hello: WorkerHello, workers: Iterable[Worker], mono: float) -> list[str]:
+        """A worker says what holds for jobs of its tasks that say nothing: the newest counts.
+
+        Who says nothing of a task lifts what others said, unless one of them is there. What workers hold when a cap
+        becomes known counts for it.
 
         Args:
-            tasks: that it knows.
-            rates: task, starts per second and burst; of any other task as many may start as there are.
+            hello: of the worker.
+            workers: all of them.
             mono: monotonic time.
-        """
-        said = {task: (rate, burst) for task, rate, burst in rates}
-        for task in _news(self.announced, tasks, said, (0.0, 1)):
-            self._spread(task, mono)
-
-    def announce_caps(
-        self, tasks: Iterable[str], caps: Iterable[tuple[str, int]], workers: Iterable[Worker], mono: float
-    ) -> list[str]:
-        """The same for how many run at once. What `workers` hold when a cap becomes known counts.
 
         Returns:
-            Tasks of which more are with workers than may run at once from now on.
+            Tasks of which more jobs are with workers than may run at once from now on.
         """
+        rates = {task: (rate, burst) for task, rate, burst in hello.rates}
+        for task in _news(self.announced, RATE, hello.tasks, rates, (0.0, 1), workers):
+            self._spread(task, mono)
         known = set(self.caps)
-        news = _news(self.caps, tasks, dict(caps), 0)
+        news = _news(self.caps, CAP, hello.tasks, dict(hello.caps), 0, workers)
         found = [cap for task in news if isinstance(cap := self._get((CAP, task, "")), Cap)]
         self._count_held(self.caps.keys() - known, workers)
         for cap in found:
@@ -239,18 +237,26 @@ class Limits:
             self.shut.add(limit.opens_at, limit)
 
 
-def _news(known: dict[str, _T], tasks: Iterable[str], said: dict[str, _T], nothing: _T) -> list[str]:
+def _news(
+    known: dict[str, _T], kind: str, tasks: Iterable[str], said: dict[str, _T], nothing: _T, workers: Iterable[Worker]
+) -> list[str]:
     """Take what a worker says of its tasks into what is known; returns the tasks of which it says something new.
 
     Args:
         known: what workers said before, and what they say now.
+        kind: of limit.
         tasks: that the worker knows.
         said: what it says of some of them.
-        nothing: what it means that it says nothing of one.
+        nothing: what it means that nobody says anything of one.
+        workers: all of them.
     """
-    now = {**dict.fromkeys(known.keys() & set(tasks), nothing), **said}
-    news = [task for task, one in now.items() if known.get(task) != one and (task in known or len(known) < _MOST)]
-    known.update((task, now[task]) for task in news)
+    lifted = {task for task in known.keys() & set(tasks) - said.keys() if known[task] != nothing}
+    lifted -= {task for worker in workers for of, task in worker.limited if of == kind} if lifted else set()
+    news = []
+    for task, one in {**dict.fromkeys(sorted(lifted), nothing), **said}.items():
+        if known.get(task) != one and (task in known or len(known) < _MOST):
+            known[task] = one
+            news.append(task)
     return news
 
 

@@ -11,6 +11,7 @@ from zmqtasks.ids import inside, spans, total
 from zmqtasks.scheduler.core import adoption, consumers, demands, lifecycle, retracts, strays
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
 from zmqtasks.scheduler.core.model import Worker
+from zmqtasks.scheduler.core.needs import CAP, RATE
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import ASSIGNED, RUNNING
 from zmqtasks.wire import (
@@ -84,8 +85,8 @@ def _introduce(state: State, worker: Worker, hello: WorkerHello, now: Now, fx: E
     worker.name, worker.host, worker.pid = hello.name, hello.host, hello.pid
     worker.queues, worker.tasks = hello.queues, hello.tasks
     state.lines.join(worker, hello.queues, hello.tasks, hello.python)
-    state.limits.announce(hello.tasks, hello.rates, now.mono)
-    above = state.limits.announce_caps(hello.tasks, hello.caps, state.workers.values(), now.mono)
+    above = state.limits.announce(hello, state.workers.values(), now.mono)
+    worker.limited = frozenset((*((RATE, task) for task, *_ in hello.rates), *((CAP, task) for task, _ in hello.caps)))
     if above:
         retracts.make_room(state, above, fx)
     text = f"worker {worker} joined with {plural(worker.slots, 'slot')}"
