@@ -7,6 +7,7 @@ import pytest
 from tests.helpers.scheduler_harness import Harness, SubmitterPeer, WorkerPeer
 from tests.unit.scheduler.test_dispatch import measured
 from zmqtasks import wire
+from zmqtasks.scheduler.core import limits as limits_module
 from zmqtasks.scheduler.core.quotas import LATE_SHARE, Rate
 from zmqtasks.states import READY
 
@@ -351,6 +352,14 @@ def test_a_cap_that_workers_say_holds_after_a_restart(make):
     w.done(1)
     assert w.assigned() == [2]
     s.connect()
+
+
+def test_of_very_many_tasks_the_limits_of_the_first_are_known(h, monkeypatch):
+    monkeypatch.setattr(limits_module, "_MOST", 2)
+    tasks = ["a", "b", "c"]
+    h.worker(slots=9, tasks=tasks, caps=[(task, 1) for task in tasks], rates=[(task, 1.0, 1) for task in tasks])
+    known = h.core.state.limits
+    assert (list(known.caps), list(known.announced)) == (["a", "b"], ["a", "b"])
 
 
 def test_the_newest_worker_counts_also_if_it_says_nothing(h):
