@@ -21,7 +21,7 @@ from zmqtasks.submitter.eagerresult import EagerResult
 from zmqtasks.submitter.keys import KeyOf
 from zmqtasks.submitter.results import Job
 from zmqtasks.submitter.routing import Plan, Routing
-from zmqtasks.submitter.submitting import Item
+from zmqtasks.submitter.submitting import Item, Prepared, Submitting
 from zmqtasks.submitter.tasks import Task
 from zmqtasks.task import DEFAULT_RETRY_DELAY, MAX_RETRIES
 
@@ -274,15 +274,22 @@ class App(Configured):
         if "task_id" in given:
             given["job_id"] = given.pop("task_id")
         kwargs = dict(kwargs or {})
+        submitting, prepared = self._by_name(name, args, kwargs, given)
+        job = submitting.send_one(prepared, tuple(args), kwargs, submitting.submit_timeout)
+        return AsyncResult.of(job, given.get("job_id"))
+
+    def _by_name(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], given: Mapping[str, Any]
+    ) -> tuple[Submitting, Prepared]:
+        """What submits a job of a task that only the workers know: the settings say of it what they say of any name."""
         plan = self.routing.plan(name, {})
         given = self.routing.addressed(given)
         if plan.asked:
             given = over(given, self.routing.of_job(name, args, kwargs, given, None))
         if plan.error is not None and "queue" not in given:
             raise plan.error
-        sending = broadcast.submitting(self, self.client, {**self._defaults(plan), **given})
-        job = sending.send_task(name, args, kwargs, serializer=self._serializer(plan.given))
-        return AsyncResult.of(job, given.get("job_id"))
+        submitting = broadcast.submitting(self, self.client, {**self._defaults(plan), **given})
+        return submitting, submitting.prepare_task(name, self._serializer(plan.given))
 
     def takers(self, queue: str) -> list[str]:
         """The names of the workers that take from a queue now, as the scheduler says.
@@ -324,9 +331,31 @@ class App(Configured):
             result.get()
         return result
 
-    def submit_many(self, task: Task[..., R], calls: Iterable[Item]) -> list[Job[R]]:
-        """One job per (args, kwargs) pair, as one batch."""
-        return task.submit_many(calls)
+    def submit_many(self, task: Task[..., R] | str, calls: Iterable[Item], **given: Any) -> list[Job[R]]:
+        """One job per (args, kwargs) pair, as one batch.
+
+        Args:
+            task: or its name, which perhaps only the workers know.
+            calls: the pairs.
+            given: options, as in `Task.options`.
+        """
+        if isinstance(task, str):
+            if task not in self.tasks:
+                return self._many_by_name(task, list(calls), given)
+            task = self.tasks[task]
+        return (task.options(**given) if given else task).submit_many(calls)
+
+    def _many_by_name(self, name: str, calls: list[Item], given: dict[str, Any]) -> list[Job[Any]]:
+        if not self.routing.plan(name, {}).asked:
+            submitting, prepared = self._by_name(name, (), {}, given)
+            return submitting.send_batch(prepared, calls)
+        if "job_id" in given:
+            raise BadOption("job_id= is for one job; a batch's jobs have ids of their own")
+        jobs = []
+        for args, kwargs in calls:  # each of them may go elsewhere
+            submitting, prepared = self._by_name(name, args, kwargs, given)
+            jobs.append(submitting.send_one(prepared, tuple(args), kwargs, submitting.submit_timeout))
+        return jobs
 
     def AsyncResult(self, job_id: str) -> AsyncResult[Any]:  # noqa: N802  (Celery's name)
         """The result of an id, whoever submitted the job."""

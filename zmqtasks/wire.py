@@ -94,6 +94,7 @@ class WorkerHello(Struct, array_like=True, gc=False, tag=1):
     connection: int = 1  # 1, 2, 3 … of this life: a hello that an older connection delivers late is ignored
     resources: tuple[tuple[str, int], ...] = ()  # what it has for its jobs, as in Spec
     rates: list[tuple[str, float, int]] = []  # task, starts per second, burst: of tasks whose jobs say nothing of it
+    caps: list[tuple[str, int]] = []  # task, and how many of its jobs may run at once if they say nothing of it
 
 
 class SubmitterHello(Struct, array_like=True, gc=False, tag=2):
@@ -462,9 +463,16 @@ class Unknown(Struct, array_like=True, gc=False, tag=55):
 
 
 class Notice(Struct, array_like=True, gc=False, tag=56):
-    """A warning for the people behind the submitter."""
+    """A warning for the people behind the submitter.
+
+    It is about jobs of a queue; of these about those whose Submit and Spec have what else is named here.
+    """
 
     text: str
+    queue: str = ""  # empty: it is about all jobs
+    task: str = ""  # of a registered task
+    python: str = ""  # that shipped functions need, as in Spec
+    resources: tuple[tuple[str, int], ...] = ()  # that each job takes, as in Spec
 
 
 class Progressed(Struct, array_like=True, gc=False, tag=57):

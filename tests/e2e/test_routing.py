@@ -11,6 +11,8 @@ from tests.helpers.processes import BOUND, Site, until
 from zmqtasks import App, Exchange, PayloadError, Queue
 
 APP = """\
+from time import sleep
+
 from zmqtasks import App, Exchange, Queue, current_job
 
 app = App(
@@ -30,6 +32,7 @@ load = app.task(name="routed.load")(where)
 rest = app.task(name="routed.rest")(where)
 echo = app.task(name="routed.echo")(lambda text: text)
 rare = app.task(name="routed.rare", rate_limit="1/h")(where)
+single = app.task(name="routed.single", concurrency_limit=1, queue="high")(sleep)
 """
 
 
@@ -68,10 +71,19 @@ def test_workers_take_from_the_queues_that_they_are_told(site: Site) -> None:
         names = ("routed.pay", "routed.load", "routed.rest")
         assert [app.send_task(name).get(BOUND) for name in names] == ["first", "first", "second"]
 
+        assert '"result": "first"' in command(site, "-A", "routed", "submit", "routed.pay", "--wait")
+
         # A rate that only the workers know holds for whoever submits.
         first, second = (app.send_task("routed.rare") for _ in range(2))
         assert first.get(BOUND) == "second"
         until(lambda: "may start once in 1 h" in command(site, "explain", second.id), "its rate holds the next one up")
+
+        # And so does a cap.
+        runs, waits = (app.send_task("routed.single", (seconds,), queue="high") for seconds in (60, 0))
+        held = f"1 may run at once; 1 does: {runs.id} on first."
+        until(lambda: held in command(site, "explain", waits.id), "it is told who holds the cap")
+        runs.revoke(terminate=True)
+        assert waits.get(BOUND) is None
 
         text = "x" * 100_000  # which travels in a few hundred bytes
         packed = app.send_task("routed.echo", (text,), compression="gzip", result_compression="gzip")

@@ -347,6 +347,8 @@ def test_map_tells_wrong_use_at_once(scheduler):
         async with AsyncClient(scheduler.url) as client:
             with pytest.raises(errors.BadOption, match="chunksize="):
                 client.map(double, [1], chunksize=0)
+            with pytest.raises(errors.BadOption, match=r"rate_limit= counts jobs"):
+                client.options(rate_limit="1/s").map(double, [1], chunksize=2)
             with pytest.raises(TypeError, match="submit its items as they come"):
                 client.map(double, client.map(double, [1]))  # type: ignore[arg-type]
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -304,6 +305,16 @@ def test_map_in_chunks_gives_the_same_with_fewer_jobs(scheduler: FakeScheduler, 
     assert sorted(client.map(double, range(100), chunksize=8, ordered=False)) == [2 * i for i in range(100)]
 
 
+def test_each_item_of_a_map_is_a_job_where_limits_count_jobs(scheduler: FakeScheduler, client: Client) -> None:
+    for limit in ({"rate_limit": "1000/s"}, {"concurrency_limit": 1}):
+        scheduler.received.clear()
+        assert list(client.options(**limit).map(double, range(50))) == [2 * i for i in range(50)]
+        assert sum(len(submit.args) for submit in scheduler.of(wire.Submit)) == 50
+    with pytest.raises(errors.BadOption, match=r"chunksize=2 puts 2 items into each job, and rate_limit= counts jobs"):
+        client.options(rate_limit="1/s").map(double, [1], chunksize=2)
+    assert list(client.options(rate_limit=0).map(double, [1, 2], chunksize=2)) == [2, 4]
+
+
 def test_map_tells_wrong_use_at_once(client: Client) -> None:
     with pytest.raises(errors.BadOption, match="chunksize"):
         client.map(double, [1], chunksize=0)
@@ -499,10 +510,17 @@ def test_a_timeout_tells_what_the_scheduler_warned_of(
     client.flush(10)
     with pytest.raises(errors.JobTimeout, match=r"it goes on$"):
         job.result(0.01)
-    scheduler.do(lambda: scheduler.send(scheduler.routes[0], wire.Notice("no worker takes from queue 'hgih'")))
-    wait_until(lambda: "hgih" in caplog.text, "the notice came")
-    with pytest.raises(errors.JobTimeout, match=r"; the scheduler says: no worker takes from queue 'hgih'$"):
+    others = wire.Notice("no worker takes from queue 'hgih'", "hgih")
+    own = wire.Notice("no worker takes from queue 'default'", "default")
+    for notice in (own, others):
+        scheduler.do(partial(scheduler.send, scheduler.routes[0], notice))
+    wait_until(lambda: "hgih" in caplog.text, "the notices came")
+    with pytest.raises(errors.JobTimeout, match=r"; the scheduler says: no worker takes from queue 'default'$"):
         job.result(0.01)
+    with pytest.raises(
+        errors.JobTimeout, match=r"they go on; the scheduler says: no worker takes from queue 'default'$"
+    ):
+        list(as_completed([job], 0.01))
     monkeypatch.setattr("zmqtasks.submitter.connection._NEWS", -1.0)
     with pytest.raises(errors.JobTimeout, match="; the scheduler said 0 s ago: no worker"):
         job.result(0.01)

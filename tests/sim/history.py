@@ -26,6 +26,8 @@ MAX_STEPS = 80_000  # of one history; beyond it something spins
 LIVENESS = 400.0  # seconds of virtual time in which everything must end after the healing
 SPILL = 64
 RICH = 2  # GPUs of a worker that can run whatever there is
+CAP = 3
+CAPPED = (11, 16)  # seeds of these histories, modulo 18
 FLAPS = {"lonely": 0.3, "watched": 0.3, "mixed": 0.3, "flapping": 0.6}  # connections that break at once
 THEMES = ("lonely", "calm restart", "paused", "frozen", "clock", "watched", "flapping", "forgetful")
 
@@ -115,7 +117,10 @@ class History:
         """One more worker joins. `rich`: it has all that any job needs."""
         name, slots = f"w{len(self.workers)}", self.world.random.choice((1, 2, 4))
         gpus = RICH if rich else self.world.random.choice((0, 1, RICH))
-        node = WorkerNode(self.world, self.network, self.laws, name, slots, gpus, self.copies.queues(name))
+        # In some histories every other worker says how many jobs may run at once; to the others it does not matter.
+        capped = self.seed % 18 in CAPPED and (len(self.workers) + self.seed) % 2 == 0
+        queues, caps = self.copies.queues(name), (("task", CAP),) if capped else ()
+        node = WorkerNode(self.world, self.network, self.laws, name, slots, gpus, queues, caps)
         self.workers.append(node)
         self.scheduler.workers[node.nonce] = node
 

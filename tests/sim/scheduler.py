@@ -190,6 +190,7 @@ class Scheduler:
                 self.laws.given_up(nonce)
         self._carry_out(fx)
         self.laws.check_taken(self._holds)
+        self._policy.check(self.core.state)
         self.core.check()
         if self.inbox:
             self.wake()

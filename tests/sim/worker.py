@@ -141,10 +141,11 @@ class WorkerNode(Node):
         slots: int,
         gpus: int = 0,
         queues: tuple[str, ...] = ("default",),
+        caps: tuple[tuple[str, int], ...] = (),
     ) -> None:
         self.laws, self.law = laws, "worker"
         self.nonce = name.encode().ljust(16, b"-")
-        identity = Identity("sim", "3.11", "host", 1, name, self.nonce, queues, ("task",))
+        identity = Identity("sim", "3.11", "host", 1, name, self.nonce, queues, ("task",), caps=caps)
         has = parse({"gpu": gpus, "mem": 2 * gpus})
         devices = tuple(f"GPU-{place}" for place in range(gpus))
         settings = WorkerSettings(slots=slots, credit=slots * 20, resources=has, devices=devices)

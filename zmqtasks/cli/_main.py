@@ -76,9 +76,9 @@ def cli(ctx: click.Context, app: str | None, broker: str | None) -> None:
     """Tasks, queues and workers on ZeroMQ, without a broker service."""
     common = ctx.ensure_object(Common)
     common.app, common.broker = app, broker
-    if app and ctx.invoked_subcommand not in {"worker", "check"}:
+    if app and ctx.invoked_subcommand not in {"worker", "submit", "check"}:
         raise click.UsageError(
-            f"-A is for worker and check; {ctx.invoked_subcommand!r} needs no app, only --broker", ctx
+            f"-A is for worker, submit and check; {ctx.invoked_subcommand!r} needs no app, only --broker", ctx
         )
 
 

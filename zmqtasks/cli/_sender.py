@@ -1,7 +1,7 @@
 """The client of ``zmqtasks submit``, behind the few calls that the feed needs."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -9,6 +9,7 @@ from zmqtasks.cli._client import open_client
 from zmqtasks.cli._targets import ByName, Target
 from zmqtasks.errors import JobTimeout
 from zmqtasks.submitter import options as job_options
+from zmqtasks.submitter.client import Client
 from zmqtasks.submitter.ledger import Call
 from zmqtasks.submitter.results import Job, Source
 from zmqtasks.submitter.submitting import Item, Prepared, Submitting
@@ -24,8 +25,11 @@ class ClientSender:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._client = open_client(url)
+        self._client = self._open()
         self._known: dict[tuple[tuple[str, Any], ...], Submitting] = {}
+
+    def _open(self) -> Client:
+        return open_client(self._url)
 
     def submit(self, target: Target, calls: list[Item], **options: Any) -> Sequence[Job[Any]]:
         """Submit calls of one target. Raises as `Client.submit_many` does."""
@@ -58,7 +62,7 @@ class ClientSender:
         if self._client.connection.open_count > MAX_OPEN:
             self._known.clear()
             self._client.close()
-            self._client = open_client(self._url)
+            self._client = self._open()
 
     def close(self, timeout: float) -> None:
         """End the session. Raises JobTimeout if something is not accepted within `timeout` seconds."""
@@ -78,19 +82,23 @@ class ClientSender:
         spec = job_options.spec(job_options.check(options), python="", wall=time.time())
         connection = self._client.connection
         call = Call(target.name, None, job_options.codec(options, target.codec), spec)
-        return Prepared(call, Source(connection, connection.prefix, target.name), None)
+        return Prepared(call, Source(connection, connection.prefix, target.name, spec=spec), None)
 
 
 @contextmanager
-def connect(url: str) -> Iterator[ClientSender]:
+def connect(url: str, make: Callable[[], ClientSender] | None = None) -> Iterator[ClientSender]:
     """A sender; local:// brings a scheduler and workers of its own, and takes them away again.
+
+    Args:
+        url: of the scheduler.
+        make: makes another kind of sender.
 
     Raises:
         SchedulerUnreachable, ProtocolMismatch, NotAuthorized: see `Client`.
     """
     if url.startswith("local://"):
         import zmqtasks.local  # noqa: F401  (teaches Client what local:// is)
-    sender = ClientSender(url)
+    sender = ClientSender(url) if make is None else make()
     try:
         yield sender
     except BaseException:

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from zmqtasks.cli._shared import Example, broker_option, broker_url, loglevel_option, resource_option, say
+from zmqtasks.cli._shared import Common, Example, broker_option, broker_url, loglevel_option, resource_option, say
 
 if TYPE_CHECKING:
+    from zmqtasks.app import App
     from zmqtasks.cli._outcomes import Output
     from zmqtasks.cli._progress import Bar
+    from zmqtasks.cli._sender import ClientSender
     from zmqtasks.cli._sources import Source
     from zmqtasks.cli._targets import Targets
 
@@ -38,6 +40,7 @@ class _Plan:
     wait: bool
     progress: bool
     as_json: bool
+    app: "App | None"
 
     @property
     def one(self) -> bool:
@@ -50,8 +53,10 @@ class _Plan:
         "zmqtasks submit math:sqrt --args '[2]' --wait",
         "zmqtasks submit shop.tasks.resize --jobs jobs.jsonl --output results.jsonl",
         "generate | zmqtasks submit shop.tasks.resize --jobs - --wait",
+        "zmqtasks -A shop submit shop.tasks.pay --args '[17]'",
     )
 )
+@click.option("-A", "--app", metavar="MODULE[:ATTR]", help="Submit as this app does: by its routes and options.")
 @click.argument("target", metavar="[MODULE:FUNCTION|TASK]", required=False)
 @click.option("--args", "args_json", metavar="JSON", help="Positional arguments of one job, a JSON list.")
 @click.option("--kwargs", "kwargs_json", metavar="JSON", help="Keyword arguments of one job, a JSON object.")
@@ -80,6 +85,7 @@ class _Plan:
 def command(
     ctx: click.Context,
     *,
+    app: str | None,
     target: str | None,
     args_json: str | None,
     kwargs_json: str | None,
@@ -96,7 +102,8 @@ def command(
 ) -> int:
     """Submit one job, or one per line of a file or of stdin.
 
-    MODULE:FUNCTION is imported here and shipped to the workers; any other name is a task that they know. A line of
+    MODULE:FUNCTION is imported here and shipped to the workers; any other name is a task that they know. With -A it
+    goes where the app sends it, with the options and the serializer of the task, and the keys of its limits. A line of
     --jobs is {"args": [...], "kwargs": {...}}, and may have "task", "id", "queue", "retries", "backoff", "countdown",
     "eta", "crash_budget", "result_ttl", "on_unknown", "durability", "acks_late", "priority", "expires", "rate_limit",
     "burst", "rate_key", "concurrency_limit", "concurrency_key", "serializer", "compression", "result_compression",
@@ -117,8 +124,9 @@ def command(
 
     options: dict[str, Any] = {"queue": queue, "retries": retries, "resources": resource or None}
     options["on_unknown"] = "wait" if on_unknown == "wait" else None
+    loaded = _load(ctx, app, broker)
     plan = _Plan(
-        url=broker_url(ctx, broker, local=True),
+        url=broker_url(ctx, broker, local=True) if loaded is None else loaded.conf.broker_url or "",
         target=target,
         args=_json_list(ctx, "--args", args_json),
         kwargs=_json_object(ctx, "--kwargs", kwargs_json),
@@ -128,8 +136,20 @@ def command(
         wait=wait or output is not None,
         progress=sys.stderr.isatty() if progress is None else progress,
         as_json=as_json,
+        app=loaded,
     )
     return _run(plan)
+
+
+def _load(ctx: click.Context, app: str | None, broker: str | None) -> "App | None":
+    """The app, if one is named here or before the command."""
+    common = ctx.ensure_object(Common)
+    name = app or common.app
+    if not name:
+        return None
+    from zmqtasks.cli._app_sender import load
+
+    return load(name, broker or common.broker)
 
 
 def _json_list(ctx: click.Context, option: str, text: str | None) -> list[Any]:
@@ -165,7 +185,7 @@ def _run(plan: _Plan) -> int:
     with ExitStack() as stack:
         targets = Targets()
         source = _source(stack, plan, targets)
-        sender = stack.enter_context(connect(plan.url))
+        sender = stack.enter_context(connect(plan.url, _maker(plan.app)))
         bar = Bar(source.total, shown=plan.progress, label="jobs" if plan.wait else "submitting", keep=not plan.one)
         tally = Tally(stack.enter_context(_output(plan, bar)), plan.output or "stdout", lines=not plan.one)
         begin = time.monotonic()
@@ -188,6 +208,15 @@ def _run(plan: _Plan) -> int:
     if source.broken is not None:
         raise type(source.broken)(f"{source.broken}; nothing from there on was submitted")
     return 1 if tally.bad else 0
+
+
+def _maker(app: "App | None") -> "Callable[[], ClientSender] | None":
+    """What makes the sender of an app."""
+    if app is None:
+        return None
+    from zmqtasks.cli._app_sender import AppSender
+
+    return partial(AppSender, app)
 
 
 def _source(stack: ExitStack, plan: _Plan, targets: "Targets") -> "Source":

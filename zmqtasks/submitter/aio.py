@@ -17,7 +17,7 @@ from zmqtasks.submitter import loops, mapping
 from zmqtasks.submitter.chunks import Plan, Send, Wait
 from zmqtasks.submitter.client import Client
 from zmqtasks.submitter.info import ClientInfo
-from zmqtasks.submitter.results import Job, not_over, unwatch, usable_owners, watch_all
+from zmqtasks.submitter.results import Job, check_usable, not_over, unwatch, watch_all
 from zmqtasks.submitter.room import room_of
 from zmqtasks.submitter.submitting import ChunkSenders, Item, MapSender, Prepared, Submitting
 
@@ -120,8 +120,8 @@ class AsyncSubmitting:
     def _mapped(
         self, fn: Callable[..., Any], arguments: Iterator[tuple[Any, ...]], how: mapping.How
     ) -> AsyncGenerator[Any, None]:
-        how.check()
         submitting = self._sync
+        how = submitting.fit(how)
         if how.alone:
             return _run(MapSender(submitting, submitting.prepare(fn)), arguments, how)
         return _run_chunks(ChunkSenders(submitting, fn), submitting.plan(arguments, how), ordered=how.ordered)
@@ -262,13 +262,13 @@ class AsyncClient(AsyncSubmitting):
         pending = dict.fromkeys(jobs)
         count = len(pending)
         end_time = None if timeout is None else time.monotonic() + timeout
-        owners = usable_owners(pending)
+        check_usable(pending)
         watch_all(pending, completed)
         try:
             while pending:
                 left = None if end_time is None else end_time - time.monotonic()
                 if not await completed.until_ready(left):
-                    raise not_over(len(pending), count, timeout, owners)
+                    raise not_over(pending, count, timeout)
                 job = completed.ready.popleft()
                 del pending[job]
                 yield job

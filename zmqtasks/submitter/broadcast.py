@@ -103,7 +103,7 @@ class Copies(Job[dict[str, T]]):
                     job._wait(left())  # noqa: SLF001  (a Job's)
         except JobTimeout:
             late = [name for name, job in self.jobs.items() if not job.done()]
-            hint = self._source.owner.hint()
+            hint = self._source.owner.hint([self.jobs[name]._source for name in late])  # noqa: SLF001  (a Job's)
             raise JobTimeout(
                 f"{self}: {len(late)} of {len(self.jobs)} copies were not over within {timeout:g} s, those of "
                 f"{', '.join(late[:10])}; they go on{hint}"
@@ -173,7 +173,7 @@ class Broadcasting(Submitting):
         unknown = given.get("on_unknown", "fail") == "fail"  # no other worker will ever know it in place of this one
         spec = msgspec.structs.replace(call.spec, queue=queue, fail_unknown=unknown, fail_unserved=True)
         own = Call(call.task, call.shipped, call.codec, spec)
-        source = Source(self.connection, self.connection.prefix, call.task)
+        source = Source(self.connection, self.connection.prefix, call.task, spec=spec)
         return Submitting(self.connection, given, self.submit_timeout), Prepared(own, source, prepared.shipped)
 
 

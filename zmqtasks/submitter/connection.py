@@ -239,11 +239,17 @@ class Connection:
         ready.wait(_LOOP_ANSWERS)
         return found[0] if found else made
 
-    def hint(self) -> str:
-        """What the scheduler warned of last, as the end of the message of a time-out; empty if it never did."""
-        if self._core.notice is None:
+    def hint(self, sources: Iterable[Source] = ()) -> str:
+        """What the scheduler warned of, as the end of the message of a time-out; empty if there is nothing.
+
+        Args:
+            sources: of the jobs that are late. Without them only what concerns all jobs is told.
+        """
+        kinds = {(source.task, id(source.spec)): source.kind for source in sources}
+        told = self._core.notices.about([kind for kind in kinds.values() if kind is not None])
+        if told is None:
             return ""
-        text, said_at = self._core.notice
+        text, said_at = told
         age = time.monotonic() - said_at
         return f"; the scheduler {'says' if age < _NEWS else f'said {age:.0f} s ago'}: {text}"
 

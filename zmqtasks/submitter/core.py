@@ -16,6 +16,7 @@ from zmqtasks.submitter.book import Book
 from zmqtasks.submitter.cancels import Cancels
 from zmqtasks.submitter.effects import Effects, Ended, Finished, Identity, Submission
 from zmqtasks.submitter.ledger import ACCEPTED, SENT, Parcel
+from zmqtasks.submitter.notices import Notices
 
 # Phases of the connection.
 AWAY: Final = "away"
@@ -25,7 +26,6 @@ REFUSED: Final = "refused"
 
 _SPANS_PER_MESSAGE = 2_000
 MANY_ACKS: Final = 500  # outcomes whose acknowledgement does not wait for company
-_MAX_NOTICES = 1_000  # different texts that are remembered
 _REFUSALS: Final = {"protocol": "ProtocolMismatch", "authorization": "NotAuthorized"}
 _FORGOTTEN: Final = "the scheduler knows nothing of it; it may have been restarted without a journal"
 _ONCE: Final = (
@@ -45,7 +45,7 @@ class SubmitterCore:
         phase: AWAY, GREETING, IN or REFUSED.
         stale: results that came again or late, and were dropped.
         refusal: in REFUSED, the Failure that ends every job.
-        notice: the newest warning of the scheduler and when it came, in monotonic seconds.
+        notices: the warnings of the scheduler.
     """
 
     def __init__(self, settings: SubmitterSettings, identity: Identity) -> None:
@@ -54,7 +54,7 @@ class SubmitterCore:
         self.stale = 0
         self._connection = 0
         self.refusal = b""
-        self.notice: tuple[str, float] | None = None
+        self.notices = Notices()
         self._book = Book(settings)
         self._cancels = Cancels(self._book)
         self._carried: dict[bytes, Parcel | None] = {}  # functions that this connection has carried, and in what
@@ -66,7 +66,6 @@ class SubmitterCore:
         self._ack_delay = settings.ack_delay
         self._unacked = 0  # outcomes
         self._ack_at = 0.0
-        self._notices: set[str] = set()
         self._verbs: dict[type, Callable[[Any, Now, Effects], None]] = {
             wire.SubmitterWelcome: self.on_welcome,
             wire.Accepted: self.on_accepted,
@@ -373,10 +372,7 @@ class SubmitterCore:
         self._cancels.on_ack(message, fx)
 
     def on_notice(self, message: wire.Notice, now: Now, fx: Effects) -> None:
-        self.notice = (message.text, now.mono)
-        if message.text not in self._notices and len(self._notices) < _MAX_NOTICES:
-            self._notices.add(message.text)
-            fx.notices.append(message.text)
+        self.notices.take(message, now, fx)
 
     def on_hello_again(self, message: wire.HelloAgain, now: Now, fx: Effects) -> None:
         """The scheduler has forgotten this session. One answers each message sent before our new hello: one counts."""

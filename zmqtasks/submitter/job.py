@@ -15,8 +15,10 @@ from zmqtasks import errors, ids, payload, states
 from zmqtasks.config import MAX_JOBS_PER_MESSAGE
 from zmqtasks.errors import JobTimeout, PayloadError
 from zmqtasks.submitter.callbacks import call_later
+from zmqtasks.submitter.notices import Kind
 from zmqtasks.submitter.progress import Number, Told
 from zmqtasks.submitter.waiting import Guard, Stream, Sync
+from zmqtasks.wire import Spec
 
 T = TypeVar("T")
 Pair = tuple[bytes, int]  # prefix and counter
@@ -39,8 +41,8 @@ class Owner(Protocol):
     def check_usable(self) -> None:
         """Raise if no result can come any more: in a forked child."""
 
-    def hint(self) -> str:
-        """What may explain a time-out, with "; " before it; or nothing."""
+    def hint(self, sources: "Iterable[Source]" = ()) -> str:
+        """What may explain a time-out of the jobs of these, with "; " before it; or nothing."""
 
     def wait_accepted(self, job: Pair, timeout: float | None) -> bool:
         """Whether the scheduler has accepted the job within the time."""
@@ -58,23 +60,32 @@ class Source:
         task: name of the task, or of the shipped function; empty if it is not known.
         given: the id that the user chose, of which prefix and counter are only the digest.
         first: counter of the job at place 0: a counter of its own would cost each job an object of 32 bytes.
+        spec: what the jobs say; None if it is not known.
     """
 
-    __slots__ = ("_latest", "first", "given", "owner", "prefix", "task")
+    __slots__ = ("_latest", "first", "given", "owner", "prefix", "spec", "task")
 
-    def __init__(self, owner: Owner, prefix: bytes, task: str, given: str = "", first: int = 0) -> None:
+    def __init__(
+        self, owner: Owner, prefix: bytes, task: str, given: str = "", first: int = 0, spec: Spec | None = None
+    ) -> None:
         self.owner = owner
         self.prefix = prefix
         self.task = task
         self.given = given
         self.first = first
+        self.spec = spec
         self._latest: Source | None = None
+
+    @property
+    def kind(self) -> Kind | None:
+        """What the jobs are like; None if it is not known."""
+        return None if self.spec is None else (self.task, self.spec)
 
     def at(self, counter: int) -> "Source":
         """The same for a job of this counter and some of those after it: of the places 0 … RUN - 1."""
         latest = self._latest or self
         if not 0 <= counter - latest.first < RUN:
-            latest = self._latest = Source(self.owner, self.prefix, self.task, self.given, counter)
+            latest = self._latest = Source(self.owner, self.prefix, self.task, self.given, counter, self.spec)
         return latest
 
     def jobs(self, first: int, count: int) -> "list[Job[Any]]":
@@ -263,7 +274,7 @@ class Job(Future[T]):
         sync = self._synced()
         with sync.condition:
             if not sync.condition.wait_for(self.done, timeout):
-                hint = self._source.owner.hint()
+                hint = self._source.owner.hint([self._source])
                 raise JobTimeout(f"{self} was not over within {timeout:g} s; it goes on{hint}")
 
     def __await__(self) -> Generator[Any, None, T]:

@@ -3,7 +3,7 @@
 # ruff: noqa: SLF001  (these functions are the Job's friends)
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, TypeVar
 
 from zmqtasks.errors import JobTimeout
@@ -95,22 +95,19 @@ def _tell(job: Job[Any], sync: Sync, form: str, streams: dict[Stream, None]) -> 
 # ------------------------------------------------------------------------------------------------ threads
 
 
-def usable_owners(jobs: Iterable[Job[Any]]) -> list[Owner]:
-    """The connections that these jobs came from.
-
-    Raises:
-        ClientClosed: no outcome can come from one of them any more: in a forked child.
-    """
-    owners = list({job._source.owner: None for job in jobs})
-    for owner in owners:
+def check_usable(jobs: Iterable[Job[Any]]) -> None:
+    """Raise ClientClosed if from a connection that these jobs came from no outcome can come: in a forked child."""
+    for owner in {job._source.owner: None for job in jobs}:
         owner.check_usable()
-    return owners
 
 
-def not_over(left: int, count: int, timeout: float | None, owners: Iterable[Owner]) -> JobTimeout:
-    """The error for jobs that were not over in time."""
-    hint = "".join(owner.hint() for owner in owners)
-    return JobTimeout(f"{left} of {count} jobs were not over within {timeout:g} s; they go on{hint}")
+def not_over(late: Collection[Job[Any]], count: int, timeout: float | None) -> JobTimeout:
+    """The error for those of so many jobs that were not over in time."""
+    sources: dict[Owner, dict[Source, None]] = {}
+    for job in late:
+        sources.setdefault(job._source.owner, {})[job._source] = None
+    hint = "".join(owner.hint(own) for owner, own in sources.items())
+    return JobTimeout(f"{len(late)} of {count} jobs were not over within {timeout:g} s; they go on{hint}")
 
 
 def as_completed(jobs: Iterable[Job[T]], timeout: float | None = None) -> Iterator[Job[T]]:
@@ -128,12 +125,12 @@ def as_completed(jobs: Iterable[Job[T]], timeout: float | None = None) -> Iterat
     count = len(pending)
     end_time = None if timeout is None else time.monotonic() + timeout
     try:
-        owners = usable_owners(pending)
+        check_usable(pending)
         watch_all(pending, stream)
         while pending:
             left = None if end_time is None else end_time - time.monotonic()
             if not stream.ready and not stream.wait(left):
-                raise not_over(len(pending), count, timeout, owners)
+                raise not_over(pending, count, timeout)
             while stream.ready:
                 job = stream.ready.popleft()
                 del pending[job]

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
-from zmqtasks import payload
+from zmqtasks import payload, rates
 from zmqtasks.config import MAX_JOBS_PER_MESSAGE
 from zmqtasks.errors import BadOption, PayloadTooLarge, ZmqTasksError
 from zmqtasks.ids import given_id
@@ -145,14 +146,15 @@ class Submitting:
             fn: the function.
             iterables: read in parallel; the shortest ends it.
             chunksize: items per job. "auto": as many as take about 50 ms, or one where the input is no collection but
-                comes bit by bit. The items of a chunk share a job, its id and its attempt; each succeeds, fails and is
-                tried again by itself.
+                comes bit by bit, or where the jobs have a rate_limit or concurrency_limit. The items of a chunk share a
+                job, its id and its attempt; each succeeds, fails and is tried again by itself.
             ordered: values in the order of the input, else as they come.
             progress: draw a progress bar on stderr.
             window: items submitted and not yet yielded, at most.
 
         Raises:
             PayloadError: as soon as it is called, if the function cannot be pickled.
+            BadOption: as soon as it is called: several items would count as one start of a rate_limit.
             Exception: what the function raised, at its place.
         """
         sized = [len(each) for each in iterables if isinstance(each, Sized)]
@@ -179,10 +181,26 @@ class Submitting:
     def _mapped(
         self, fn: Callable[..., Any], arguments: Iterator[tuple[Any, ...]], how: mapping.How
     ) -> Generator[Any, None, None]:
-        how.check()
+        how = self.fit(how)
         if how.alone:
             return mapping.run(MapSender(self, self.prepare(fn)), arguments, how)
         return mapping.run_chunks(ChunkSenders(self, fn), self.plan(arguments, how), ordered=how.ordered)
+
+    def fit(self, how: mapping.How) -> mapping.How:
+        """How a map runs with these options: limits count jobs, so where there is one each item is a job of its own.
+
+        Raises:
+            BadOption: it cannot run like this; or several items of a job would count as one start.
+        """
+        how.check()
+        rated = bool(rates.parse(self._given.get("rate_limit")))
+        if rated and how.chunksize not in {"auto", 1}:
+            raise BadOption(
+                f"chunksize={how.chunksize} puts {how.chunksize} items into each job, and rate_limit= counts jobs as "
+                f"they start; leave chunksize= away: then each item is a job of its own"
+            )
+        limited = rated or bool(self._given.get("concurrency_limit"))
+        return replace(how, chunksize=1) if limited and how.chunksize == "auto" else how
 
     def plan(self, arguments: Iterator[tuple[Any, ...]], how: mapping.How) -> Plan:
         """What a map in chunks does with these options."""
@@ -241,7 +259,7 @@ class Submitting:
         if "job_id" not in self._given:
             return self.connection.intake.submit_one(prepared.source, prepared.call, data, timeout)
         prefix, counter = given_id(self._given["job_id"])
-        source = Source(self.connection, prefix, prepared.call.task, self._given["job_id"], counter)
+        source = Source(self.connection, prefix, prepared.call.task, self._given["job_id"], counter, prepared.call.spec)
         return self.connection.intake.submit_part(source, prepared.call, [data], timeout=timeout, first=counter)[0]
 
     def send_batch(self, prepared: Prepared, items: list[Item]) -> list[Job[Any]]:
@@ -302,7 +320,7 @@ class Submitting:
         python = payload.python_version() if shipped else ""
         spec = options.spec(self._given, python=python, wall=time.time())
         call = Call(name, shipped.function if shipped else None, options.codec(self._given, codec), spec)
-        return Prepared(call, Source(self.connection, self.connection.prefix, name), shipped)
+        return Prepared(call, Source(self.connection, self.connection.prefix, name, spec=spec), shipped)
 
     def prepare(self, fn: Callable[..., Any]) -> Prepared:
         """Pickle a function, or find the bytes that still hold."""
@@ -317,7 +335,7 @@ class Submitting:
             )
         spec = options.spec(self._given, python=payload.python_version(), wall=time.time())
         call = Call(shipped.function.name, shipped.function, options.codec(self._given, SHIPPED_CODEC), spec)
-        prepared = Prepared(call, Source(self.connection, self.connection.prefix, call.task), shipped)
+        prepared = Prepared(call, Source(self.connection, self.connection.prefix, call.task, spec=spec), shipped)
         if shipped.lasting:
             if len(self._prepared) >= _MAX_CALLS:
                 self._prepared.clear()

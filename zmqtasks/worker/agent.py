@@ -281,6 +281,7 @@ class Agent:
             tuple(dict.fromkeys((*queues, *own))),
             tuple(loaded.tasks),
             tuple(loaded.rates),
+            tuple(loaded.caps),
         )
         self._core = WorkerCore(
             WorkerSettings(slots, credit, resources=options.resources, devices=self._devices), identity

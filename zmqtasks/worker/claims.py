@@ -96,6 +96,7 @@ class Ready(Struct, array_like=True, gc=False, tag=1):
     closed: list[str] = []  # all queues that it allows; empty: any
     direct: bool = False  # the worker takes from a queue of its own, too
     rates: list[tuple[str, float, int]] = []  # of its tasks: name, starts per second, burst
+    caps: list[tuple[str, int]] = []  # of its tasks: name, jobs that may run at once
 
 
 class Forked(Struct, array_like=True, gc=False, tag=2):

@@ -145,6 +145,7 @@ class WorkerCore:
                 connection=self._connection,
                 resources=self.settings.resources,
                 rates=list(me.rates),
+                caps=list(me.caps),
             )
         )
 

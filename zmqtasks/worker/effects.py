@@ -13,6 +13,7 @@ class Identity:
     Attributes:
         nonce: 16 random bytes, one life of it.
         rates: of its tasks: name, starts per second, burst.
+        caps: of its tasks: name, jobs that may run at once.
     """
 
     release: str
@@ -24,6 +25,7 @@ class Identity:
     queues: tuple[str, ...]
     tasks: tuple[str, ...]
     rates: tuple[tuple[str, float, int], ...] = ()
+    caps: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(slots=True)

@@ -33,6 +33,7 @@ from zmqtasks.worker.loading import (
     Tasks,
     accepted_by,
     broker_of,
+    caps_of,
     closed_queues,
     is_direct,
     load_app,
@@ -129,8 +130,8 @@ class ForkServer:
         self._by_exec = hostinfo.threads() > 1
         gc.collect()
         gc.freeze()
-        direct, limited = is_direct(app), rates_of(self._tasks)
-        return self._tell(Ready(sorted(self._tasks), queues, "", broker_of(app), closed, direct, limited))
+        limited = rates_of(self._tasks), caps_of(self._tasks)
+        return self._tell(Ready(sorted(self._tasks), queues, "", broker_of(app), closed, is_direct(app), *limited))
 
     # -------------------------------------------------------------------------------------------- the agent
 

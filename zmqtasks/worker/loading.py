@@ -181,9 +181,24 @@ def rates_of(tasks: Mapping[str, Any]) -> list[tuple[str, float, int]]:
     for name, task in sorted(tasks.items()):
         declared = getattr(task, "defaults", {})
         rate = rates.parse(declared.get("rate_limit"))
-        if rate and "rate_key" not in getattr(task, "keys", ()):
+        if rate and not _has_key(task, "rate_key"):
             found.append((name, rate, declared.get("burst", 1)))
     return found
+
+
+def caps_of(tasks: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """How many jobs of these tasks may run at once; as `rates_of`: name and number, without those for each key."""
+    found = []
+    for name, task in sorted(tasks.items()):
+        cap = getattr(task, "defaults", {}).get("concurrency_limit")
+        if cap and not _has_key(task, "concurrency_key"):
+            found.append((name, cap))
+    return found
+
+
+def _has_key(task: Any, option: str) -> bool:
+    """Whether a limit of a task is one for each key, which the arguments or a route tell."""
+    return option in getattr(task, "keys", ()) or option in task.defaults
 
 
 def broker_of(app: AppLike | None) -> str:

@@ -70,6 +70,7 @@ class Loaded:
     closed: list[str]
     direct: bool
     rates: list[tuple[str, float, int]]
+    caps: list[tuple[str, int]]
 
 
 @dataclass(slots=True)
@@ -222,7 +223,13 @@ class Pool:
                 self._ready = True
                 self._to_fork = deque(i for i in range(self._boot.slots // self._per_child) if i not in self._slots)
                 yield Loaded(
-                    message.tasks, message.queues, message.broker, message.closed, message.direct, message.rates
+                    message.tasks,
+                    message.queues,
+                    message.broker,
+                    message.closed,
+                    message.direct,
+                    message.rates,
+                    message.caps,
                 )
             elif isinstance(message, Forked):
                 self._forking -= 1

@@ -60,7 +60,7 @@ def error_line(capsys):
         (["xyzzy"], "no command is called 'xyzzy' (there are: scheduler, worker, repair, submit, result, "),
         (["status", "--frobnicate"], "No such option '--frobnicate'"),
         (["status", "-l", "loud"], "'loud' is not one of 'debug'"),
-        (["-A", "app", "status"], "-A is for worker and check; 'status' needs no app, only --broker"),
+        (["-A", "app", "status"], "-A is for worker, submit and check; 'status' needs no app, only --broker"),
         (["worker", "-P", "gevent"], "pool gevent comes later; use processes"),
         (["worker", "-P", "fibers"], "there is no pool 'fibers'; there are processes, "),
         (["worker", "-Q", " , "], "it names no queue"),

@@ -24,7 +24,7 @@ def client(monkeypatch, tmp_path):
     sender.urls = []
 
     @contextmanager
-    def connect(url):
+    def connect(url, make=None):
         sender.urls.append(url)
         yield sender
 
@@ -96,7 +96,7 @@ def test_after_ctrl_c_what_was_cancelled_is_no_failure(capsys, tmp_path, monkeyp
             return super().submit(target, calls, **options)
 
     @contextmanager
-    def connect(url):
+    def connect(url, make=None):
         yield Interrupting()
 
     monkeypatch.setattr("zmqtasks.cli._sender.connect", connect)
@@ -245,7 +245,7 @@ def test_a_progress_bar_on_request(capsys, tmp_path):
 
 
 def test_an_unreachable_scheduler_is_exit_code_3(monkeypatch, capsys):
-    def connect(url):
+    def connect(url, make=None):
         raise errors.SchedulerUnreachable("no scheduler answered")
 
     monkeypatch.setattr("zmqtasks.cli._sender.connect", connect)

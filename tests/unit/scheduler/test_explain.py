@@ -31,7 +31,7 @@ def test_ready_and_no_worker_takes_from_its_queue(h):
     s, o = h.submitter(), h.operator()
     s.submit(3, queue="high")
     assert why(o, 2) == [
-        "It is ready in queue 'high'; 2 jobs stand before it in its line (jobs of the same submitter and task).",
+        "It is ready in queue 'high'; 2 jobs of the same submitter stand before it.",
         "Nobody can run it now: no worker takes from queue 'high'; start one with: zmqtasks worker -Q high.",
     ]
 
@@ -50,11 +50,11 @@ def test_ready_and_all_slots_are_taken(h):
     s.submit(3)
     w.assigned()
     assert why(o, 1) == [
-        "It is ready in queue 'default'; no job stands before it in its line (jobs of the same submitter and task).",
+        "It is ready in queue 'default'; no job stands before it.",
         "1 worker can run it: a.",
         "Not now: all slots are taken.",
     ]
-    assert "; 1 job stands before it" in why(o, 2)[0]
+    assert "; 1 job of the same submitter stands before it." in why(o, 2)[0]
 
 
 def test_ready_and_each_worker_has_its_own_reason(h):
@@ -86,7 +86,8 @@ def test_ready_behind_more_jobs_than_are_looked_at(h, monkeypatch):
     monkeypatch.setattr(rows, "LOOK", 10)
     s, o = h.submitter(), h.operator()
     s.submit(30, task="none")
-    assert "; more than 10 jobs stand before it in its line" in why(o, 20)[0]
+    assert "; more than 10 jobs of the same submitter stand before it." in why(o, 20)[0]
+    assert "; 9 jobs of the same submitter stand before it." in why(o, 9)[0]
 
 
 def test_ready_and_others_take_turns(h):
@@ -95,7 +96,12 @@ def test_ready_and_others_take_turns(h):
     s.submit(1, queue="b")
     t.submit(1, queue="a")
     w.assigned()
-    assert "Its line takes turns with those of 1 other submitter and 1 other queue." in why(o, 1)
+    t.submit(4, queue="a", task="other")  # nobody knows it, so it is in nobody's way
+    told = why(o, 1)
+    assert "It takes turns with 1 other submitter in this queue (1 job)." in told
+    assert "Its queue takes turns with 1 other queue of the same workers (1 job)." in told
+    o.control(wire.SetQueue("a", weight=3.0))
+    assert "of the same workers (1 job); of the slots' time it gets 75% by its weight." in " ".join(why(o, 1))
 
 
 def test_ready_and_more_urgent_jobs_go_first(h):
@@ -104,8 +110,28 @@ def test_ready_and_more_urgent_jobs_go_first(h):
     s.submit(1, queue="a", priority=3)
     s.submit(1, queue="b")
     w.assigned()
-    assert "Jobs with a higher priority go first; there are some with 3, 9." in why(o, 3)
+    first = "2 jobs with a higher priority (3, 9) in other queues of the same workers go first, too."
+    assert first in why(o, 3)
     assert not any("higher priority" in told for told in why(o, 1))
+    s.submit(1, queue="a", priority=3, task="add")
+    assert "; 1 job of the same submitter and 1 with a higher priority (9) stand before it." in why(o, 4)[0]
+    t = h.submitter("t")
+    t.submit(5, queue="b", priority=1)
+    assert "; 5 jobs with a higher priority (1) stand before it." in why(o, 3)[0]
+    o.control(wire.SetQueue("b", paused=True))
+    assert "; no job stands before it." in why(o, 3)[0]
+
+
+def test_ready_behind_jobs_of_other_tasks_of_its_submitter(h):
+    w, s, o = h.worker(tasks=["add", "mul", "div"]), h.submitter(), h.operator()
+    s.submit(4, task="mul")
+    s.submit(1, task="add")
+    s.submit(2, task="div")
+    s.submit(2, task="add", rate=0.001)  # a limited one has turns of its own
+    w.assigned()
+    assert "; 3 jobs of the same submitter stand before it." in why(o, 4)[0]
+    assert "; 4 jobs of the same submitter stand before it." in why(o, 5)[0]
+    assert "; 1 job of the same submitter stands before it." in why(o, 8)[0]
 
 
 def test_ready_and_held_by_a_limit_or_a_pause_though_there_is_room(h):
@@ -114,7 +140,7 @@ def test_ready_and_held_by_a_limit_or_a_pause_though_there_is_room(h):
     s.submit(1)
     w.assigned()
     assert why(o, 1)[1:] == [
-        "Its jobs may start once in 10 s; the next in 10 s.",
+        "Its jobs may start once in 10 s; it is the next, in 10 s.",
         "1 worker can run it: w.",
         "There is room for it on w.",
     ]
@@ -127,6 +153,37 @@ def test_ready_and_held_by_a_limit_or_a_pause_though_there_is_room(h):
         "There is room for it on w.",
         "It expires if it has not started in 30 s.",
     ]
+
+
+def test_only_the_next_under_a_rate_is_told_that_it_is(h):
+    w, s, o = h.worker(slots=9), h.submitter(), h.operator()
+    s.submit(4, rate=0.1)
+    w.assigned()
+    assert why(o, 1)[1] == "Its jobs may start once in 10 s; it is the next, in 10 s."
+    first = "2 jobs of them go before it, so it may start in 30 s at the earliest."
+    assert why(o, 3)[1] == f"Its jobs may start once in 10 s; {first}"
+    s.submit(1, rate=0.1, priority=5)
+    assert "it is the next, in 10 s" in why(o, 4)[1]
+    assert "1 job of them goes before it, so it may start in 20 s at the earliest" in why(o, 1)[1]
+    t = h.submitter("t")
+    t.submit(3, rate=0.1, priority=5)
+    assert "it is one of the next, in 10 s" in why(o, 4)[1]
+    assert "2 jobs of them go before it" in why(o, 2, prefix=t.prefix)[1]
+    assert "5 jobs of them go before it, so it may start in 1 min at the earliest" in why(o, 2)[1]
+
+
+def test_who_has_what_a_cap_allows_is_told(h):
+    a, b, s, o = h.worker("a", slots=1), h.worker("b", slots=4, caps=[("add", 4)]), h.submitter(), h.operator()
+    ids = [f"{s.prefix.hex()}{counter:08x}" for counter in range(9)]
+    s.submit(3, cap=2, cap_key="k")
+    assert (a.assigned(), b.assigned()) == ([0], [1])
+    assert why(o, 2)[1] == f"Of its jobs with the key 'k' 2 may run at once; 2 do: {ids[0]} on a, {ids[1]} on b."
+    s.submit(6)  # under the cap that a worker said
+    assert b.assigned() == [3, 4, 5]
+    assert "Of its jobs 4 may run at once; 3 do." in why(o, 6)
+    h.worker("c").assigned()  # it says nothing, and b is still there
+    told = f"4 do: {ids[3]} on b, {ids[4]} on b, {ids[5]} on b and 1 more."
+    assert f"Of its jobs 4 may run at once; {told}" in why(o, 7)
 
 
 def test_delayed_by_its_eta(h):

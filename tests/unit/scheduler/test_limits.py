@@ -7,6 +7,7 @@ import pytest
 from tests.helpers.scheduler_harness import Harness, SubmitterPeer, WorkerPeer
 from tests.unit.scheduler.test_dispatch import measured
 from zmqtasks import wire
+from zmqtasks.scheduler.core import limits as limits_module
 from zmqtasks.scheduler.core.quotas import LATE_SHARE, Rate
 from zmqtasks.states import READY
 
@@ -303,3 +304,79 @@ def test_another_worker_may_say_otherwise_and_nonsense_is_refused(h):
     bad = WorkerPeer(h, "bad", rates=[("add", float("nan"), 1)])
     bad.send(bad.hello())
     assert "how often they may start" in bad.expect(wire.Refused).reason
+
+
+def test_a_cap_that_a_worker_says_holds_for_jobs_that_say_nothing(h):
+    s = h.submitter()
+    s.submit(3)  # before there is a worker
+    w = h.worker(slots=9, tasks=["add", "free"], caps=[("add", 2)])
+    assert w.assigned() == [0, 1]
+    s.submit(2)
+    s.submit(1, task="free")
+    assert w.assigned() == [5]
+    w.done(1)
+    assert w.assigned() == [2]
+    w.ended(2, wire.FAILED)
+    assert w.assigned() == [3]
+    s.submit(2, cap=2)  # who says the same says it of the same jobs
+    assert w.inbox == []
+    s.submit(1, cap=1, cap_key="own")
+    assert w.assigned() == [8]
+    s.results()
+
+
+def test_what_runs_when_a_cap_becomes_known_counts_and_what_waits_on_a_worker_comes_back(h):
+    measured(h, 0.0001)
+    old, s = h.worker("old", slots=2, credit=100), h.submitter()
+    s.submit(6)
+    assert len(old.assigned()) == 6  # in advance
+    old.send(old.heartbeat(1, 2))
+    new = h.worker("new", slots=9, caps=[("add", 3)])
+    assert old.take(wire.Retract) == [wire.Retract([(3, 4)])]
+    old.retracted(3, 4, 5, 6)
+    assert len(new.assigned() + old.assigned()) == 1
+    old.done(1)
+    assert len(new.assigned() + old.assigned()) == 1
+    s.results()
+
+
+def test_a_cap_that_workers_say_holds_after_a_restart(make):
+    h = make(durable=True)
+    w, s = h.worker(slots=9, caps=[("add", 2)]), h.submitter()
+    s.submit(4)
+    assert w.assigned() == [0, 1]
+    h.restart()
+    w.connect()
+    w.join()
+    assert w.inbox == []
+    w.done(1)
+    assert w.assigned() == [2]
+    s.connect()
+
+
+def test_of_very_many_tasks_the_limits_of_the_first_are_known(h, monkeypatch):
+    monkeypatch.setattr(limits_module, "_MOST", 2)
+    tasks = ["a", "b", "c"]
+    h.worker(slots=9, tasks=tasks, caps=[(task, 1) for task in tasks], rates=[(task, 1.0, 1) for task in tasks])
+    known = h.core.state.limits
+    assert (list(known.caps), list(known.announced)) == (["a", "b"], ["a", "b"])
+
+
+def test_the_newest_worker_counts_also_if_it_says_nothing(h):
+    h.worker("old", caps=[("add", 1)], rates=[("add", 0.1, 1)]).send(wire.Goodbye())
+    w, s = h.worker("new", slots=3, tasks=["add", "rare"]), h.submitter()
+    s.submit(3)
+    assert w.assigned() == [0, 1, 2]
+    h.worker("other", tasks=["rare"], caps=[("rare", 1)])
+    last = h.worker("last", slots=9, caps=[("add", 4)])  # those three count
+    s.submit(3)
+    assert len(last.assigned()) == 1
+    one = h.worker("one", slots=9)
+    assert one.inbox == []  # it says nothing, and one is there that does
+    last.send(wire.Goodbye())
+    assert len(one.assigned()) == 1  # what that held
+    other = h.worker("another")
+    assert len(one.assigned() + other.assigned()) == 2
+    bad = WorkerPeer(h, "bad", caps=[("add", 0)])
+    bad.send(bad.hello())
+    assert "how many may run at once" in bad.expect(wire.Refused).reason

@@ -190,7 +190,9 @@ def test_what_no_worker_has_is_said(h):
     s.submit(2, resources=FOUR, fail_unknown=True)  # its task is known
     s.submit(1, resources=parse({"gpu": 1, "mem": "2GiB"}))
     h.pass_time(6.0)
-    texts = [notice.text for notice in s.take(wire.Notice)]
+    notices = s.take(wire.Notice)
+    assert (notices[0].queue, notices[0].task, notices[0].resources) == ("default", "add", FOUR)
+    texts = [notice.text for notice in notices]
     assert texts == o.status().warnings
     assert texts[0].startswith(
         "2 jobs wait: a job needs gpu 4, and no worker of queue 'default' that could run it has that "
@@ -214,10 +216,26 @@ def test_who_asks_is_told_who_has_it_and_what_is_free(h):
     assert (worker.resources, worker.taken) == ({"gpu": 4.0}, {"gpu": 3.0})
     told = " ".join(o.job(3).reasons)
     assert "It needs gpu 2 of its worker." in told
-    assert "Not now: of its gpu 4, 1 is free, and what comes free there is kept for such jobs." in told
+    ids = [f"{s.prefix.hex()}{counter:08x}" for counter in range(4)]
+    holders = ", ".join(ids[:3])
+    kept = "and what comes free there is kept for such jobs"
+    assert f"Not now: of its gpu 4, 1 is free (taken by {holders}), {kept}." in told
     s.submit(1, resources=ONE)
-    assert "is kept there for jobs that have waited longer, and need gpu 2 each" in " ".join(o.job(4).reasons)
+    kept = f"is kept there for jobs that have waited longer, and need gpu 2 each (the first is {ids[3]})"
+    assert kept in " ".join(o.job(4).reasons)
     assert "It takes gpu 1 of what this worker has." in o.job(0).reasons
+
+
+def test_of_many_workers_some_jobs_are_named_that_have_it(h):
+    workers = [h.worker(f"w{n}", slots=4, resources=TWO) for n in range(6)]
+    s, o = h.submitter(), h.operator()
+    s.submit(7, resources=TWO)
+    given = {worker.name: worker.assigned() for worker in workers}
+    assert sorted(given.values()) == [[n] for n in range(6)]
+    told = o.job(6).reasons[-1]
+    assert told.startswith("Not now: they have not got all free that it needs, or no slot (taken by ")
+    assert told.endswith(" and 3 more).")
+    assert f"{s.prefix.hex()}{given['w0'][0]:08x} on w0" in told
 
 
 @pytest.mark.parametrize("wrong", [(("gpu", 0),), (("gpu", 15_000),), (("b", 1), ("a", 1)), (("a b", 1),)])

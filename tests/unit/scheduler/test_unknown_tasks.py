@@ -18,6 +18,7 @@ def test_a_warning_after_five_seconds_with_near_names(h):
         "3 jobs wait: no worker of queue 'default' knows a task 'photos.resise'; "
         "did you mean photos.resize or photos.rotate?"
     )
+    assert (notice.queue, notice.task) == ("default", "photos.resise")  # it is about no other job
     assert ("unserved", notice.text) in h.logs
     assert h.operator().status().warnings == [notice.text]
     h.pass_time(60)
@@ -46,7 +47,9 @@ def test_no_worker_at_all_says_how_to_start_one(h):
     s = h.submitter()
     s.submit(queue="high")
     h.pass_time(5)
-    assert "no worker takes from queue 'high'; start one with: zmqtasks worker -Q high" in s.expect(wire.Notice).text
+    notice = s.expect(wire.Notice)
+    assert "no worker takes from queue 'high'; start one with: zmqtasks worker -Q high" in notice.text
+    assert (notice.queue, notice.task) == ("high", "")
 
 
 def test_a_queue_with_nearly_the_same_name_is_named(h):
@@ -67,9 +70,9 @@ def test_another_python(h):
     fn = wire.Function(function_digest(blob), "mod.fn", blob)
     s.submit(task="mod.fn", function=fn.digest, functions=[fn], python="3.13")
     h.pass_time(5)
-    assert s.expect(wire.Notice).text.endswith(
-        "shipped functions need Python 3.13, which no worker of queue 'default' runs"
-    )
+    notice = s.expect(wire.Notice)
+    assert notice.text.endswith("shipped functions need Python 3.13, which no worker of queue 'default' runs")
+    assert (notice.queue, notice.python) == ("default", "3.13")
 
 
 def test_no_warning_when_a_worker_comes_in_time(h):

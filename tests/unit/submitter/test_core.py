@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -449,11 +450,27 @@ def test_a_notice_is_told_once(h: Harness) -> None:
     assert h.notices == ["mind the gap"]
 
 
-def test_the_newest_notice_is_remembered_even_if_it_is_a_repeat(h: Harness) -> None:
-    assert h.core.notice is None
-    h.hear(wire.Notice("one"), wire.Notice("two"), wire.Notice("one"))
-    assert h.core.notice is not None
-    assert h.core.notice[0] == "one"
+def test_the_newest_notice_that_concerns_a_job_is_remembered_even_if_it_is_a_repeat(h: Harness) -> None:
+    def told(task: str = "", **spec: Any) -> str:
+        about = h.core.notices.about([(task, wire.Spec(**spec))])
+        return "" if about is None else about[0]
+
+    gpu = (("gpu", 10_000),)
+    assert told() == ""
+    h.hear(
+        wire.Notice("no queue", "high"), wire.Notice("no task", "default", "add"),
+        wire.Notice("old Python", "default", "", "3.9"), wire.Notice("poor", "default", "add", "", gpu),
+    )  # fmt: skip
+    assert [told("add"), told("mul"), told("add", queue="low")] == ["no task", "", ""]
+    assert [told(python="3.9"), told(python="3.11"), told("mul", queue="high")] == ["old Python", "", "no queue"]
+    assert [told("add", resources=gpu), told("mul", resources=gpu)] == ["poor", ""]
+    h.hear(wire.Notice("one"), wire.Notice("two"), wire.Notice("one"), wire.Notice("no task", "default", "add"))
+    assert [told("add"), told("mul")] == ["no task", "one"]
+    h.hear(wire.Notice("full"))
+    assert told("add") == "full"
+    for number in range(1_000):
+        h.hear(wire.Notice("many", f"q{number}"))
+    assert [told(queue="q999"), told(queue="q0")] == ["many", ""]
 
 
 def test_open_jobs_are_named(h: Harness) -> None:

@@ -32,7 +32,7 @@ class Owner:
             message = "forked"
             raise errors.ClientClosed(message)
 
-    def hint(self) -> str:
+    def hint(self, sources: Iterable[Source] = ()) -> str:
         return self.said
 
     def wait_accepted(self, job: Pair, timeout: float | None) -> bool:

@@ -8,7 +8,16 @@ import pytest
 from zmqtasks import App, Broadcast, Queue
 from zmqtasks.errors import AppNotLoaded, BadOption, PayloadError, RemoteTraceback
 from zmqtasks.payload import unship
-from zmqtasks.worker.loading import chosen_queues, closed_queues, innermost, is_direct, load_app, queues_of
+from zmqtasks.worker.loading import (
+    caps_of,
+    chosen_queues,
+    closed_queues,
+    innermost,
+    is_direct,
+    load_app,
+    queues_of,
+    rates_of,
+)
 
 
 @pytest.fixture
@@ -115,3 +124,13 @@ def test_the_queues_of_a_worker(caplog):
         chosen_queues(["hihg"], [], ["high", "low"])
     with pytest.raises(BadOption, match="no queue is left to take from: -X leaves out a, b"):
         chosen_queues(["a", "b"], ["a", "b"], [])
+
+
+def test_the_limits_of_tasks_that_their_submitters_need_not_know():
+    routes = {"routed": {"rate_limit": "1/s", "rate_key": "k", "concurrency_limit": 1, "concurrency_key": "k"}}
+    app = App("shop", broker="ipc:///nowhere", task_routes=routes)
+    both = {"rate_limit": "10/m", "burst": 3, "concurrency_limit": 4}
+    for name, own in (("both", both), ("keyed", {**both, "rate_key": "x", "concurrency_key": "x"}), ("routed", {})):
+        app.task(name=name, **own)(lambda x: None)
+    assert rates_of(app.tasks) == [("both", 1 / 6, 3)]
+    assert caps_of(app.tasks) == [("both", 4)]

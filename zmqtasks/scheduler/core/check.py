@@ -2,7 +2,7 @@
 
 from zmqtasks.scheduler.core.demands import may_have
 from zmqtasks.scheduler.core.model import NO_FLOWS, Job, Worker
-from zmqtasks.scheduler.core.needs import LimitKey
+from zmqtasks.scheduler.core.needs import CAP, LimitKey
 from zmqtasks.scheduler.core.payloads import size
 from zmqtasks.scheduler.core.quotas import Cap
 from zmqtasks.scheduler.core.state import State
@@ -83,7 +83,11 @@ def _limits(state: State) -> None:
     running: dict[LimitKey, int] = {}
     for worker in state.workers.values():
         for job in worker.held.values():
-            for key in job.submission.limits:
+            keys = job.submission.limits
+            task = job.submission.target.key
+            if task in state.limits.caps and all(key[0] != CAP for key in keys):
+                keys += ((CAP, task, ""),)
+            for key in keys:
                 running[key] = running.get(key, 0) + 1
     for limit in state.limits.all():
         if isinstance(limit, Cap):

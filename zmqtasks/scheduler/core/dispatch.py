@@ -117,9 +117,10 @@ def _hand_out(
     if line.limits:
         amount = min(amount, state.limits.room(line, now.mono))
     state.shares.charge(profile.queue, amount, line.head().submission.target.mean)
-    given = _give(state, worker, state.lines.take(line, amount), plan, fx)
+    taken = state.lines.take(line, amount)
+    given = _give(state, worker, taken, plan, fx)
     if line.limits:
-        state.limits.count(line, given, now.mono)
+        state.limits.count(line, taken, given, now.mono)
     _end_turn(state, profile, line, now)
     return amount > 0
 
@@ -256,9 +257,10 @@ def _serve_solos(state: State, plan: _Plan, now: Now, fx: Effects) -> None:
                 seat(state, worker)
             profile.solos[line] = worker
             if not worker.held and worker not in plan:
-                given = _give(state, worker, state.lines.take(line, 1), plan, fx)
+                taken = state.lines.take(line, 1)
+                given = _give(state, worker, taken, plan, fx)
                 if line.limits:
-                    state.limits.count(line, given, now.mono)
+                    state.limits.count(line, taken, given, now.mono)
 
 
 def _server_of(state: State, profile: Profile, line: Line) -> Worker | None:

@@ -6,10 +6,10 @@ from typing import Final
 
 from zmqtasks import payload, resources
 from zmqtasks.clock import Now
-from zmqtasks.scheduler.core import rows, unserved
+from zmqtasks.scheduler.core import ahead, holders, rows, unserved
 from zmqtasks.scheduler.core.model import Job, Line, Worker
 from zmqtasks.scheduler.core.payloads import size
-from zmqtasks.scheduler.core.quotas import Cap
+from zmqtasks.scheduler.core.quotas import Rate
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import ABORTED, ASSIGNED, CANCELLED, DELAYED, FAILED, READY, RUNNING, SUCCEEDED, WAITING
 from zmqtasks.task import FOREVER
@@ -86,13 +86,10 @@ def _delayed(state: State, job: Job, now: Now) -> list[str]:
 
 def _ready(state: State, job: Job, now: Now) -> list[str]:
     line = state.lines.line_of(job.submission, solo=job.solo)
-    place = rows.front(state, job)
-    ahead = f"more than {rows.LOOK:,} jobs stand" if place is None else _ahead(place)
-    whose = "of the same submitter and task" if line.need.task else "of the same submitter"
-    urgent = _urgency(line)
-    told = [f"It is ready in queue {line.need.queue!r}{urgent}; {ahead} before it in its line (jobs {whose})."]
-    told += _turns(line)
-    told += _limits(state, line, now)
+    found = ahead.look(state, job)
+    told = [f"It is ready in queue {line.need.queue!r}{_urgency(line)}; {ahead.before(found)}."]
+    told += ahead.turns(state, line, found)
+    told += _limits(state, line, job, now)
     if line.need.resources:
         told.append(f"It needs {resources.show(line.need.resources)} of its worker.")
     if line.solo:
@@ -113,47 +110,26 @@ def _urgency(line: Line) -> str:
     return f" with priority {own}" if own else ""
 
 
-def _limits(state: State, line: Line, now: Now) -> list[str]:
-    """Which limits the line is under, and which of them hold it up."""
+def _limits(state: State, line: Line, job: Job, now: Now) -> list[str]:
+    """Which limits the line is under, which of them hold it up, and who is in its way."""
     told = []
     if line.need.queue in state.lines.paused:
         told.append(f"Queue {line.need.queue!r} is paused: no job of it starts until somebody resumes it.")
     for limit in line.limits:
         key = f" with the key {limit.key[2]!r}" if limit.key[2] else ""
-        if isinstance(limit, Cap):
-            told.append(f"Of its jobs{key} {limit.limit:,} may run at once; {limit.running:,} do.")
-        elif limit.interval:
-            wait = limit.opens_at - now.mono
-            next_one = f"the next in {duration(wait)}" if wait > 0 else "one may start now"
-            told.append(f"Its jobs{key} may start {_rate(limit.interval)}; {next_one}.")
+        if isinstance(limit, Rate):
+            if limit.interval:
+                starts = f"Its jobs{key} may start {_rate(limit.interval)}"
+                told.append(f"{starts}; {ahead.of_rate(limit, line, job, now)}.")
+        elif limit.limit:
+            who = f": {holders.of_cap(state, limit.key)}" if limit.running >= limit.limit else ""
+            do = "does" if limit.running == 1 else "do"
+            told.append(f"Of its jobs{key} {limit.limit:,} may run at once; {limit.running:,} {do}{who}.")
     return told
 
 
 def _rate(interval: float) -> str:
     return f"{1 / interval:,.6g} times a second" if interval <= 1 else f"once in {duration(interval)}"
-
-
-def _ahead(place: int) -> str:
-    if place == 0:
-        return "no job stands"
-    return "1 job stands" if place == 1 else f"{place:,} jobs stand"
-
-
-def _turns(line: Line) -> list[str]:
-    """Who goes before the line, and with whom it takes turns."""
-    priority = line.level
-    flows = max((len(profile.levels.get(priority, ())) for profile in line.profiles), default=1) - 1
-    teams = dict.fromkeys(team for profile in line.profiles for team in profile.teams)
-    above = sorted({level for team in teams for other in team.profiles for level in other.levels if level > priority})
-    more = ", ".join(map(str, above))
-    told = [f"Jobs with a higher priority go first; there are some with {more}."] if above else []
-    queues = max((sum(1 for other in team.profiles if other.flows) for team in teams), default=1) - 1
-    others = []
-    if flows > 0:
-        others.append(plural(flows, "other submitter"))
-    if queues > 0:
-        others.append(plural(queues, "other queue"))
-    return [*told, f"Its line takes turns with those of {' and '.join(others)}."] if others else told
 
 
 def _workers(line: Line, *, held: bool) -> list[str]:
@@ -164,7 +140,9 @@ def _workers(line: Line, *, held: bool) -> list[str]:
     for worker in able:
         groups.setdefault(_obstacle(worker, line), []).append(worker)
     if len(groups) > NAMES:  # they differ in what they have free
-        groups = {"": groups.pop("", []), _LACKING: list(chain.from_iterable(groups.values()))}
+        able_now, others = groups.pop("", []), list(chain.from_iterable(groups.values()))
+        who = holders.of_resources(others, {name for name, _ in line.need.resources})
+        groups = {"": able_now, _LACKING + (f" (taken by {who})" if who else ""): others}
         groups = {why: workers for why, workers in groups.items() if workers}
     for why, workers in groups.items():
         if not why and held:
@@ -205,11 +183,17 @@ def _scarce(worker: Worker, line: Line) -> str:
             for name in lacking
         ]
         kept = worker.kept is not None and line in worker.kept.lines
-        return " and ".join(told) + (", and what comes free there is kept for such jobs" if kept else "")
+        who = holders.of_resources([worker], set(lacking))
+        taken = f" (taken by {who})" if who else ""
+        return " and ".join(told) + taken + (", and what comes free there is kept for such jobs" if kept else "")
     kept_for = worker.kept
     if kept_for is not None and line not in kept_for.lines and worker not in _able(worker, line):
         needs = resources.show(kept_for.resources)
-        return f"what it needs is kept there for jobs that have waited longer, and need {needs} each"
+        first = next((waiting.head().id for waiting in kept_for.lines if len(waiting)), "")
+        return (
+            f"what it needs is kept there for jobs that have waited longer, and need {needs} each"
+            f"{f' (the first is {first})' if first else ''}"
+        )
     return ""
 
 

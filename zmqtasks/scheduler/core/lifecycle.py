@@ -65,7 +65,7 @@ def count(state: State, worker: Worker, submission: Submission, now: Now) -> Non
 
 def uncount(state: State, worker: Worker, submission: Submission, now: Now) -> None:
     """A worker holds one job less of these; `seat` is due."""
-    if submission.limits:
+    if submission.limits or state.limits.caps:
         state.limits.ended(submission, 1, now.mono)
     demands.give_back(worker, submission.spec.resources)
 

@@ -8,7 +8,7 @@ queues it takes from, unless it is the only one of its team that has any.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, ValuesView
 from typing import Final
 
 from zmqtasks.resources import Amounts
@@ -52,7 +52,7 @@ class Lines:
         self.paused: set[str] = set()
         self._turns = 0
 
-    def all(self) -> Iterable[Line]:
+    def all(self) -> ValuesView[Line]:
         """Every line, for checks and status."""
         return self._lines.values()
 

@@ -410,6 +410,7 @@ class Worker:
         quarantine: the line of solo jobs that it serves instead of all others.
         saved: it gets nothing in advance, so that a slot comes free for jobs that are only given to free slots.
         wishes: queues that it was asked to take from, or not to, and has not confirmed (see `consumers`).
+        limited: kinds of limits and tasks of which it says how many of their jobs may start, or run at once.
         team: its equals; `groups`: in which of their groups it is (see `lines`).
         resources: what it has in all; `free`: what the jobs that it holds leave of that, below 0 where it came back
             with more than it would have been given; in 1/10,000.
@@ -419,9 +420,9 @@ class Worker:
 
     __slots__ = (
         "asked", "astray", "bulk", "busy", "connection", "credit", "done", "draining", "free", "functions", "groups",
-        "heard", "held", "host", "kept", "load", "moved", "name", "next", "nonce", "offered", "pid", "quarantine",
-        "queues", "resources", "route", "running", "saved", "slots", "strays", "stuck", "tasks", "team", "void",
-        "watched", "wishes",
+        "heard", "held", "host", "kept", "limited", "load", "moved", "name", "next", "nonce", "offered", "pid",
+        "quarantine", "queues", "resources", "route", "running", "saved", "slots", "strays", "stuck", "tasks", "team",
+        "void", "watched", "wishes",
     )  # fmt: skip
 
     def __init__(self, nonce: bytes) -> None:
@@ -435,6 +436,7 @@ class Worker:
         self.queues: list[str] = []
         self.tasks: list[str] = []
         self.wishes: dict[str, bool] = {}
+        self.limited: frozenset[tuple[str, str]] = frozenset()
         self.team: Team | None = None
         self.groups = 0
         self.held: dict[int, Job] = {}

@@ -63,13 +63,19 @@ class Rate:
 
 
 class Cap:
-    """Jobs that run at once. `running`: those that workers hold."""
+    """Jobs that run at once.
 
-    __slots__ = ("key", "limit", "lines", "running", "shut")
+    Attributes:
+        declared: how many may, as tasks say; 0: they say nothing. `limit`: what holds.
+        running: those that workers hold.
+    """
+
+    __slots__ = ("declared", "key", "limit", "lines", "running", "shut")
 
     def __init__(self, key: LimitKey) -> None:
         self.key = key
         self.lines: dict[Any, None] = {}
+        self.declared = 0
         self.limit = 0
         self.running = 0
         self.shut = False

@@ -3,6 +3,7 @@
 The worker answers a Retract with what has not started, at once; that stands in front of its line again.
 """
 
+from collections.abc import Collection
 from itertools import chain, islice
 
 from zmqtasks.clock import Now
@@ -11,6 +12,7 @@ from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.lifecycle import seat
 from zmqtasks.scheduler.core.model import Profile, Worker
 from zmqtasks.scheduler.core.state import State
+from zmqtasks.states import ASSIGNED
 from zmqtasks.wire import Retract
 
 STALL = 0.005  # seconds without an outcome after which a free slot may get the waiting jobs of a crowded worker
@@ -111,6 +113,13 @@ def _make_way(state: State, profile: Profile, fx: Effects) -> None:
 def make_way(worker: Worker, priority: int, state: State, fx: Effects) -> None:
     """Ask one worker for what it has not started and what is less urgent than this."""
     ask_back(state, worker, _less_urgent(worker, priority, len(worker.held)), fx)
+
+
+def make_room(state: State, tasks: Collection[str], fx: Effects) -> None:
+    """More jobs of these tasks are with workers than may run at once: what has not started comes back."""
+    for worker in state.workers.values():
+        some = (n for n, job in worker.held.items() if job.submission.target.key in tasks and job.state == ASSIGNED)
+        ask_back(state, worker, [number for number in some if number not in worker.asked], fx)
 
 
 def _less_urgent(worker: Worker, priority: int, most: int) -> list[int]:

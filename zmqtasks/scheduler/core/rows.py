@@ -118,14 +118,3 @@ def due(state: State, job: Job, now: Now) -> float:
         return job.submission.spec.not_before
     when = state.backoffs.when(job, LOOK)
     return 0.0 if when is None else now.wall + when - now.mono
-
-
-def front(state: State, job: Job) -> int | None:
-    """How many jobs stand before a ready one in its line; None: more than LOOK."""
-    line = state.lines.line_of(job.submission, solo=job.solo)
-    place = 0
-    for other in islice(line.jobs, LOOK):
-        if other is job:
-            return place
-        place += other not in line.gone
-    return None

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 from zmqtasks import queues, resources, wire
 from zmqtasks.clock import Now
+from zmqtasks.resources import Amounts
 from zmqtasks.scheduler.core import lifecycle
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
 from zmqtasks.scheduler.core.model import Line, Profile
@@ -93,7 +94,14 @@ def _tell(state: State, line: Line, fx: Effects, *, log: bool) -> None:
         fx.logs.append(Log(logging.WARNING, "unserved", text))
     submitter = state.submitters.get(line.flow)
     if submitter is not None and submitter.route is not None:
-        fx.sends.append(Send(submitter.route, wire.Notice(text)))
+        fx.sends.append(Send(submitter.route, wire.Notice(text, *_subject(state, line.need))))
+
+
+def _subject(state: State, need: Need) -> tuple[str, str, str, Amounts]:
+    """Queue, task, Python and resources of the jobs that wait for the same reason."""
+    if state.lines.known_tasks(need.queue) is None:
+        return need.queue, "", "", ()
+    return need.queue, need.task, need.python, need.resources if state.lines.that_know(need) else ()
 
 
 def _text(jobs: int, reason: str) -> str:

@@ -8,9 +8,10 @@ from zmqtasks.clock import Now
 from zmqtasks.config import MAX_NAME
 from zmqtasks.errors import PeerError
 from zmqtasks.ids import inside, spans, total
-from zmqtasks.scheduler.core import adoption, consumers, demands, lifecycle, strays
+from zmqtasks.scheduler.core import adoption, consumers, demands, lifecycle, retracts, strays
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
 from zmqtasks.scheduler.core.model import Worker
+from zmqtasks.scheduler.core.needs import CAP, RATE
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.states import ASSIGNED, RUNNING
 from zmqtasks.wire import (
@@ -84,7 +85,10 @@ def _introduce(state: State, worker: Worker, hello: WorkerHello, now: Now, fx: E
     worker.name, worker.host, worker.pid = hello.name, hello.host, hello.pid
     worker.queues, worker.tasks = hello.queues, hello.tasks
     state.lines.join(worker, hello.queues, hello.tasks, hello.python)
-    state.limits.announce(hello.rates, now.mono)
+    above = state.limits.announce(hello, state.workers.values(), now.mono)
+    worker.limited = frozenset((*((RATE, task) for task, *_ in hello.rates), *((CAP, task) for task, _ in hello.caps)))
+    if above:
+        retracts.make_room(state, above, fx)
     text = f"worker {worker} joined with {plural(worker.slots, 'slot')}"
     fx.logs.append(Log(logging.INFO, "worker-joined", text))
 
@@ -103,6 +107,9 @@ def _sane(hello: WorkerHello) -> None:
         raise PeerError(message)
     if len(hello.rates) > len(hello.tasks) or not all(map(_is_rate, hello.rates)):
         message = f"worker {hello.name} says of {len(hello.rates)} of {len(hello.tasks)} tasks how often they may start"
+        raise PeerError(message)
+    if len(hello.caps) > len(hello.tasks) or not all(len(task) <= MAX_NAME and cap > 0 for task, cap in hello.caps):
+        message = f"worker {hello.name} says of {len(hello.caps)} of {len(hello.tasks)} tasks how many may run at once"
         raise PeerError(message)
     if not all(0 < held.number <= hello.seen for held in hello.held):
         message = f"worker {hello.name} lists assignments that it has not seen"
