@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
+from zmqtasks.config import MAX_NAME
 from zmqtasks.errors import BadOption
 
 TYPES: Final = ("direct", "topic", "fanout")
@@ -76,6 +77,16 @@ class Broadcast(Queue):
 
     def __init__(self, name: str, queue: str | None = None, **others: Any) -> None:
         super().__init__(name, Exchange(_name(name), type="fanout"))
+
+
+def flaw(name: str) -> str:
+    """What is wrong with the name of a queue, to go on after "queue …"; empty: nothing."""
+    if not name:
+        return "has an empty name"
+    if len(name) > MAX_NAME:
+        return f"has a name of {len(name):,} characters, and {MAX_NAME:,} are the most"
+    wrong = next((char for char in name if char == "," or char.isspace() or not char.isprintable()), "")
+    return f"has {wrong!r} in its name, where no comma, space or control character can be" if wrong else ""
 
 
 def direct(worker: str) -> str:
@@ -147,6 +158,8 @@ def read(given: Any) -> Bindings:
 def _name(name: Any) -> str:
     if not isinstance(name, str) or not name:
         raise BadOption(f"a queue has a name, a text, not {name!r:.100}")
+    if wrong := flaw(name):
+        raise BadOption(f"queue {name!r:.100} {wrong}")
     return name
 
 

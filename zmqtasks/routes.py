@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from zmqtasks.errors import BadOption
-from zmqtasks.queues import name_of
+from zmqtasks.queues import flaw, name_of
 
 DESTINATION: Final = ("queue", "exchange", "routing_key")  # options that say together where a job goes
 _IDLE: Final = frozenset({"exchange_type", "binding_key", "delivery_mode", "immediate", "mandatory"})  # of AMQP alone
@@ -173,12 +173,14 @@ def _router(given: Any) -> Table | Router:
 
 def _options(route: Any, what: str) -> Options:
     if isinstance(route, str) and route:
-        return {"queue": route}
+        route = {"queue": route}
     if not isinstance(route, Mapping) or not all(isinstance(name, str) for name in route):
         raise BadOption(f"{what} is the name of a queue, or a dict of options, not {route!r:.100}")
     found = {name: value for name, value in route.items() if name not in _IDLE and value is not None}
     if "queue" in found:
         found["queue"] = name_of(found["queue"])
+    if isinstance(found.get("queue"), str) and (wrong := flaw(found["queue"])):
+        raise BadOption(f"{what}: queue {found['queue']!r:.100} {wrong}")
     for name in DESTINATION:
         if not isinstance(found.get(name, ""), str) and (name != "exchange" or not hasattr(found[name], "name")):
             raise BadOption(f"{what}: {name} is a text, not {found[name]!r}")

@@ -11,41 +11,17 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from zmqtasks import resources
-from zmqtasks.config import MAX_PRIORITY, MIB
+from zmqtasks.config import MAX_NAME, MAX_PRIORITY, MIB
 from zmqtasks.errors import BadOption, ZmqTasksError
 from zmqtasks.submitter.options import LATER, check
 
 MAX_LINE: Final = 128 * MIB  # bytes; a payload of 64 MiB is the most that a scheduler takes
-OPTIONS: Final = (  # the job id has its own field
-    "queue",
-    "retries",
-    "backoff",
-    "backoff_max",
-    "jitter",
-    "crash_budget",
-    "result_ttl",
-    "eta",
-    "countdown",
-    "on_unknown",
-    "durability",
-    "acks_late",
-    "priority",
-    "expires",
-    "rate_limit",
-    "burst",
-    "rate_key",
-    "concurrency_limit",
-    "concurrency_key",
-    "serializer",
-    "compression",
-    "result_compression",
-    "resources",
-)
 
 Count = Annotated[int, Meta(ge=0)]
 Priority = Annotated[int, Meta(ge=0, le=MAX_PRIORITY)]
 Seconds = Annotated[float, Meta(ge=0)]
 Name = Annotated[str, Meta(min_length=1)]
+JobId = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
 
 
 class JobLine(Struct, forbid_unknown_fields=True):
@@ -54,7 +30,7 @@ class JobLine(Struct, forbid_unknown_fields=True):
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     task: Name | None = None
-    id: Name | None = None
+    id: JobId | None = None
     queue: Name | UnsetType = UNSET
     retries: Count | UnsetType = UNSET
     backoff: Seconds | UnsetType = UNSET
@@ -78,6 +54,9 @@ class JobLine(Struct, forbid_unknown_fields=True):
     compression: Name | UnsetType = UNSET
     result_compression: Name | UnsetType = UNSET
     resources: dict[str, float | str] | UnsetType = UNSET
+
+
+OPTIONS: Final = tuple(name for name in JobLine.__struct_fields__ if name not in {"args", "kwargs", "task", "id"})
 
 
 class BadLine(ZmqTasksError):

@@ -23,7 +23,7 @@ _NAME: Final = 28  # columns; the few longer names are folded
 
 
 @dataclass(slots=True)
-class Found:
+class Findings:
     """What there is to show.
 
     Attributes:
@@ -68,7 +68,7 @@ def command(ctx: click.Context, *, app: str | None, as_json: bool) -> int:
     return WRONG if found.problems else 0
 
 
-def look(app: str | None) -> Found:
+def look(app: str | None) -> Findings:
     """Load the app and sort its settings.
 
     Raises:
@@ -77,7 +77,7 @@ def look(app: str | None) -> Found:
     from zmqtasks.conf import report, saying
     from zmqtasks.errors import BadOption
 
-    found = Found(app)
+    found = Findings(app)
     with saying.quietly():  # it is all shown here
         try:
             conf = _load(app, found)
@@ -95,7 +95,7 @@ def look(app: str | None) -> Found:
     return found
 
 
-def _routes(found: Found) -> "dict[str, Plan]":
+def _routes(found: Findings) -> "dict[str, Plan]":
     """Where the jobs of each task of the app go. Raises BadOption if an annotation or a route cannot be."""
     plans = getattr(found.loaded, "plans", None)
     if plans is None:
@@ -125,7 +125,7 @@ def _bad_url(conf: "Conf") -> list[str]:
     return []
 
 
-def _load(app: str | None, found: Found) -> "Conf":
+def _load(app: str | None, found: Findings) -> "Conf":
     """The settings of the app. Raises the BadOption that keeps it from being loaded, if there is one."""
     from zmqtasks.conf.settings import Conf
     from zmqtasks.errors import AppNotLoaded, BadOption
@@ -149,7 +149,7 @@ def _load(app: str | None, found: Found) -> "Conf":
     return conf
 
 
-def as_dict(found: Found) -> dict[str, Any]:
+def as_dict(found: Findings) -> dict[str, Any]:
     """What --json prints. Keys are only ever added."""
     return {
         "app": found.app,
@@ -169,7 +169,7 @@ def as_dict(found: Found) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------ for people
 
 
-def show(found: Found) -> None:
+def show(found: Findings) -> None:
     """Tables on stdout, what is wrong on stderr."""
     from rich.text import Text
 

@@ -97,11 +97,11 @@ def command(
     """Submit one job, or one per line of a file or of stdin.
 
     MODULE:FUNCTION is imported here and shipped to the workers; any other name is a task that they know. A line of
-    --jobs is {"args": [...], "kwargs": {...}}, and may have "task", "id", "queue", "retries", "backoff", "countdown",
-    "eta", "crash_budget", "result_ttl", "on_unknown", "durability", "acks_late", "priority", "expires", "rate_limit",
-    "burst", "rate_key", "concurrency_limit", "concurrency_key", "serializer", "compression", "result_compression",
-    "resources". A file is checked whole before anything is submitted; a stream ends at a broken line, after the jobs
-    before it.
+    --jobs is {"args": [...], "kwargs": {...}}, and may have "task", "id", "queue", "retries", "backoff",
+    "backoff_max", "jitter", "countdown", "eta", "crash_budget", "result_ttl", "on_unknown", "durability", "acks_late",
+    "priority", "expires", "rate_limit", "burst", "rate_key", "concurrency_limit", "concurrency_key", "serializer",
+    "compression", "result_compression", "resources". A file is checked whole before anything is submitted; a stream
+    ends at a broken line, after the jobs before it.
 
     A result is printed as {"line": ..., "id": ..., "state": "succeeded", "result": ...}; what JSON cannot hold comes as
     "result": {"repr": "..."}. A job that failed has "error" instead: {"type", "message", "traceback"}.

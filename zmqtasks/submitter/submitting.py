@@ -10,7 +10,7 @@ from zmqtasks.config import MAX_JOBS_PER_MESSAGE
 from zmqtasks.errors import BadOption, PayloadTooLarge, ZmqTasksError
 from zmqtasks.ids import given_id
 from zmqtasks.submitter import mapping, options
-from zmqtasks.submitter.chunks import Chunked, Plan
+from zmqtasks.submitter.chunks import Chunked, ChunkedMap
 from zmqtasks.submitter.connection import Connection
 from zmqtasks.submitter.functions import Shipped
 from zmqtasks.submitter.ledger import Call
@@ -184,7 +184,7 @@ class Submitting:
             return mapping.run(MapSender(self, self.prepare(fn)), arguments, how)
         return mapping.run_chunks(ChunkSenders(self, fn), self.plan(arguments, how), ordered=how.ordered)
 
-    def plan(self, arguments: Iterator[tuple[Any, ...]], how: mapping.How) -> Plan:
+    def plan(self, arguments: Iterator[tuple[Any, ...]], how: mapping.How) -> ChunkedMap:
         """What a map in chunks does with these options."""
         return how.plan(arguments, self._given.get("retries", 0), once=not self._given.get("acks_late", True))
 
