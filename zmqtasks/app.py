@@ -9,6 +9,7 @@ from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar, overloa
 
 from zmqtasks import local, payload
 from zmqtasks.conf.configured import Configured
+from zmqtasks.conf.origin import Layer, Origin, caller
 from zmqtasks.config import DEFAULT_QUEUE
 from zmqtasks.errors import AppNotLoaded, BadOption, ZmqTasksError
 from zmqtasks.operators import Operator
@@ -46,6 +47,7 @@ class App(Configured):
     Attributes:
         tasks: by name.
         conf: the settings; what is changed here holds for all tasks at once, and for connections made later.
+        include_origin: where `include` was given; None: nowhere but in the settings.
 
     Raises:
         BadOption: there is no such setting, or it cannot have that value.
@@ -54,7 +56,7 @@ class App(Configured):
     def __init__(self, name: str, broker: str | None = None, include: Iterable[str] = (), **settings: Any) -> None:
         self.name = name
         self.tasks: dict[str, Task[..., Any]] = {}
-        self._include = list(include)
+        self.include = include
         self._declared: dict[str, dict[str, Any]] = {}  # options of tasks, by their names
         self._routing: Routing | None = None  # what the settings say about queues; made on first use
         super().__init__(self._refresh)
@@ -74,6 +76,7 @@ class App(Configured):
     @include.setter
     def include(self, modules: Iterable[str]) -> None:
         self._include = list(modules)
+        self.include_origin = Origin(Layer.SET, caller()) if self._include else None
 
     def _refresh(self) -> None:
         """The settings have changed: so have the defaults of tasks; of all, or, with an error, of none."""

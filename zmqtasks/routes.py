@@ -61,6 +61,11 @@ class Table:
             else:
                 raise BadOption(f"a route is for the name of a task, a glob or a compiled expression, not for {key!r}")
 
+    @property
+    def named(self) -> list[str]:
+        """The exact ones."""
+        return list(self._exact)
+
     def find(self, name: str) -> tuple[str, Options] | None:
         """What it says about a task of this name, and where."""
         found = self._exact.get(name)
@@ -124,6 +129,11 @@ class Routes:
     def __init__(self, given: Any = None) -> None:
         many = given if isinstance(given, list | tuple) else () if given is None else (given,)
         self._routers = [_router(one) for one in many]
+
+    @property
+    def named(self) -> list[str]:
+        """The tasks that have a route by their whole name."""
+        return [name for router in self._routers if isinstance(router, Table) for name in router.named]
 
     def of_task(self, name: str) -> Found:
         """What is sure for all jobs of a task."""

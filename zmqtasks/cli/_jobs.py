@@ -75,6 +75,7 @@ class JobRequest:
     options: dict[str, Any]  # those of OPTIONS that are given
 
 
+_STARTS: Final = frozenset({"eta", "countdown"})
 _decoder = msgspec.json.Decoder(JobLine)
 _PLACE = re.compile(r" - at `\$\.?(?P<place>[^`]*)`")
 _FIELDS = JobLine.__struct_fields__
@@ -115,6 +116,8 @@ class JobLines:
         options = self._options
         given = {name: value for name in OPTIONS if (value := getattr(line, name)) is not UNSET}
         if given:
+            if not _STARTS.isdisjoint(given):  # together they say when the job may start
+                options = {name: value for name, value in options.items() if name not in _STARTS}
             options = {**options, **given}
             self._check_options(number, given, options)
         return JobRequest(number, target, line.args, line.kwargs, line.id, options)

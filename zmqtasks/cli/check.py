@@ -1,6 +1,7 @@
 """``zmqtasks check``: what an app's settings come to, where each was written, and what is wrong."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +34,7 @@ class Findings:
         others: names in modules that were taken for something else.
         routes: of its tasks, by their names.
         problems: sentences; empty: all is well.
+        warnings: the same of what may be meant so.
     """
 
     app: str | None
@@ -44,6 +46,7 @@ class Findings:
     others: list[str] = field(default_factory=list)
     routes: "dict[str, Plan]" = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 @click.command(epilog=Example("zmqtasks check -A photos", "zmqtasks -A photos check --json"))
@@ -58,7 +61,8 @@ def command(ctx: click.Context, *, app: str | None, as_json: bool) -> int:
 
     And which queue its tasks go to, and why; what has no effect, with the reason; and what is wrong. The app is
     imported, with all that it includes; no scheduler is asked. The exit code is 1 if a setting is unknown or cannot
-    have its value, or a task goes nowhere; 2 if the app cannot be imported.
+    have its value, or a task goes nowhere; 2 if the app cannot be imported. Routes and annotations of names that are no
+    task of the app are only warned of: others may know them.
     """
     found = look(app or ctx.ensure_object(Common).app)
     if as_json:
@@ -81,18 +85,27 @@ def look(app: str | None) -> Findings:
     with saying.quietly():  # it is all shown here
         try:
             conf = _load(app, found)
-            found.effective = report.effective(conf)
+            found.effective = [_included(row, found.loaded, conf) for row in report.effective(conf)]
             found.later = report.later(conf)
             found.ignored = report.not_needed(conf)
             found.others = sorted(set(conf.others))
             found.problems = report.problems(conf) + _bad_url(conf)
             found.routes = _routes(found)
+            found.warnings = _strangers(found)
             found.problems += [
                 str(plan.error or f"task {name} ({plan.why})") for name, plan in found.routes.items() if not plan.usual
             ]
         except BadOption as error:
             found.problems = [str(told) for told in error.args]
     return found
+
+
+def _included(row: "Row", app: Any, conf: "Conf") -> "Row":
+    """The setting `include` with what the app itself was given."""
+    origin = getattr(app, "include_origin", None)
+    if row.name != "include" or origin is None:
+        return row
+    return replace(row, value=[name for name in app.include if name not in conf.imports], origin=origin, said="")
 
 
 def _routes(found: Findings) -> "dict[str, Plan]":
@@ -111,6 +124,20 @@ def _routes(found: Findings) -> "dict[str, Plan]":
     }
 
 
+def _strangers(found: Findings) -> list[str]:
+    """Names in settings that are no task of the app: typing errors, or tasks that only other programs know."""
+    tasks = getattr(found.loaded, "tasks", {})
+    if not tasks or not hasattr(found.loaded, "routing"):
+        return []  # it only submits, by name
+    told = []
+    for setting, name in found.loaded.routing.named:
+        if name not in tasks:
+            near = get_close_matches(name, tasks, n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            told.append(f"{setting}: no task of this app is called {name!r}{meant}")
+    return told
+
+
 def _bad_url(conf: "Conf") -> list[str]:
     from zmqtasks.errors import BadUrl
     from zmqtasks.transport import parse_url
@@ -127,6 +154,7 @@ def _bad_url(conf: "Conf") -> list[str]:
 
 def _load(app: str | None, found: Findings) -> "Conf":
     """The settings of the app. Raises the BadOption that keeps it from being loaded, if there is one."""
+    from zmqtasks.cli._apps import settings_of
     from zmqtasks.conf.settings import Conf
     from zmqtasks.errors import AppNotLoaded, BadOption
     from zmqtasks.worker.loading import load_app
@@ -142,10 +170,8 @@ def _load(app: str | None, found: Findings) -> "Conf":
                 raise cause from None
             cause = cause.__cause__
         raise
-    if not isinstance(getattr(loaded, "conf", None), Conf):
-        raise AppNotLoaded(f"{app} is a {type(loaded).__name__} without settings of zmqtasks")
+    conf = settings_of(app, loaded)
     found.name, found.loaded = loaded.name, loaded
-    conf: Conf = loaded.conf
     return conf
 
 
@@ -163,6 +189,7 @@ def as_dict(found: Findings) -> dict[str, Any]:
             for name, plan in found.routes.items()
         },
         "problems": found.problems,
+        "warnings": found.warnings,
     }
 
 
@@ -193,8 +220,12 @@ def show(found: Findings) -> None:
         console.print(Text(f"No settings, and left alone: {_tables.clean(names)}{more}", "dim"))
     for problem in found.problems:
         say(problem)
+    for warning in found.warnings:
+        say(f"warning: {warning}")
     if found.problems:
         console.print(Text(f"{plural(len(found.problems), 'thing')} to mend.", "yellow"))
+    elif found.warnings:
+        console.print(Text(f"Nothing is wrong; {plural(len(found.warnings), 'thing')} to look at.", "yellow"))
     elif not found.later and not found.ignored:
         console.print(Text("Nothing is wrong, and nothing is without effect."))
     else:

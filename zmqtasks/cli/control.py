@@ -7,8 +7,8 @@ import click
 from zmqtasks.cli._shared import (
     Example,
     answer_option,
-    broker_option,
     broker_url,
+    connection_options,
     json_option,
     loglevel_option,
     show_json,
@@ -58,7 +58,7 @@ _VERBS: Final = ("rate_limit", "pause", "resume", "weight", "add_consumer", "can
     default="",
     help="With add_consumer and cancel_consumer: only the workers of this name.",
 )
-@broker_option
+@connection_options
 @answer_option
 @json_option
 @loglevel_option

@@ -9,8 +9,8 @@ import click
 from zmqtasks.cli._shared import (
     Example,
     answer_option,
-    broker_option,
     broker_url,
+    connection_options,
     json_option,
     limit_option,
     loglevel_option,
@@ -43,7 +43,7 @@ workers     workers with their host, Python and queues
 @click.argument("what", type=click.Choice(WORDS))
 @click.option("-Q", "--queue", default="", metavar="NAME", help="Only jobs of this queue.")
 @limit_option(20)
-@broker_option
+@connection_options
 @answer_option
 @json_option
 @loglevel_option

@@ -6,13 +6,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from zmqtasks.cli._shared import Example, broker_option, broker_url, loglevel_option, resource_option, say
+from zmqtasks.cli._shared import Example, broker_url, connection_options, loglevel_option, resource_option, say
+from zmqtasks.config import MAX_PRIORITY
 
 if TYPE_CHECKING:
     from zmqtasks.cli._outcomes import Output
@@ -45,6 +47,24 @@ class _Plan:
         return self.jobs is None
 
 
+def _time(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | float | None:
+    """Seconds, or a time with its zone."""
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no time; write it like 2026-07-04T12:00:00Z", ctx, param) from None
+    if found.tzinfo is None:
+        told = f"{value!r} names no time zone; write it like {found.isoformat()}Z or {found.isoformat()}+02:00"
+        raise click.BadParameter(told, ctx, param)
+    return found
+
+
 @click.command(
     epilog=Example(
         "zmqtasks submit math:sqrt --args '[2]' --wait",
@@ -65,6 +85,18 @@ class _Plan:
 )
 @click.option("--queue", metavar="NAME", help="The queue of jobs that name none.")
 @click.option("--retries", type=click.IntRange(0), metavar="N", help="Tries after the first one that fails.")
+@click.option(
+    "--priority",
+    type=click.IntRange(0, MAX_PRIORITY),
+    metavar="N",
+    help="0 to 9; the higher, the sooner.",
+)
+@click.option("--countdown", type=click.FloatRange(0), metavar="SECONDS", help="Start no sooner than in so long.")
+@click.option("--eta", callback=_time, metavar="TIME", help="Or than at this time, like 2026-07-04T12:00:00Z.")
+@click.option(
+    "--expires", callback=_time, metavar="TIME", help="Do not start after this time, or so many seconds from now."
+)
+@click.option("--serializer", metavar="NAME", help="The codec of arguments and result.  [default: the task's]")
 @resource_option("What each job needs of its worker, like gpu=1, gpu=0.25, mem=2GiB; may be repeated.")
 @click.option(
     "--on-unknown",
@@ -73,7 +105,7 @@ class _Plan:
     show_default=True,
     help="What becomes of a TASK that no worker knows now.",
 )
-@broker_option
+@connection_options
 @click.option("--json", "as_json", is_flag=True, help="Without --wait: print the job ids as JSON, one object a line.")
 @loglevel_option
 @click.pass_context
@@ -89,6 +121,11 @@ def command(
     progress: bool | None,
     queue: str | None,
     retries: int | None,
+    priority: int | None,
+    countdown: float | None,
+    eta: datetime | float | None,
+    expires: datetime | float | None,
+    serializer: str | None,
     resource: dict[str, str],
     on_unknown: str,
     broker: str | None,
@@ -115,8 +152,12 @@ def command(
     if jobs is not None and (args_json is not None or kwargs_json is not None):
         raise click.UsageError("--args and --kwargs are for one job; with --jobs each line has its own", ctx)
 
-    options: dict[str, Any] = {"queue": queue, "retries": retries, "resources": resource or None}
+    from zmqtasks.submitter.options import check
+
+    options: dict[str, Any] = {"queue": queue, "retries": retries, "resources": resource or None, "priority": priority}
+    options |= {"countdown": countdown, "eta": eta, "expires": expires, "serializer": serializer}
     options["on_unknown"] = "wait" if on_unknown == "wait" else None
+    check(options)
     plan = _Plan(
         url=broker_url(ctx, broker, local=True),
         target=target,
