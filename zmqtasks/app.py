@@ -47,7 +47,7 @@ class App(Configured):
     Attributes:
         tasks: by name.
         conf: the settings; what is changed here holds for all tasks at once, and for connections made later.
-        include_origin: where `include` was given; None: nowhere but in the settings.
+        include_origin: where the constructor was given modules to include; None: it was not.
 
     Raises:
         BadOption: there is no such setting, or it cannot have that value.
@@ -57,6 +57,7 @@ class App(Configured):
         self.name = name
         self.tasks: dict[str, Task[..., Any]] = {}
         self.include = include
+        self.include_origin = Origin(Layer.SET, caller()) if self._include else None
         self._declared: dict[str, dict[str, Any]] = {}  # options of tasks, by their names
         self._routing: Routing | None = None  # what the settings say about queues; made on first use
         super().__init__(self._refresh)
@@ -76,7 +77,6 @@ class App(Configured):
     @include.setter
     def include(self, modules: Iterable[str]) -> None:
         self._include = list(modules)
-        self.include_origin = Origin(Layer.SET, caller()) if self._include else None
 
     def _refresh(self) -> None:
         """The settings have changed: so have the defaults of tasks; of all, or, with an error, of none."""

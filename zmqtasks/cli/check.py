@@ -102,10 +102,15 @@ def look(app: str | None) -> Findings:
 
 def _included(row: "Row", app: Any, conf: "Conf") -> "Row":
     """The setting `include` with what the app itself was given."""
-    origin = getattr(app, "include_origin", None)
-    if row.name != "include" or origin is None:
+    from zmqtasks.conf.origin import Layer, Origin
+
+    if row.name != "include" or app is None:
         return row
-    return replace(row, value=[name for name in app.include if name not in conf.imports], origin=origin, said="")
+    modules = [name for name in app.include if name not in conf.imports]
+    if modules == list(row.value):
+        return row
+    origin = getattr(app, "include_origin", None) or Origin(Layer.SET, "the app itself")
+    return replace(row, value=modules, origin=origin, said="")
 
 
 def _routes(found: Findings) -> "dict[str, Plan]":

@@ -91,6 +91,11 @@ def test_machines_see_the_same(photos, capsys):
 def test_celerys_order(photos, capsys):
     assert main(["-A", "photos_app", "check"]) == 0
     assert "Settings of app photos" in capsys.readouterr().out
+    sys.modules.pop("photos_app")
+    photos(app="from zmqtasks.celery import Celery\napp = Celery('shop', include=['colorsys'])\n")
+    assert main(["-A", "photos_app", "check", "--json"]) == 0
+    include = json.loads(capsys.readouterr().out)["settings"]["include"]
+    assert (include["value"], include["where"]) == (["colorsys"], "photos_app.py, line 2")
 
 
 def test_without_an_app_only_the_file_is_looked_at(capsys):
