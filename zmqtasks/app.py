@@ -11,6 +11,7 @@ from zmqtasks import local, payload
 from zmqtasks.conf.configured import Configured
 from zmqtasks.conf.origin import Layer, Origin, caller
 from zmqtasks.config import DEFAULT_QUEUE
+from zmqtasks.control import Control
 from zmqtasks.errors import AppNotLoaded, BadOption, ZmqTasksError
 from zmqtasks.operators import Operator
 from zmqtasks.queues import name_of
@@ -293,6 +294,11 @@ class App(Configured):
     def AsyncResult(self, job_id: str) -> AsyncResult[Any]:  # noqa: N802  (Celery's name)
         """The result of an id, whoever submitted the job."""
         return AsyncResult(job_id, lambda: self.client.job(job_id))
+
+    @property
+    def control(self) -> Control:
+        """Steer the scheduler of this app, while all runs."""
+        return Control(lambda: self.client, self.conf.broker_connection_timeout)
 
     # ------------------------------------------------------------------------------------------ the connection
 

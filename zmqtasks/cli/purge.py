@@ -27,17 +27,17 @@ from zmqtasks.words import plural
 @click.pass_context
 def command(ctx: click.Context, *, queue: str, yes: bool, broker: str | None, timeout: float, as_json: bool) -> int:
     """Cancel all jobs of a queue that have not started; those that workers hold go on."""
-    from zmqtasks import wire
-    from zmqtasks.operators import Operator
+    from zmqtasks import operators, wire
 
     url = broker_url(ctx, broker)
     if not yes and not _meant(ctx, queue, url):
         say("nothing was cancelled")
         return 1
-    with Operator(url, timeout) as operator:
-        done = operator.control(wire.Purge(queue))
+    done = operators.change(url, wire.Purge(queue), timeout)
+    if done.warning:
+        say(f"warning: {done.warning}")
     if as_json:
-        show_json({"queue": queue, "cancelled": done.count})
+        show_json({"queue": queue, "cancelled": done.count, "warning": done.warning})
     else:
         click.echo(f"{plural(done.count, 'job')} of queue {queue} cancelled")
     return 0

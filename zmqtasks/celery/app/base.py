@@ -180,7 +180,7 @@ class Celery(native.App):
         return AsyncResult(job_id, app=self)
 
     @property
-    def control(self) -> Control:
+    def control(self) -> Control:  # type: ignore[override]  # the same in the words of Celery
         """Cancel jobs by their ids."""
         return Control(self)
 
