@@ -191,8 +191,8 @@ def test_commands_find_the_broker_in_the_folder(folder, url, tmp_path, monkeypat
 def test_what_operators_set_is_seen_and_names_that_nobody_knows_are_told(ask, url, folder, caplog):
     caplog.set_level("WARNING", logger="zmqtasks.control")
     assert "No rate is set" in ask("inspect", "rates")
-    assert "start at most 10/m" in ask("control", "rate_limit", "shop.resise", "10/m")
-    nobody = "no worker knows a task 'shop.resise', and no job of it is here; did you mean 'shop.resize'?"
+    assert "start at most 10/m" in ask("control", "rate_limit", "shop.resiez", "10/m")
+    nobody = "no worker knows a task 'shop.resiez', and no job of it is here; did you mean 'shop.resize'?"
     assert ask.errors == [f"zmqtasks: warning: {nobody}"]
     assert "is paused" in ask("control", "pause", "defualt")
     nobody = "no worker takes from queue 'defualt', and no job is in it; did you mean 'default'?"
@@ -207,7 +207,7 @@ def test_what_operators_set_is_seen_and_names_that_nobody_knows_are_told(ask, ur
         )  # fmt: skip
         rates = ask.json("inspect", "rates")["rates"]
         assert [(rate["task"], rate["rate"], rate["burst"]) for rate in rates] == [
-            ("shop.resise", 1 / 6, 1), ("shop.resize", 2.0, 3),
+            ("shop.resiez", 1 / 6, 1), ("shop.resize", 2.0, 3),
         ]  # fmt: skip
         assert all(abs(time.time() - rate["since"]) < 60 for rate in rates)
         assert re.search(r"^shop\.resize +2/s, burst 3 +\d", ask("status"), re.MULTILINE)
@@ -222,7 +222,7 @@ def test_what_operators_set_is_seen_and_names_that_nobody_knows_are_told(ask, ur
                 app.control.pause(*wrong)
         with pytest.raises(BadOption, match="a burst is a number of starts at once, 1 or more, not 0"):
             app.control.rate_limit("shop.resize", 1, burst=0)
-        for task in ("shop.resise", "shop.resize"):
+        for task in ("shop.resiez", "shop.resize"):
             app.control.rate_limit(task, "default")
         for queue in ("defualt", "later"):
             app.control.resume(queue)

@@ -61,7 +61,8 @@ def test_names_that_nobody_knows_are_warned_of_and_it_is_done_all_the_same(h):
 
     nobody = "no worker takes from queue 'hihg', and no job is in it; did you mean 'high'?"
     assert warning(wire.SetQueue("hihg", paused=True)) == nobody
-    assert warning(wire.SetQueue("hihg", paused=False)) == ""  # it is known by now
+    assert warning(wire.SetQueue("hihg", paused=True)) == nobody  # as often as it is said
+    assert warning(wire.SetQueue("hihg", paused=False)) == ""  # it takes back what was set
     assert warning(wire.SetQueue("xyz", weight=2.0)) == "no worker takes from queue 'xyz', and no job is in it"
     assert warning(wire.Purge("hihg")) == nobody
     for queue in ("high", "later"):

@@ -9,11 +9,13 @@ from zmqtasks.scheduler.core.model import Worker
 from zmqtasks.scheduler.core.state import State
 
 LOOK: Final = 100_000  # submissions among which one of a queue is looked for
+NEAR: Final = 1_000  # names that are compared, those of the same first letter before others: a turn is short
 
 
 def near(name: str, names: Iterable[str]) -> str:
     """The one of these names that was probably meant; empty: none."""
-    found = get_close_matches(name, sorted(names), n=1)
+    alike = sorted(names, key=lambda one: (one[:1] != name[:1], one))[:NEAR]
+    found = get_close_matches(name, alike, n=1)
     return found[0] if found else ""
 
 

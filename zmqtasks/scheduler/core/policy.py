@@ -28,7 +28,8 @@ def on_set_rate(state: State, route: bytes, message: SetRate, now: Now, fx: Effe
     if len(state.limits.told) >= MOST and message.task not in state.limits.told:
         _answer(state, route, f"rates are set for {MOST:,} tasks already", 0, fx)
         return
-    warning = "" if message.task in state.limits.told else names.no_task(state, message.task)
+    back = rate is None and message.task in state.limits.told  # what was set is taken back: the name is right
+    warning = "" if back else names.no_task(state, message.task)
     state.limits.tell(message.task, rate, message.burst, now)
     _written(state, route, fx, warning)
 
@@ -43,7 +44,8 @@ def on_set_queue(state: State, route: bytes, message: SetQueue, now: Now, fx: Ef
     if len(before) >= MOST and queue not in before:
         _answer(state, route, f"something is set for {MOST:,} queues already", 0, fx)
         return
-    warning = "" if queue in before else names.no_queue(state, queue)
+    back = queue in before and (weight is None or weight == 1.0) and message.paused is not True  # as with rates
+    warning = "" if back else names.no_queue(state, queue)
     if weight == 1.0:
         state.shares.weights.pop(queue, None)
     elif weight is not None:
