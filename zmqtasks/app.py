@@ -9,7 +9,9 @@ from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar, overloa
 
 from zmqtasks import local, payload
 from zmqtasks.conf.configured import Configured
+from zmqtasks.conf.origin import Layer, Origin, caller
 from zmqtasks.config import DEFAULT_QUEUE
+from zmqtasks.control import Control
 from zmqtasks.errors import AppNotLoaded, BadOption, ZmqTasksError
 from zmqtasks.operators import Operator
 from zmqtasks.queues import name_of
@@ -30,14 +32,6 @@ R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
 
-_TASK_OPTIONS: Final = frozenset({
-    "base", "default_retry_delay", "exchange", "routing_key",
-    "name", "bind", "queue", "serializer", "max_retries", "autoretry_for", "dont_autoretry_for", "retry_backoff",
-    "retry_backoff_max", "retry_jitter", "crash_budget", "result_ttl", "ignore_result", "acks_late",
-    "compression", "result_compression",
-    "durability", "priority", "expires", "rate_limit", "burst", "rate_key", "concurrency_limit", "concurrency_key",
-    "resources",
-})  # fmt: skip
 _KEYS: Final = ("rate_key", "concurrency_key")
 _NOT_ANNOTATED: Final = frozenset({"base", "bind", "name"})  # what a task is, not what is said about it
 
@@ -55,6 +49,7 @@ class App(Configured):
     Attributes:
         tasks: by name.
         conf: the settings; what is changed here holds for all tasks at once, and for connections made later.
+        include_origin: where the constructor was given modules to include; None: it was not.
 
     Raises:
         BadOption: there is no such setting, or it cannot have that value.
@@ -63,7 +58,8 @@ class App(Configured):
     def __init__(self, name: str, broker: str | None = None, include: Iterable[str] = (), **settings: Any) -> None:
         self.name = name
         self.tasks: dict[str, Task[..., Any]] = {}
-        self._include = list(include)
+        self.include = include
+        self.include_origin = Origin(Layer.SET, caller()) if self._include else None
         self._declared: dict[str, dict[str, Any]] = {}  # options of tasks, by their names
         self._routing: Routing | None = None  # what the settings say about queues; made on first use
         super().__init__(self._refresh)
@@ -212,7 +208,8 @@ class App(Configured):
             "acks_late": given.get("acks_late", None if conf.task_acks_late else False),
             **self._policy(given),
         }
-        routed = {name: value for name, value in given.items() if name not in _TASK_OPTIONS or _is_key(name, plan)}
+        own = declaring.TASK_OPTIONS
+        routed = {name: value for name, value in given.items() if name not in own or _is_key(name, plan)}
         if said["rate_limit"] is None:
             routed.pop("rate_key", None)
         return options.check({**said, **{name: value for name, value in routed.items() if said.get(name) is None}})
@@ -361,6 +358,11 @@ class App(Configured):
         """The result of an id, whoever submitted the job."""
         return AsyncResult(job_id, lambda: self.client.job(job_id))
 
+    @property
+    def control(self) -> Control:
+        """Steer the scheduler of this app, while all runs."""
+        return Control(lambda: self.client, self.conf.broker_connection_timeout)
+
     # ------------------------------------------------------------------------------------------ the connection
 
     @property
@@ -442,7 +444,7 @@ def _again(name: str, broker: str | None, include: Iterable[str], settings: Mapp
 
 def _declared(given: dict[str, Any]) -> dict[str, Any]:
     """Options of @app.task, and of the class that it names, checked."""
-    return _checked({**declaring.of_class(given.get("base"), _TASK_OPTIONS | options.LATER), **given})
+    return _checked(declaring.declared(given))
 
 
 def _is_key(name: str, plan: Plan) -> bool:
@@ -452,19 +454,12 @@ def _is_key(name: str, plan: Plan) -> bool:
 
 def _annotated(given: Mapping[str, Any], what: str) -> dict[str, Any]:
     """Options that an annotation gives to a task, checked. `what` they are called in errors."""
-    return _checked(given, _TASK_OPTIONS - _NOT_ANNOTATED, what)
+    return _checked(given, declaring.TASK_OPTIONS - _NOT_ANNOTATED, what)
 
 
 def _checked(
-    given: Mapping[str, Any], known: frozenset[str] = _TASK_OPTIONS, what: str = options.TASK_OPTION
+    given: Mapping[str, Any], known: frozenset[str] = declaring.TASK_OPTIONS, what: str = options.TASK_OPTION
 ) -> dict[str, Any]:
     if "queue" in given:
         given = {**given, "queue": name_of(given["queue"])}
-    found = {**options.check(given, known, what), **declaring.checked_retries(given)}
-    for name in ("autoretry_for", "dont_autoretry_for"):
-        kinds = found.get(name, ())
-        if not isinstance(kinds, (tuple, list)) or not all(
-            isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds
-        ):
-            raise BadOption(f"{what} {name}= is a tuple of exceptions, not {kinds!r}")
-    return found
+    return declaring.checked(given, known, what)

@@ -33,6 +33,15 @@ def ask_status(url: str, timeout: float = CONNECT_TIMEOUT) -> wire.Status:
         return operator.status()
 
 
+def change(url: str, wanted: _Control, timeout: float = CONNECT_TIMEOUT) -> wire.Controlled:
+    """Change something. Raises as `Operator` does, and BadOption with what the scheduler says against it."""
+    with Operator(url, timeout) as operator:
+        done = operator.control(wanted)
+    if done.error:
+        raise errors.BadOption(done.error)
+    return done
+
+
 class Operator:
     """An operator's connection; each of its methods asks one thing.
 

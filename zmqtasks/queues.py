@@ -4,14 +4,17 @@ The scheduler knows queues and nothing else. What Celery's users say in terms of
 queues are bound by keys, is resolved here to the name of a queue, before a job is sent.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
+from zmqtasks.config import MAX_NAME
 from zmqtasks.errors import BadOption
 
 TYPES: Final = ("direct", "topic", "fanout")
+_PLAIN: Final = re.compile(r"[^\s,]+")
 _DIRECT: Final = ".dq2"  # what the name of a worker's own queue ends with, as in Celery
 
 
@@ -76,6 +79,18 @@ class Broadcast(Queue):
 
     def __init__(self, name: str, queue: str | None = None, **others: Any) -> None:
         super().__init__(name, Exchange(_name(name), type="fanout"))
+
+
+def flaw(name: str) -> str:
+    """What is wrong with the name of a queue, to go on after "queue …"; empty: nothing."""
+    if not name:
+        return "has an empty name"
+    if len(name) > MAX_NAME:
+        return f"has a name of {len(name):,} characters, and {MAX_NAME:,} are the most"
+    if _PLAIN.fullmatch(name) and name.isprintable():  # as nearly all; calls with options look at each name
+        return ""
+    wrong = next(char for char in name if not _PLAIN.fullmatch(char) or not char.isprintable())
+    return f"has {wrong!r} in its name, where no comma, space or control character can be"
 
 
 def direct(worker: str) -> str:
@@ -147,6 +162,8 @@ def read(given: Any) -> Bindings:
 def _name(name: Any) -> str:
     if not isinstance(name, str) or not name:
         raise BadOption(f"a queue has a name, a text, not {name!r:.100}")
+    if wrong := flaw(name):
+        raise BadOption(f"queue {name!r:.100} {wrong}")
     return name
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from zmqtasks.errors import BadOption
-from zmqtasks.queues import name_of
+from zmqtasks.queues import flaw, name_of
 
 DESTINATION: Final = ("queue", "exchange", "routing_key")  # options that say together where a job goes
 _IDLE: Final = frozenset({"exchange_type", "binding_key", "delivery_mode", "immediate", "mandatory"})  # of AMQP alone
@@ -60,6 +60,11 @@ class Table:
                 self._exact.setdefault(key, (f"task_routes, {key}", options))
             else:
                 raise BadOption(f"a route is for the name of a task, a glob or a compiled expression, not for {key!r}")
+
+    @property
+    def named(self) -> list[str]:
+        """The exact ones."""
+        return list(self._exact)
 
     def find(self, name: str) -> tuple[str, Options] | None:
         """What it says about a task of this name, and where."""
@@ -125,6 +130,11 @@ class Routes:
         many = given if isinstance(given, list | tuple) else () if given is None else (given,)
         self._routers = [_router(one) for one in many]
 
+    @property
+    def named(self) -> list[str]:
+        """The tasks that have a route by their whole name."""
+        return [name for router in self._routers if isinstance(router, Table) for name in router.named]
+
     def of_task(self, name: str) -> Found:
         """What is sure for all jobs of a task."""
         sure, asked = NONE, ""
@@ -173,12 +183,14 @@ def _router(given: Any) -> Table | Router:
 
 def _options(route: Any, what: str) -> Options:
     if isinstance(route, str) and route:
-        return {"queue": route}
+        route = {"queue": route}
     if not isinstance(route, Mapping) or not all(isinstance(name, str) for name in route):
         raise BadOption(f"{what} is the name of a queue, or a dict of options, not {route!r:.100}")
     found = {name: value for name, value in route.items() if name not in _IDLE and value is not None}
     if "queue" in found:
         found["queue"] = name_of(found["queue"])
+    if isinstance(found.get("queue"), str) and (wrong := flaw(found["queue"])):
+        raise BadOption(f"{what}: queue {found['queue']!r:.100} {wrong}")
     for name in DESTINATION:
         if not isinstance(found.get(name, ""), str) and (name != "exchange" or not hasattr(found[name], "name")):
             raise BadOption(f"{what}: {name} is a text, not {found[name]!r}")

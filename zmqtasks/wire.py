@@ -536,6 +536,17 @@ class JournalStatus(Struct, array_like=True, gc=False):
     trouble: str  # why it cannot be written now; empty: it can
 
 
+class RateStatus(Struct, array_like=True, gc=False):
+    """A rate that an operator has set, for people."""
+
+    task: str  # its name
+    rate: float  # starts per second; 0: no limit
+    burst: int  # of these, starts at once after a pause
+    since: float  # Unix time; 0: unknown
+    declared: float | None = None  # starts per second, as its jobs or the workers say; None: they say nothing
+    declared_burst: int = 1  # the same
+
+
 class Status(Struct, array_like=True, gc=False, tag=62):
     """The scheduler's state, for people."""
 
@@ -551,6 +562,7 @@ class Status(Struct, array_like=True, gc=False, tag=62):
     counters: dict[str, int]
     warnings: list[str]
     journal: JournalStatus | None = None  # none: in memory
+    rates: list[RateStatus] = []  # that operators have set
 
 
 class AskJobs(Struct, array_like=True, gc=False, tag=63):
@@ -635,6 +647,7 @@ class Controlled(Struct, array_like=True, gc=False, tag=70):
 
     error: str  # why it was not; empty: it was
     count: int  # of the jobs that it was done to
+    warning: str = ""  # it was made, and may not be what was meant
 
 
 class SetConsumer(Struct, array_like=True, gc=False, tag=71):

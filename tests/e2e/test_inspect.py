@@ -5,11 +5,14 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from tests.e2e.test_cli import PLAIN, TASKS, Process, in_terminal, jobs_file, run, status, wait_until
+from zmqtasks import App
 from zmqtasks.cli import main
+from zmqtasks.errors import BadOption
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +188,50 @@ def test_commands_find_the_broker_in_the_folder(folder, url, tmp_path, monkeypat
     assert done.errors()[0].startswith("zmqtasks: zmqtasks.toml cannot be read")
 
 
+def test_what_operators_set_is_seen_and_names_that_nobody_knows_are_told(ask, url, folder, caplog):
+    caplog.set_level("WARNING", logger="zmqtasks.control")
+    assert "No rate is set" in ask("inspect", "rates")
+    assert "start at most 10/m" in ask("control", "rate_limit", "shop.resiez", "10/m")
+    nobody = "no worker knows a task 'shop.resiez', and no job of it is here; did you mean 'shop.resize'?"
+    assert ask.errors == [f"zmqtasks: warning: {nobody}"]
+    assert "is paused" in ask("control", "pause", "defualt")
+    nobody = "no worker takes from queue 'defualt', and no job is in it; did you mean 'default'?"
+    assert ask.errors == [f"zmqtasks: warning: {nobody}"]
+    assert ask.json("purge", "defautl", "--yes")["warning"].endswith("did you mean 'default'?")
+    app = App("steering", broker=url)
+    try:
+        app.control.rate_limit("shop.resize", 2, burst=3)
+        app.control.weight("default", 2)
+        assert (app.control.cancel_consumer("defautl"), caplog.messages) == (
+            1, ["no worker that was asked takes from queue 'defautl'; did you mean 'default'?"],
+        )  # fmt: skip
+        rates = ask.json("inspect", "rates")["rates"]
+        assert [(rate["task"], rate["rate"], rate["burst"]) for rate in rates] == [
+            ("shop.resiez", 1 / 6, 1), ("shop.resize", 2.0, 3),
+        ]  # fmt: skip
+        assert all(abs(time.time() - rate["since"]) < 60 for rate in rates)
+        assert re.search(r"^shop\.resize +2/s, burst 3 +\d", ask("status"), re.MULTILINE)
+        app.control.pause("later")
+        job = app.send_task("shop.resize", (1,), queue="later").job
+        app.client.flush(30)
+        assert (app.control.purge("later"), app.control.revoke(job.id)) == (1, [True])
+        with pytest.raises(BadOption, match="a weight is a number above 0"):
+            app.control.weight("default", 0)
+        for wrong in ((3,), ("",), ("x" * 2_000,)):
+            with pytest.raises(BadOption, match="has a name of 1 to 1,000 characters"):
+                app.control.pause(*wrong)
+        with pytest.raises(BadOption, match="a burst is a number of starts at once, 1 or more, not 0"):
+            app.control.rate_limit("shop.resize", 1, burst=0)
+        for task in ("shop.resiez", "shop.resize"):
+            app.control.rate_limit(task, "default")
+        for queue in ("defualt", "later"):
+            app.control.resume(queue)
+        app.control.weight("default", 1)
+        assert ask.json("status")["rates"] == []
+    finally:
+        app.close()
+
+
 def test_watching_in_a_terminal_ends_with_ctrl_c(folder, url):
     shown, code = in_terminal(folder, ["status", "--watch", "-b", url], ctrl_c_at="Queues")
     assert code == 0, shown
@@ -202,7 +249,7 @@ def test_watching_as_lines_of_json(folder, url):
 @pytest.mark.parametrize("columns", [80, 100, 200])
 def test_everything_fits_the_terminal(ask, columns, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
-    for words in (["status"], *(["inspect", what] for what in ("registered", "stats", "queues", "workers"))):
+    for words in (["status"], *(["inspect", what] for what in ("registered", "stats", "queues", "workers", "rates"))):
         lines = ask(*words).splitlines()
         assert max(map(len, lines)) <= columns
         assert not any("\x1b" in line for line in lines)

@@ -86,6 +86,7 @@ _MESSAGES: list[Any] = [
         ],
         [wire.QueueStatus("default", 100, 1, "disk")], {"ready": 100}, 2, {"submitted": 1120}, ["a warning"],
         wire.JournalStatus("/var/lib/zmqtasks", 1_200_000, 400, ""),
+        [wire.RateStatus("add", 10.0, 2, 1_800_000_000.25, 100.0, 3)],
     ),
     wire.AskJobs(["running"], "default", 100),
     wire.Jobs(
@@ -96,7 +97,7 @@ _MESSAGES: list[Any] = [
     wire.SetQueue("high", paused=True, weight=2.0),
     wire.Purge("high"),
     wire.SetConsumer("high", take=True, worker="worker@host"),
-    wire.Controlled("why not", 7),
+    wire.Controlled("why not", 7, "perhaps not meant"),
     wire.JobReport(None, ["the scheduler does not know it"], [wire.StoryLine(1_800_000_000.25, "ready", "why")], b""),
 ]  # fmt: skip
 

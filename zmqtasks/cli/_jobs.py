@@ -11,41 +11,17 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from zmqtasks import resources
-from zmqtasks.config import MAX_PRIORITY, MIB
+from zmqtasks.config import MAX_NAME, MAX_PRIORITY, MIB
 from zmqtasks.errors import BadOption, ZmqTasksError
 from zmqtasks.submitter.options import LATER, check
 
 MAX_LINE: Final = 128 * MIB  # bytes; a payload of 64 MiB is the most that a scheduler takes
-OPTIONS: Final = (  # the job id has its own field
-    "queue",
-    "retries",
-    "backoff",
-    "backoff_max",
-    "jitter",
-    "crash_budget",
-    "result_ttl",
-    "eta",
-    "countdown",
-    "on_unknown",
-    "durability",
-    "acks_late",
-    "priority",
-    "expires",
-    "rate_limit",
-    "burst",
-    "rate_key",
-    "concurrency_limit",
-    "concurrency_key",
-    "serializer",
-    "compression",
-    "result_compression",
-    "resources",
-)
 
 Count = Annotated[int, Meta(ge=0)]
 Priority = Annotated[int, Meta(ge=0, le=MAX_PRIORITY)]
 Seconds = Annotated[float, Meta(ge=0)]
 Name = Annotated[str, Meta(min_length=1)]
+JobId = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
 
 
 class JobLine(Struct, forbid_unknown_fields=True):
@@ -54,7 +30,7 @@ class JobLine(Struct, forbid_unknown_fields=True):
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     task: Name | None = None
-    id: Name | None = None
+    id: JobId | None = None
     queue: Name | UnsetType = UNSET
     retries: Count | UnsetType = UNSET
     backoff: Seconds | UnsetType = UNSET
@@ -80,6 +56,9 @@ class JobLine(Struct, forbid_unknown_fields=True):
     resources: dict[str, float | str] | UnsetType = UNSET
 
 
+OPTIONS: Final = tuple(name for name in JobLine.__struct_fields__ if name not in {"args", "kwargs", "task", "id"})
+
+
 class BadLine(ZmqTasksError):
     """A line of a jobs file that is no job; the message names the file, the line and what is wrong."""
 
@@ -96,6 +75,7 @@ class JobRequest:
     options: dict[str, Any]  # those of OPTIONS that are given
 
 
+_STARTS: Final = frozenset({"eta", "countdown"})
 _decoder = msgspec.json.Decoder(JobLine)
 _PLACE = re.compile(r" - at `\$\.?(?P<place>[^`]*)`")
 _FIELDS = JobLine.__struct_fields__
@@ -136,6 +116,8 @@ class JobLines:
         options = self._options
         given = {name: value for name in OPTIONS if (value := getattr(line, name)) is not UNSET}
         if given:
+            if not _STARTS.isdisjoint(given):  # together they say when the job may start
+                options = {name: value for name, value in options.items() if name not in _STARTS}
             options = {**options, **given}
             self._check_options(number, given, options)
         return JobRequest(number, target, line.args, line.kwargs, line.id, options)

@@ -76,10 +76,14 @@ def cli(ctx: click.Context, app: str | None, broker: str | None) -> None:
     """Tasks, queues and workers on ZeroMQ, without a broker service."""
     common = ctx.ensure_object(Common)
     common.app, common.broker = app, broker
-    if app and ctx.invoked_subcommand not in {"worker", "submit", "check"}:
-        raise click.UsageError(
-            f"-A is for worker, submit and check; {ctx.invoked_subcommand!r} needs no app, only --broker", ctx
-        )
+    if app and not _takes_app(ctx):
+        raise click.UsageError(f"{ctx.invoked_subcommand} needs no app: leave -A out", ctx)
+
+
+def _takes_app(ctx: click.Context) -> bool:
+    """Whether the command that follows is one for which an app means something."""
+    command = cli.get_command(ctx, ctx.invoked_subcommand or "")
+    return command is None or any("-A" in parameter.opts for parameter in command.params)
 
 
 def main(args: Sequence[str] | None = None) -> int:  # noqa: PLR0911  (one return per kind of ending)

@@ -120,7 +120,7 @@ def limit_option(default: int) -> Callable[[F], F]:
 
 
 def broker_option(function: F) -> F:
-    """--broker, which every command that talks to a scheduler has; read it with `broker_url`."""
+    """--broker; read it with `broker_url`."""
     return click.option(
         "-b",
         "--broker",
@@ -130,15 +130,44 @@ def broker_option(function: F) -> F:
     )(function)
 
 
+def connection_options(function: F) -> F:
+    """--broker, and -A for the app's own one, which every command that asks a scheduler has; read by `broker_url`."""
+    function = click.option(
+        "-A",
+        "--app",
+        metavar="MODULE[:ATTR]",
+        expose_value=False,
+        callback=_note_app,
+        help="The module that holds the App, whose scheduler it is unless --broker names one.",
+    )(function)
+    return broker_option(function)
+
+
+def _note_app(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value:
+        ctx.ensure_object(Common).app = value
+
+
 def given_broker(ctx: click.Context, broker: str | None) -> str | None:
-    """The broker that the user named: by --broker, --broker before the command's name, the environment, zmqtasks.toml.
+    """The broker that the user named.
+
+    --broker goes first, after the command's name or before it; then the app of -A, whose settings hold the rest, too;
+    then the environment, then zmqtasks.toml.
 
     Raises:
         BadUrl: zmqtasks.toml cannot be read.
+        AppNotLoaded: the app cannot be imported.
+        BadOption: a setting of the app cannot be.
     """
     from zmqtasks.submitter.client import named_broker
 
-    return named_broker(broker or ctx.ensure_object(Common).broker)
+    common = ctx.ensure_object(Common)
+    named = broker or common.broker
+    if common.app and not named:
+        from zmqtasks.cli._apps import broker_of
+
+        return broker_of(common.app)
+    return named_broker(named)
 
 
 def broker_url(ctx: click.Context, broker: str | None, *, local: bool = False) -> str:
@@ -151,6 +180,7 @@ def broker_url(ctx: click.Context, broker: str | None, *, local: bool = False) -
 
     Raises:
         BadUrl: it is no URL that this command can use.
+        AppNotLoaded, BadOption: see `given_broker`.
     """
     from zmqtasks.cli._urls import check
     from zmqtasks.errors import BadUrl

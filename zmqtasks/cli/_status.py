@@ -26,6 +26,7 @@ def as_dict(url: str, status: "wire.Status") -> dict[str, Any]:
     out = {"url": url, **asdict(status)}
     out["workers"] = [asdict(worker) for worker in by_name(status.workers)]
     out["queues"] = [asdict(queue) for queue in by_name(status.queues)]
+    out["rates"] = rates_dict(status)
     out["journal"] = asdict(status.journal) if status.journal is not None else None
     return out
 
@@ -54,6 +55,9 @@ def tables(url: str, status: "wire.Status", *, everything: bool = False) -> "lis
     if status.queues:
         queues = _chosen(status.queues, everything=everything)
         parts += [Text(), queues_table(queues), *_rest(len(status.queues) - len(queues), "queue")]
+    if status.rates:
+        rates = status.rates[: None if everything else ROWS]
+        parts += [Text(), rates_table(rates), *_rest(len(status.rates) - len(rates), "rate")]
     return parts
 
 
@@ -171,6 +175,35 @@ def queues_table(queues: "list[wire.QueueStatus]") -> "Table":
         numbers = f"{queue.ready:,}", f"{queue.workers:,}"
         out.add_row(plain(queue.name, style), *numbers, queue.durability, _set_for(queue))
     return out
+
+
+def rates_dict(status: "wire.Status") -> list[dict[str, Any]]:
+    """What --json prints of the rates that operators have set; starts per second, Unix time."""
+    from msgspec.structs import asdict
+
+    return [asdict(rate) for rate in status.rates]
+
+
+def rates_table(rates: "list[wire.RateStatus]") -> "Table":
+    """Rates that operators have set, beside what would hold without that."""
+    from zmqtasks.cli._tables import ago, plain, table
+
+    out = table("Rates set by operators")
+    out.add_column("task", overflow="fold", min_width=8)
+    out.add_column("set", no_wrap=True)
+    out.add_column("since", no_wrap=True)
+    out.add_column("declared", no_wrap=True)
+    for rate in rates:
+        since = f"{duration(ago(rate.since))} ago" if rate.since else "unknown"
+        declared = "" if rate.declared is None else _rate(rate.declared, rate.declared_burst)
+        out.add_row(plain(rate.task), _rate(rate.rate, rate.burst), since, declared)
+    return out
+
+
+def _rate(rate: float, burst: int) -> str:
+    from zmqtasks.rates import show
+
+    return show(rate) + (f", burst {burst:,}" if rate and burst > 1 else "")
 
 
 def _set_for(queue: "wire.QueueStatus") -> str:

@@ -1,6 +1,7 @@
 """``zmqtasks check``: what an app's settings come to, where each was written, and what is wrong."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +24,7 @@ _NAME: Final = 28  # columns; the few longer names are folded
 
 
 @dataclass(slots=True)
-class Found:
+class Findings:
     """What there is to show.
 
     Attributes:
@@ -33,6 +34,7 @@ class Found:
         others: names in modules that were taken for something else.
         routes: of its tasks, by their names.
         problems: sentences; empty: all is well.
+        warnings: the same of what may be meant so.
     """
 
     app: str | None
@@ -44,6 +46,7 @@ class Found:
     others: list[str] = field(default_factory=list)
     routes: "dict[str, Plan]" = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 @click.command(epilog=Example("zmqtasks check -A photos", "zmqtasks -A photos check --json"))
@@ -58,7 +61,8 @@ def command(ctx: click.Context, *, app: str | None, as_json: bool) -> int:
 
     And which queue its tasks go to, and why; what has no effect, with the reason; and what is wrong. The app is
     imported, with all that it includes; no scheduler is asked. The exit code is 1 if a setting is unknown or cannot
-    have its value, or a task goes nowhere; 2 if the app cannot be imported.
+    have its value, or a task goes nowhere; 2 if the app cannot be imported. Routes and annotations of names that are no
+    task of the app are only warned of: others may know them.
     """
     found = look(app or ctx.ensure_object(Common).app)
     if as_json:
@@ -68,7 +72,7 @@ def command(ctx: click.Context, *, app: str | None, as_json: bool) -> int:
     return WRONG if found.problems else 0
 
 
-def look(app: str | None) -> Found:
+def look(app: str | None) -> Findings:
     """Load the app and sort its settings.
 
     Raises:
@@ -77,16 +81,17 @@ def look(app: str | None) -> Found:
     from zmqtasks.conf import report, saying
     from zmqtasks.errors import BadOption
 
-    found = Found(app)
+    found = Findings(app)
     with saying.quietly():  # it is all shown here
         try:
             conf = _load(app, found)
-            found.effective = report.effective(conf)
+            found.effective = [_included(row, found.loaded, conf) for row in report.effective(conf)]
             found.later = report.later(conf)
             found.ignored = report.not_needed(conf)
             found.others = sorted(set(conf.others))
             found.problems = report.problems(conf) + _bad_url(conf)
             found.routes = _routes(found)
+            found.warnings = _strangers(found)
             found.problems += [
                 str(plan.error or f"task {name} ({plan.why})") for name, plan in found.routes.items() if not plan.usual
             ]
@@ -95,7 +100,20 @@ def look(app: str | None) -> Found:
     return found
 
 
-def _routes(found: Found) -> "dict[str, Plan]":
+def _included(row: "Row", app: Any, conf: "Conf") -> "Row":
+    """The setting `include` with what the app itself was given."""
+    from zmqtasks.conf.origin import Layer, Origin
+
+    if row.name != "include" or app is None:
+        return row
+    modules = [name for name in app.include if name not in conf.imports]
+    if modules == list(row.value):
+        return row
+    origin = getattr(app, "include_origin", None) or Origin(Layer.SET, "the app itself")
+    return replace(row, value=modules, origin=origin, said="")
+
+
+def _routes(found: Findings) -> "dict[str, Plan]":
     """Where the jobs of each task of the app go. Raises BadOption if an annotation or a route cannot be."""
     plans = getattr(found.loaded, "plans", None)
     if plans is None:
@@ -109,6 +127,20 @@ def _routes(found: Found) -> "dict[str, Plan]":
         name: plan._replace(why=plan.why + ("" if plan.usual in {"", *declared} else idle))
         for name, plan in told.items()
     }
+
+
+def _strangers(found: Findings) -> list[str]:
+    """Names in settings that are no task of the app: typing errors, or tasks that only other programs know."""
+    tasks = getattr(found.loaded, "tasks", {})
+    if not tasks or not hasattr(found.loaded, "routing"):
+        return []  # it only submits, by name
+    told = []
+    for setting, name in found.loaded.routing.named:
+        if name not in tasks:
+            near = get_close_matches(name, tasks, n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            told.append(f"{setting}: no task of this app is called {name!r}{meant}")
+    return told
 
 
 def _bad_url(conf: "Conf") -> list[str]:
@@ -125,8 +157,9 @@ def _bad_url(conf: "Conf") -> list[str]:
     return []
 
 
-def _load(app: str | None, found: Found) -> "Conf":
+def _load(app: str | None, found: Findings) -> "Conf":
     """The settings of the app. Raises the BadOption that keeps it from being loaded, if there is one."""
+    from zmqtasks.cli._apps import settings_of
     from zmqtasks.conf.settings import Conf
     from zmqtasks.errors import AppNotLoaded, BadOption
     from zmqtasks.worker.loading import load_app
@@ -142,14 +175,12 @@ def _load(app: str | None, found: Found) -> "Conf":
                 raise cause from None
             cause = cause.__cause__
         raise
-    if not isinstance(getattr(loaded, "conf", None), Conf):
-        raise AppNotLoaded(f"{app} is a {type(loaded).__name__} without settings of zmqtasks")
+    conf = settings_of(app, loaded)
     found.name, found.loaded = loaded.name, loaded
-    conf: Conf = loaded.conf
     return conf
 
 
-def as_dict(found: Found) -> dict[str, Any]:
+def as_dict(found: Findings) -> dict[str, Any]:
     """What --json prints. Keys are only ever added."""
     return {
         "app": found.app,
@@ -163,13 +194,14 @@ def as_dict(found: Found) -> dict[str, Any]:
             for name, plan in found.routes.items()
         },
         "problems": found.problems,
+        "warnings": found.warnings,
     }
 
 
 # ------------------------------------------------------------------------------------------------ for people
 
 
-def show(found: Found) -> None:
+def show(found: Findings) -> None:
     """Tables on stdout, what is wrong on stderr."""
     from rich.text import Text
 
@@ -193,8 +225,12 @@ def show(found: Found) -> None:
         console.print(Text(f"No settings, and left alone: {_tables.clean(names)}{more}", "dim"))
     for problem in found.problems:
         say(problem)
+    for warning in found.warnings:
+        say(f"warning: {warning}")
     if found.problems:
         console.print(Text(f"{plural(len(found.problems), 'thing')} to mend.", "yellow"))
+    elif found.warnings:
+        console.print(Text(f"Nothing is wrong; {plural(len(found.warnings), 'thing')} to look at.", "yellow"))
     elif not found.later and not found.ignored:
         console.print(Text("Nothing is wrong, and nothing is without effect."))
     else:

@@ -7,10 +7,11 @@ import click
 from zmqtasks.cli._shared import (
     Example,
     answer_option,
-    broker_option,
     broker_url,
+    connection_options,
     json_option,
     loglevel_option,
+    say,
     show_json,
 )
 from zmqtasks.errors import BadOption
@@ -29,7 +30,9 @@ weight QUEUE NUMBER    its share of the slots' time beside other queues of the s
 add_consumer QUEUE     workers take jobs of this queue, too: all of them, or those that -d names
 cancel_consumer QUEUE  they take no more of it; what they hold and has not started goes back
 
-What is set stays so when the scheduler is started again; what is said to workers, until they end.
+A name that nobody knows is warned of, with the one that was perhaps meant; it is done all the same, for a queue may be
+paused before it has jobs. What is set stays so when the scheduler is started again; what is said to workers, until
+they end.
 """
 
 
@@ -58,7 +61,7 @@ _VERBS: Final = ("rate_limit", "pause", "resume", "weight", "add_consumer", "can
     default="",
     help="With add_consumer and cancel_consumer: only the workers of this name.",
 )
-@broker_option
+@connection_options
 @answer_option
 @json_option
 @loglevel_option
@@ -76,7 +79,7 @@ def command(
     as_json: bool,
 ) -> None:
     """See HELP, in which click wraps no line of the list."""
-    from zmqtasks.operators import Operator
+    from zmqtasks import operators
 
     if (value is None) == (what in ("rate_limit", "weight")):
         needs = "a value" if value is None else "no value"
@@ -89,13 +92,12 @@ def command(
         message, said = _consumer(what, name, destination)
     else:
         message, said = _rate(name, value, burst) if what == "rate_limit" else _queue(what, name, value)
-    with Operator(broker_url(ctx, broker), timeout) as operator:
-        done = operator.control(message)
-    if done.error:
-        raise BadOption(done.error)
+    done = operators.change(broker_url(ctx, broker), message, timeout)
+    if done.warning:
+        say(f"warning: {done.warning}")
     if as_json:
         workers = {"workers": done.count} if consumers else {}
-        show_json({"done": what, "name": name, "value": value, **workers})
+        show_json({"done": what, "name": name, "value": value, **workers, "warning": done.warning})
     else:
         click.echo(f"{plural(done.count, 'worker')} {said}" if consumers else said)
 

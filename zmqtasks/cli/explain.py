@@ -9,8 +9,8 @@ from zmqtasks.cli._asking import ask_job, id_argument, unknown
 from zmqtasks.cli._shared import (
     Example,
     answer_option,
-    broker_option,
     broker_url,
+    connection_options,
     json_option,
     loglevel_option,
     show_json,
@@ -25,7 +25,7 @@ OVER: Final = ("succeeded", "failed", "cancelled", "aborted")
 
 @click.command(epilog=Example("zmqtasks explain 6f1f2a7c0d4b5e6f708192a300000000", "zmqtasks explain my-own-id --json"))
 @id_argument
-@broker_option
+@connection_options
 @answer_option
 @json_option
 @loglevel_option

@@ -9,8 +9,8 @@ import click
 from zmqtasks.cli._shared import (
     Example,
     answer_option,
-    broker_option,
     broker_url,
+    connection_options,
     json_option,
     limit_option,
     loglevel_option,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from zmqtasks import wire
 
 JOBS: Final = {"active": "running", "reserved": "assigned", "scheduled": "delayed"}  # Celery's word → state
-WORDS: Final = (*JOBS, "registered", "stats", "queues", "workers")
+WORDS: Final = (*JOBS, "registered", "stats", "queues", "workers", "rates")
 
 
 HELP: Final = """Show which jobs, tasks, queues and workers there are.
@@ -36,6 +36,7 @@ registered  the tasks that each worker knows
 stats       what each worker did, and what the scheduler counted
 queues      queues, the jobs that are ready in them, the workers that take from them
 workers     workers with their host, Python and queues
+rates       rates that operators have set, since when, and what the tasks themselves declare
 """
 
 
@@ -43,7 +44,7 @@ workers     workers with their host, Python and queues
 @click.argument("what", type=click.Choice(WORDS))
 @click.option("-Q", "--queue", default="", metavar="NAME", help="Only jobs of this queue.")
 @limit_option(20)
-@broker_option
+@connection_options
 @answer_option
 @json_option
 @loglevel_option
@@ -263,15 +264,34 @@ def _workers(status: "wire.Status") -> "list[RenderableType]":
     return [out]
 
 
+def rates_dict(status: "wire.Status") -> dict[str, Any]:
+    """The rates that operators have set."""
+    from zmqtasks.cli import _status
+
+    return {"rates": _status.rates_dict(status)}
+
+
+def _rates(status: "wire.Status") -> "list[RenderableType]":
+    from rich.text import Text
+
+    from zmqtasks.cli._status import rates_table
+
+    return [
+        rates_table(status.rates) if status.rates else Text("No rate is set; tasks start as often as they declare.")
+    ]
+
+
 _DICTS: Final[dict[str, Callable[["wire.Status"], dict[str, Any]]]] = {
     "registered": registered_dict,
     "stats": stats_dict,
     "queues": queues_dict,
     "workers": workers_dict,
+    "rates": rates_dict,
 }
 _PARTS: Final[dict[str, Callable[["wire.Status"], "list[RenderableType]"]]] = {
     "registered": _registered,
     "stats": _stats,
     "queues": _queues,
     "workers": _workers,
+    "rates": _rates,
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zmqtasks.cli._asking import id_argument, part_hint
-from zmqtasks.cli._shared import Example, broker_option, broker_url, json_option, loglevel_option, say, show_json
+from zmqtasks.cli._shared import Example, broker_url, connection_options, json_option, loglevel_option, say, show_json
 from zmqtasks.errors import ClientClosed, JobCancelled, JobTimeout, ResultExpired, UnknownJob
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ HOW = {"failed": "failed", "cancelled": "was cancelled", "aborted": "was ended b
     metavar="SECONDS",
     help="How long to wait for a job that is not over.  [default: as long as it takes]",
 )
-@broker_option
+@connection_options
 @json_option
 @loglevel_option
 @click.pass_context

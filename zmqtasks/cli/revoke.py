@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zmqtasks.cli._asking import part_hint
-from zmqtasks.cli._shared import Example, broker_option, broker_url, json_option, loglevel_option, show_json
+from zmqtasks.cli._shared import Example, broker_url, connection_options, json_option, loglevel_option, show_json
 
 if TYPE_CHECKING:
     from zmqtasks import wire
@@ -31,7 +31,7 @@ STILL_RUNS, UNKNOWN = 1, 2
     metavar="SECONDS",
     help="How long to wait for the answer.",
 )
-@broker_option
+@connection_options
 @json_option
 @loglevel_option
 @click.pass_context

@@ -5,8 +5,8 @@ import click
 from zmqtasks.cli._shared import (
     Example,
     answer_option,
-    broker_option,
     broker_url,
+    connection_options,
     json_option,
     loglevel_option,
     show_json,
@@ -14,7 +14,7 @@ from zmqtasks.cli._shared import (
 
 
 @click.command(epilog=Example("zmqtasks status --broker tcp://head:5555", "zmqtasks status --watch"))
-@broker_option
+@connection_options
 @answer_option
 @click.option("--all", "everything", is_flag=True, help="Show every worker, queue and warning, however many.")
 @click.option("-w", "--watch", is_flag=True, help="Show it anew every second, until Ctrl-C; with --json a line each.")

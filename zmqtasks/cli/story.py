@@ -9,8 +9,8 @@ from zmqtasks.cli._asking import ask_job, id_argument, unknown
 from zmqtasks.cli._shared import (
     Example,
     answer_option,
-    broker_option,
     broker_url,
+    connection_options,
     json_option,
     loglevel_option,
     show_json,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command(epilog=Example("zmqtasks story 6f1f2a7c0d4b5e6f708192a300000000"))
 @id_argument
-@broker_option
+@connection_options
 @answer_option
 @json_option
 @loglevel_option

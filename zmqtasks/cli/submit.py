@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from zmqtasks.cli._shared import Common, Example, broker_option, broker_url, loglevel_option, resource_option, say
+from zmqtasks.cli._shared import Common, Example, broker_url, connection_options, loglevel_option, resource_option, say
+from zmqtasks.config import MAX_PRIORITY
 
 if TYPE_CHECKING:
     from zmqtasks.app import App
@@ -48,6 +50,24 @@ class _Plan:
         return self.jobs is None
 
 
+def _time(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | float | None:
+    """Seconds, or a time with its zone."""
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no time; write it like 2026-07-04T12:00:00Z", ctx, param) from None
+    if found.tzinfo is None:
+        told = f"{value!r} names no time zone; write it like {found.isoformat()}Z or {found.isoformat()}+02:00"
+        raise click.BadParameter(told, ctx, param)
+    return found
+
+
 @click.command(
     epilog=Example(
         "zmqtasks submit math:sqrt --args '[2]' --wait",
@@ -56,7 +76,6 @@ class _Plan:
         "zmqtasks -A shop submit shop.tasks.pay --args '[17]'",
     )
 )
-@click.option("-A", "--app", metavar="MODULE[:ATTR]", help="Submit as this app does: by its routes and options.")
 @click.argument("target", metavar="[MODULE:FUNCTION|TASK]", required=False)
 @click.option("--args", "args_json", metavar="JSON", help="Positional arguments of one job, a JSON list.")
 @click.option("--kwargs", "kwargs_json", metavar="JSON", help="Keyword arguments of one job, a JSON object.")
@@ -70,6 +89,18 @@ class _Plan:
 )
 @click.option("--queue", metavar="NAME", help="The queue of jobs that name none.")
 @click.option("--retries", type=click.IntRange(0), metavar="N", help="Tries after the first one that fails.")
+@click.option(
+    "--priority",
+    type=click.IntRange(0, MAX_PRIORITY),
+    metavar="N",
+    help="0 to 9; the higher, the sooner.",
+)
+@click.option("--countdown", type=click.FloatRange(0), metavar="SECONDS", help="Start no sooner than in so long.")
+@click.option("--eta", callback=_time, metavar="TIME", help="Or than at this time, like 2026-07-04T12:00:00Z.")
+@click.option(
+    "--expires", callback=_time, metavar="TIME", help="Do not start after this time, or so many seconds from now."
+)
+@click.option("--serializer", metavar="NAME", help="The codec of arguments and result.  [default: the task's]")
 @resource_option("What each job needs of its worker, like gpu=1, gpu=0.25, mem=2GiB; may be repeated.")
 @click.option(
     "--on-unknown",
@@ -78,14 +109,13 @@ class _Plan:
     show_default=True,
     help="What becomes of a TASK that no worker knows now.",
 )
-@broker_option
+@connection_options
 @click.option("--json", "as_json", is_flag=True, help="Without --wait: print the job ids as JSON, one object a line.")
 @loglevel_option
 @click.pass_context
 def command(
     ctx: click.Context,
     *,
-    app: str | None,
     target: str | None,
     args_json: str | None,
     kwargs_json: str | None,
@@ -95,6 +125,11 @@ def command(
     progress: bool | None,
     queue: str | None,
     retries: int | None,
+    priority: int | None,
+    countdown: float | None,
+    eta: datetime | float | None,
+    expires: datetime | float | None,
+    serializer: str | None,
     resource: dict[str, str],
     on_unknown: str,
     broker: str | None,
@@ -104,11 +139,11 @@ def command(
 
     MODULE:FUNCTION is imported here and shipped to the workers; any other name is a task that they know. With -A it
     goes where the app sends it, with the options and the serializer of the task, and the keys of its limits. A line of
-    --jobs is {"args": [...], "kwargs": {...}}, and may have "task", "id", "queue", "retries", "backoff", "countdown",
-    "eta", "crash_budget", "result_ttl", "on_unknown", "durability", "acks_late", "priority", "expires", "rate_limit",
-    "burst", "rate_key", "concurrency_limit", "concurrency_key", "serializer", "compression", "result_compression",
-    "resources". A file is checked whole before anything is submitted; a stream ends at a broken line, after the jobs
-    before it.
+    --jobs is {"args": [...], "kwargs": {...}}, and may have "task", "id", "queue", "retries", "backoff", "backoff_max",
+    "jitter", "countdown", "eta", "crash_budget", "result_ttl", "on_unknown", "durability", "acks_late", "priority",
+    "expires", "rate_limit", "burst", "rate_key", "concurrency_limit", "concurrency_key", "serializer", "compression",
+    "result_compression", "resources". A file is checked whole before anything is submitted; a stream ends at a broken
+    line, after the jobs before it.
 
     A result is printed as {"line": ..., "id": ..., "state": "succeeded", "result": ...}; what JSON cannot hold comes as
     "result": {"repr": "..."}. A job that failed has "error" instead: {"type", "message", "traceback"}.
@@ -122,9 +157,13 @@ def command(
     if jobs is not None and (args_json is not None or kwargs_json is not None):
         raise click.UsageError("--args and --kwargs are for one job; with --jobs each line has its own", ctx)
 
-    options: dict[str, Any] = {"queue": queue, "retries": retries, "resources": resource or None}
+    from zmqtasks.submitter.options import check
+
+    options: dict[str, Any] = {"queue": queue, "retries": retries, "resources": resource or None, "priority": priority}
+    options |= {"countdown": countdown, "eta": eta, "expires": expires, "serializer": serializer}
     options["on_unknown"] = "wait" if on_unknown == "wait" else None
-    loaded = _load(ctx, app, broker)
+    check(options)
+    loaded = _load(ctx, broker)
     plan = _Plan(
         url=broker_url(ctx, broker, local=True) if loaded is None else loaded.conf.broker_url or "",
         target=target,
@@ -141,15 +180,14 @@ def command(
     return _run(plan)
 
 
-def _load(ctx: click.Context, app: str | None, broker: str | None) -> "App | None":
+def _load(ctx: click.Context, broker: str | None) -> "App | None":
     """The app, if one is named here or before the command."""
     common = ctx.ensure_object(Common)
-    name = app or common.app
-    if not name:
+    if not common.app:
         return None
     from zmqtasks.cli._app_sender import load
 
-    return load(name, broker or common.broker)
+    return load(common.app, broker or common.broker)
 
 
 def _json_list(ctx: click.Context, option: str, text: str | None) -> list[Any]:

@@ -10,6 +10,7 @@ from zmqtasks.cli._celery_options import celery_options
 from zmqtasks.cli._shared import Common, Example, broker_option, broker_url, daemon_options, resource_option
 from zmqtasks.conf.pools import MAX_CONCURRENCY, POOL_ALIASES, POOLS, POOLS_LATER
 from zmqtasks.config import BROKER_VARIABLE, CONFIG_FILE
+from zmqtasks.queues import flaw
 
 
 def _pool(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -29,6 +30,11 @@ def _queues(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
     names = tuple(dict.fromkeys(name.strip() for name in (value or "").split(",") if name.strip()))
     if value is not None and not names:
         raise click.BadParameter(f"it names no queue; write them like {param.opts[0]} high,normal", ctx, param)
+    for name in names:
+        if wrong := flaw(name):
+            raise click.BadParameter(
+                f"queue {name!r:.100} {wrong}; write them like {param.opts[0]} high,normal", ctx, param
+            )
     return names
 
 
@@ -46,6 +52,8 @@ def worker_name(pattern: str) -> str:
                 raise click.BadParameter(f"%{rest[:1]} means nothing in a name; there are %h, %n, %d, %%")
             out += meanings[rest[0]]
             rest = rest[1:]
+    if wrong := flaw(out):  # a worker may have a queue of its own, by its name
+        raise click.BadParameter(f"worker {out!r:.100} {wrong}")
     return out
 
 

@@ -71,6 +71,13 @@ def _text(value: Any) -> str:
     return value
 
 
+def _queue(value: Any) -> str:
+    name = _text(value)
+    if wrong := queues.flaw(name):
+        raise Refused(f"the name of a queue, and this one {wrong}")
+    return name
+
+
 def _anything(value: Any) -> Any:
     return value
 
@@ -122,7 +129,7 @@ def _expiry(value: Any) -> float:
 FLAG: Final = Kind[bool, bool]("True or False", _flag)
 TEXT: Final = Kind[str, str]("a text", _text)
 ANYTHING: Final = Kind[Any, Any]("anything", _anything)
-QUEUE: Final = Kind[str, str]("the name of a queue", _text)
+QUEUE: Final = Kind[str, str]("the name of a queue", _queue)
 EXCHANGE_TYPE: Final = Kind[str, str](f"one of {', '.join(queues.TYPES)}", _exchange_type)
 SECONDS: Final = Kind[float | timedelta, float]("a number of seconds above 0, or a timedelta", _seconds)
 EXPIRY: Final = Kind[float | timedelta, float]("a number of seconds above 0, or a timedelta", _expiry)

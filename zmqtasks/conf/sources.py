@@ -17,7 +17,7 @@ class BadSource(BadOption):
     """A configuration that is named, and that is not there or cannot be imported."""
 
 
-class Found(NamedTuple):
+class Written(NamedTuple):
     """One setting as it was written; its value is not checked yet."""
 
     spelled: str
@@ -48,7 +48,7 @@ class Read:
         others: names that are something else, and nobody's fault.
     """
 
-    found: list[Found] = field(default_factory=list)
+    found: list[Written] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     unknown: list[Unknown] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
@@ -82,7 +82,7 @@ def read(source: Source, names: Names) -> Read:
             continue
         name = names.find(spelled, prefix)
         if name is not None:
-            out.found.append(Found(spelled, name, value, source.origin(spelled)))
+            out.found.append(Written(spelled, name, value, source.origin(spelled)))
         elif source.strict:
             out.wrong.append(_no_setting(spelled, source.origin(spelled), names.near(spelled, prefix)))
         elif not _is_code(value):

@@ -9,7 +9,7 @@ from zmqtasks.conf.kinds import Refused
 from zmqtasks.conf.names import Names
 from zmqtasks.conf.origin import DEFAULT, Layer, Origin
 from zmqtasks.conf.setting import Setting
-from zmqtasks.conf.sources import Found, Read, Source, Unknown, keywords, of_file, of_object, read
+from zmqtasks.conf.sources import Read, Source, Unknown, Written, keywords, of_file, of_object, read
 from zmqtasks.errors import BadOption, ZmqTasksError
 
 _SHOWN = 200  # characters of a wrong value
@@ -153,7 +153,7 @@ class Store:
         self.others += told.others
         saying.say(kept, {name: self._settings[name].later for name in kept if name in self._settings}, told.unknown)
 
-    def _checked(self, found: Found) -> Any:
+    def _checked(self, found: Written) -> Any:
         setting = self._settings.get(found.name)
         if setting is None:
             return found.value
@@ -269,7 +269,7 @@ def _same(first: Any, second: Any) -> bool:
         return False
 
 
-def _twice(first: Given, second: Found) -> str:
+def _twice(first: Given, second: Written) -> str:
     places = (f"{first.origin} and {second.origin}", f"{first.origin}")[str(first.origin) == str(second.origin)]
     return (
         f"{places}: {first.spelled} and {second.spelled} are the same setting, with different values; keep one of them"

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, overload
 from zmqtasks import payload
 from zmqtasks.errors import ClientClosed, JobTimeout
 from zmqtasks.submitter import loops, mapping
-from zmqtasks.submitter.chunks import Plan, Send, Wait
+from zmqtasks.submitter.chunks import ChunkedMap, Send, Wait
 from zmqtasks.submitter.client import Client
 from zmqtasks.submitter.info import ClientInfo
 from zmqtasks.submitter.results import Job, check_usable, not_over, unwatch, watch_all
@@ -369,7 +369,7 @@ async def _value(sender: MapSender, job: Job[Any]) -> Any:
         raise
 
 
-async def _run_chunks(senders: ChunkSenders, plan: Plan, *, ordered: bool) -> AsyncGenerator[Any, None]:
+async def _run_chunks(senders: ChunkSenders, plan: ChunkedMap, *, ordered: bool) -> AsyncGenerator[Any, None]:
     """`mapping.run_chunks` for asyncio."""
     completed = None if ordered else loops.Completed()
     steps = plan.steps()

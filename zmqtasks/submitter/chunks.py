@@ -4,8 +4,8 @@ A chunk is a job that runs its items one after the other and tells of each what 
 again as a job of its own, if there are retries. A chunk whose process died, or whose results cannot travel together, is
 given up, and its items become jobs of their own: so the one that is to blame is found, and charged alone.
 
-With "auto" a chunk takes about 50 ms, as measured. What is decided here needs neither threads nor an event loop: `Plan`
-asks for what is to be done, and the two maps (blocking and asyncio) do it.
+With "auto" a chunk takes about 50 ms, as measured. What is decided here needs neither threads nor an event loop:
+`ChunkedMap` asks for what is to be done, and the two maps (blocking and asyncio) do it.
 """
 
 from collections import deque
@@ -152,7 +152,7 @@ Step = Send | Wait | list[Any]  # values, in order
 Steps = Generator[Step, Any, None]
 
 
-class Plan:
+class ChunkedMap:
     """What a map in chunks does, step by step.
 
     Args:

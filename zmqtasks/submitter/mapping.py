@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from zmqtasks.config import MAX_JOBS_PER_MESSAGE
 from zmqtasks.errors import BadOption, JobCancelled, JobTimeout
-from zmqtasks.submitter.chunks import Plan, Send, Sizer, Wait
+from zmqtasks.submitter.chunks import ChunkedMap, Send, Sizer, Wait
 from zmqtasks.submitter.results import Job, Stream
 
 _SLOW: Final = 0.001  # seconds; an input that takes longer for its next items is slow
@@ -58,10 +58,10 @@ class How:
         """Whether each item is a job of its own, without more ado."""
         return self.chunksize == 1 or (self.chunksize == "auto" and self.lively)
 
-    def plan(self, arguments: Iterator[tuple[Any, ...]], retries: int, *, once: bool) -> Plan:
-        """How it is done in chunks; `retries`, `once`: see Plan."""
+    def plan(self, arguments: Iterator[tuple[Any, ...]], retries: int, *, once: bool) -> ChunkedMap:
+        """How it is done in chunks; `retries`, `once`: see ChunkedMap."""
         sizer = Sizer(0 if self.chunksize == "auto" else int(self.chunksize), self.window)
-        return Plan(arguments, sizer, self.window, retries=retries, ordered=self.ordered, once=once)
+        return ChunkedMap(arguments, sizer, self.window, retries=retries, ordered=self.ordered, once=once)
 
 
 def run(sender: Sender, arguments: Iterator[tuple[Any, ...]], how: How) -> Generator[Any, None, None]:
@@ -195,7 +195,7 @@ class Senders(Protocol):
     def drop(self, jobs: Iterable[Job[Any]]) -> None: ...
 
 
-def run_chunks(senders: Senders, plan: Plan, *, ordered: bool) -> Generator[Any, None, None]:
+def run_chunks(senders: Senders, plan: ChunkedMap, *, ordered: bool) -> Generator[Any, None, None]:
     """Carry out a plan, blocking, and yield the values.
 
     Raises:
@@ -224,7 +224,7 @@ def run_chunks(senders: Senders, plan: Plan, *, ordered: bool) -> Generator[Any,
         senders.drop(plan.rest())
 
 
-def note_bytes(plan: Plan, step: Send, size: int) -> None:
+def note_bytes(plan: ChunkedMap, step: Send, size: int) -> None:
     """Tell a plan how large the chunks were that it had sent."""
     if step.how == "chunk":
         plan.sizer.carried(sum(len(items) for (items,) in step.calls), size)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from zmqtasks import compression, payload, rates, resources
-from zmqtasks.config import DEFAULT_QUEUE, MAX_PRIORITY
+from zmqtasks import compression, payload, queues, rates, resources
+from zmqtasks.config import DEFAULT_QUEUE, MAX_NAME, MAX_PRIORITY
 from zmqtasks.errors import BadOption, NotAvailable, PayloadError
 from zmqtasks.wire import Spec
 
@@ -14,6 +14,9 @@ KNOWN: Final = frozenset({
     "queue", "retries", "backoff", "backoff_max", "jitter", "crash_budget", "result_ttl", "eta", "countdown", "job_id",
     "on_unknown", "durability", "acks_late", "priority", "expires", "rate_limit", "burst", "rate_key",
     "concurrency_limit", "concurrency_key", "serializer", "compression", "result_compression", "resources",
+})  # fmt: skip
+OF_CALLS: Final = frozenset({  # of these, those that only a call can say: a task says them otherwise, or not at all
+    "retries", "backoff", "backoff_max", "jitter", "eta", "countdown", "job_id", "on_unknown",
 })  # fmt: skip
 LATER: Final = frozenset({
     "time_limit", "soft_time_limit", "key", "lease", "confirm",
@@ -23,6 +26,7 @@ LATER: Final = frozenset({
 TASK_OPTION: Final = "task option"  # in errors: it was declared by @app.task
 MOST: Final = 2**31 - 1  # of attempts, jobs, starts: what stands for no limit, see `zmqtasks.task.FOREVER`
 MOST_SECONDS: Final = 10**12  # since 1970, or from now; neither NaN nor infinity is as small
+BACKOFF_MAX: Final = 600.0  # seconds, where nobody says it
 DURABILITIES: Final = ("disk", "os", "memory")
 
 Options = Mapping[str, Any]
@@ -48,6 +52,7 @@ def check(options: Options, known: frozenset[str] = KNOWN, what: str = "option")
             meant = f"; did you mean {near[0]}=?" if near else ""
             raise BadOption(f"there is no {what} {name}={meant} (there are: {', '.join(sorted(known))})")
     _check_values(found, what)
+    _check_ranges(found, what)
     _check_limits(found, what)
     _name_codecs(found, what)
     if "eta" in found and "countdown" in found:
@@ -64,8 +69,6 @@ def _check_values(found: Options, what: str) -> None:
             raise BadOption(f"{what} {name}= is {said}, not {value!r}")
         if isinstance(value, int | float) and not abs(value) <= (most := MOST_SECONDS if float in kinds else MOST):
             raise BadOption(f"{what} {name}= is {said}, {most:,} at most, not {value!r}")
-    if found.get("queue") == "":
-        raise BadOption(f"{what} queue= is the name of a queue, not an empty text")
     for name in ("jitter", "acks_late"):
         if not isinstance(found.get(name, False), bool):
             raise BadOption(f"{what} {name}= is True or False, not {found[name]!r}")
@@ -75,6 +78,23 @@ def _check_values(found: Options, what: str) -> None:
         raise BadOption(f"{what} priority= is a number from 0 to {MAX_PRIORITY}, not {found['priority']!r}")
     if found.get("on_unknown") not in {None, "wait", "fail"}:
         raise BadOption(f'{what} on_unknown= is "wait" or "fail", not {found["on_unknown"]!r}')
+
+
+def _check_ranges(found: Options, what: str) -> None:
+    """Values that would be taken for something else, or for nothing."""
+    if "queue" in found and (wrong := queues.flaw(found["queue"])):
+        raise BadOption(f"{what} queue=: queue {found['queue']!r:.100} {wrong}")
+    if not 0 < len(found.get("job_id", "-")) <= MAX_NAME:
+        raise BadOption(f"{what} job_id= is a text of 1 to {MAX_NAME:,} characters, not of {len(found['job_id']):,}")
+    if found.get("burst") == 0:
+        raise BadOption(f"{what} burst= is {_CHECKS['burst'][2]}, not 0")
+    expires = found.get("expires")
+    if isinstance(expires, int | float) and expires <= 0:
+        raise BadOption(f"{what} expires={expires!r} is over before the job may start: it would never run")
+    most = found.get("backoff_max", BACKOFF_MAX)
+    if found.get("backoff", 0) > most:
+        by_default = "" if "backoff_max" in found else ", which is the default"
+        raise BadOption(f"{what} backoff={found['backoff']!r} is more than backoff_max={most!r}{by_default}")
 
 
 def _check_limits(found: Options, what: str) -> None:
@@ -181,7 +201,7 @@ def spec(options: Options, *, python: str, wall: float) -> Spec:
         python=python,
         retries=options.get("retries", 0),
         backoff=float(options.get("backoff", 0.0)),
-        backoff_max=float(options.get("backoff_max", 600.0)),
+        backoff_max=float(options.get("backoff_max", BACKOFF_MAX)),
         crash_budget=options.get("crash_budget", 3),
         result_ttl=float(options.get("result_ttl", -1.0)),
         not_before=not_before,

@@ -79,6 +79,12 @@ class Routing:
             {name: _annotation(check, name, table[name]) for name in table} for table in _tables(conf.task_annotations)
         ]
 
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """The tasks that settings speak of by their whole name: (setting, task)."""
+        annotated = {name: None for table in self._annotations for name in table if name != EVERY}
+        return [("task_routes", name) for name in self._routes.named] + [("task_annotations", n) for n in annotated]
+
     def annotated(self, name: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], str, frozenset[str]]:
         """What a task declares, with what annotations say instead; which one names its destination; what they say."""
         found, why, names = dict(given), "", set[str]()

@@ -11,7 +11,7 @@ from zmqtasks.config import MAX_JOBS_PER_MESSAGE
 from zmqtasks.errors import BadOption, PayloadTooLarge, ZmqTasksError
 from zmqtasks.ids import given_id
 from zmqtasks.submitter import mapping, options
-from zmqtasks.submitter.chunks import Chunked, Plan
+from zmqtasks.submitter.chunks import Chunked, ChunkedMap
 from zmqtasks.submitter.connection import Connection
 from zmqtasks.submitter.functions import Shipped
 from zmqtasks.submitter.ledger import Call
@@ -202,7 +202,7 @@ class Submitting:
         limited = rated or bool(self._given.get("concurrency_limit"))
         return replace(how, chunksize=1) if limited and how.chunksize == "auto" else how
 
-    def plan(self, arguments: Iterator[tuple[Any, ...]], how: mapping.How) -> Plan:
+    def plan(self, arguments: Iterator[tuple[Any, ...]], how: mapping.How) -> ChunkedMap:
         """What a map in chunks does with these options."""
         return how.plan(arguments, self._given.get("retries", 0), once=not self._given.get("acks_late", True))
 

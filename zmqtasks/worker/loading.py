@@ -46,11 +46,7 @@ def load_app(spec: str, directory: str) -> AppLike:
     Raises:
         AppNotLoaded: the message names the module and the innermost cause, in one line.
     """
-    if directory not in sys.path:
-        sys.path.insert(0, directory)
-    name, _, attribute = spec.partition(":")
-    module = import_one(name)
-    app = _find(module, attribute)
+    app = find_app(spec, directory)
     for include in app.include:
         import_one(include)
     try:
@@ -60,6 +56,14 @@ def load_app(spec: str, directory: str) -> AppLike:
     except Exception as error:
         raise AppNotLoaded(_once(f"the app {spec} cannot be loaded: ", innermost(error))) from error
     return app
+
+
+def find_app(spec: str, directory: str) -> AppLike:
+    """The same app without what it includes: enough for its settings. Args and raises: see `load_app`."""
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    name, _, attribute = spec.partition(":")
+    return _find(import_one(name), attribute)
 
 
 def import_one(name: str) -> ModuleType:

@@ -16,9 +16,11 @@ CELERYD_CONCURRENCY = 3
 CELERY_REDIS_PASSWORD = "very secret"
 security_key_password = "very secret"
 """
-APP = (
-    "from zmqtasks import App\napp = App('photos', default_queue='normal')\napp.config_from_object('settings_of_it')\n"
-)
+APP = """\
+from zmqtasks import App
+app = App('photos', default_queue='normal', include=['colorsys'])
+app.config_from_object('settings_of_it')
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +58,7 @@ def test_people_see_where_each_setting_was_written(photos, capsys):
     assert ["submit_timeout", "30.0", "default"] in lines
     assert ["task_default_queue", "normal", "photos_app.py,", "line", "2"] in lines
     assert ["(default_queue)"] in lines
+    assert ["include", "colorsys", "photos_app.py,", "line", "2"] in lines
     assert "Settings of app photos\n" in out
     assert "Kept, but without effect yet\n" in out
     assert "Not needed\n" in out
@@ -88,6 +91,11 @@ def test_machines_see_the_same(photos, capsys):
 def test_celerys_order(photos, capsys):
     assert main(["-A", "photos_app", "check"]) == 0
     assert "Settings of app photos" in capsys.readouterr().out
+    sys.modules.pop("photos_app")
+    photos(app="from zmqtasks.celery import Celery\napp = Celery('shop', include=['colorsys'])\n")
+    assert main(["-A", "photos_app", "check", "--json"]) == 0
+    include = json.loads(capsys.readouterr().out)["settings"]["include"]
+    assert (include["value"], include["where"]) == (["colorsys"], "photos_app.py, line 2")
 
 
 def test_without_an_app_only_the_file_is_looked_at(capsys):
@@ -143,7 +151,8 @@ app.task(name="rest")(lambda: None)
 def test_where_tasks_go_and_why(photos, capsys):
     photos(app=ROUTED)
     code, out, err = told(capsys, "-A", "photos_app")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "zmqtasks: warning: task_routes: no task of this app is called 'lost'\n")
+    assert out.endswith("Nothing is wrong; 1 thing to look at.\n")
     lines = [line.split() for line in out[out.index("Routes\n") :].splitlines()]
     assert ["pay", "high", "task_routes,", "pay"] in lines
     assert ["own", "low", "the", "task", "itself"] in lines
@@ -157,6 +166,18 @@ def test_where_tasks_go_and_why(photos, capsys):
     assert shown["routes"]["lost"]["queue"] is None
     (problem,) = shown["problems"]
     assert problem == "task lost (task_routes, lost): no queue is bound to exchange 'high' (there are: normal)"
+
+
+def test_names_that_are_no_task_of_the_app(photos, capsys):
+    annotated = "{'*': {'priority': 1}, 'own': {'priority': 2}, 'rset': {'priority': 3}}"
+    photos(app=f"{ROUTED}\napp.conf.task_annotations = {annotated}\n")
+    code, out, _ = told(capsys, "-A", "photos_app", "--json")
+    shown = json.loads(out)
+    assert (code, shown["problems"]) == (0, [])
+    assert shown["warnings"] == [
+        "task_routes: no task of this app is called 'lost'",
+        "task_annotations: no task of this app is called 'rset'; did you mean 'rest'?",
+    ]
 
 
 @pytest.mark.parametrize("text", ["broker = [", "nonsense = 3"])

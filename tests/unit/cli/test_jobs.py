@@ -5,6 +5,7 @@ import json
 import pytest
 
 from zmqtasks.cli._jobs import MAX_LINE, OPTIONS, BadLine, JobLines
+from zmqtasks.cli.submit import command
 from zmqtasks.errors import ZmqTasksError
 from zmqtasks.submitter.options import KNOWN
 
@@ -65,6 +66,9 @@ def test_a_line_goes_before_the_command_line():
         ({"eta": 1, "countdown": 1}, 'has both "eta" and "countdown"'),
         ({"countdown": 60, "expires": 5}, "option expires=5.0 is over before the job may start"),
         ({"eta": "2026-07-04T12:00:00"}, "option eta= is a datetime with its time zone"),
+        ({"rate_limit": 1, "burst": 0}, "option burst= is a number of starts at once, 1 or more"),
+        ({"id": "x" * 1_001}, '"id": expected str of length <= 1000'),
+        ({"queue": "a b"}, "option queue=: queue 'a b' has ' ' in its name"),
         ({"serializer": "yaml"}, "option serializer=: no codec is called 'yaml'"),
         ({"rate_key": "x"}, "option rate_key= needs rate_limit="),
         ({"task": "nowhere:f"}, "cannot import nowhere"),
@@ -96,6 +100,8 @@ def test_the_eta_of_a_line():
 
 def test_a_line_has_every_option_of_a_job():
     assert {*OPTIONS, "job_id"} == KNOWN
+    told = command.help
+    assert [name for name in OPTIONS if f'"{name}"' not in told] == []
 
 
 def test_a_target_is_checked_once():

@@ -1,5 +1,6 @@
 """What every command has in common: help, exit codes, one line for an error."""
 
+import io
 import subprocess
 import sys
 
@@ -60,11 +61,14 @@ def error_line(capsys):
         (["xyzzy"], "no command is called 'xyzzy' (there are: scheduler, worker, repair, submit, result, "),
         (["status", "--frobnicate"], "No such option '--frobnicate'"),
         (["status", "-l", "loud"], "'loud' is not one of 'debug'"),
-        (["-A", "app", "status"], "-A is for worker, submit and check; 'status' needs no app, only --broker"),
+        (["-A", "app", "scheduler"], "scheduler needs no app: leave -A out (see: zmqtasks --help)"),
+        (["-A", "no_such_app", "status"], "cannot import 'no_such_app': "),
         (["worker", "-P", "gevent"], "pool gevent comes later; use processes"),
         (["worker", "-P", "fibers"], "there is no pool 'fibers'; there are processes, "),
         (["worker", "-Q", " , "], "it names no queue"),
+        (["worker", "-Q", "high normal"], "queue 'high normal' has ' ' in its name, where no comma, space or "),
         (["worker", "-n", "w@%x"], "%x means nothing in a name"),
+        (["worker", "-n", "my worker"], "worker 'my worker' has ' ' in its name"),
         (["worker", "-c", "0"], "0 is not in the range"),
         (["worker", "--broker", "http://x"], "bad URL 'http://x': it must be tcp://HOST:PORT or ipc://PATH"),
         (["worker", "--broker", "local://"], "local:// is a cluster inside one script"),
@@ -84,6 +88,57 @@ def error_line(capsys):
 def test_wrong_use_is_one_line_and_exit_code_2(words, says, capsys):
     assert main(words) == 2
     assert says in error_line(capsys)
+
+
+ALONE = {"scheduler", "worker", "repair", "demo", "check", "completion", "version"}
+
+
+@pytest.mark.parametrize("name", [name for name in LISTED if name not in ALONE])
+def test_every_command_that_asks_a_scheduler_takes_an_app_for_it(name):
+    command = _main.cli.get_command(click.Context(_main.cli), name)
+    assert {"-A", "--broker"} <= {option for parameter in command.params for option in parameter.opts}
+
+
+APP = """\
+import zmqtasks
+
+print("not an answer")
+app = zmqtasks.App("photos", {broker}, include=["no_such_module"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("broker", "words", "url"),
+    [
+        ("'tcp://127.0.0.1:1'", ["-A", "photos_of", "status"], "tcp://127.0.0.1:1"),
+        ("'tcp://127.0.0.1:1'", ["status", "-A", "photos_of:app"], "tcp://127.0.0.1:1"),
+        ("'tcp://127.0.0.1:1'", ["-A", "nowhere", "inspect", "queues", "-A", "photos_of"], "tcp://127.0.0.1:1"),
+        ("'tcp://127.0.0.1:1'", ["-A", "photos_of", "status", "-b", "tcp://127.0.0.1:2"], "tcp://127.0.0.1:2"),
+        ("None", ["-A", "photos_of", "control", "pause", "x"], "tcp://127.0.0.1:3"),
+    ],
+)
+def test_the_scheduler_is_that_of_the_app(broker, words, url, tmp_path, monkeypatch, capsys):
+    (tmp_path / "photos_of.py").write_text(APP.format(broker=broker), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("ZMQTASKS_BROKER", "tcp://127.0.0.1:3")
+    try:
+        assert main([*words, "--timeout", "0.1"]) == 3
+    finally:
+        sys.modules.pop("photos_of", None)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"no scheduler answered at {url} within" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "says"),
+    [("", 2, "nobody answers here, and nothing was cancelled; --yes says"), ("n\n", 1, "nothing was cancelled")],
+)
+def test_nothing_is_purged_that_nobody_means(answer, code, says, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+    assert main(["purge", "nightly", "-b", "tcp://127.0.0.1:1"]) == code
+    assert f"zmqtasks: {says}" in capsys.readouterr().err
 
 
 def test_no_scheduler_is_exit_code_3(capsys):

@@ -1,5 +1,6 @@
 import io
 import json
+import time
 
 import pytest
 from rich.console import Console
@@ -66,6 +67,24 @@ def test_the_journal_is_shown():
     assert "journal of 12 MB · " in shown(status(durable=True, journal=journal))
     late = wire.JournalStatus("/var/lib/zmqtasks", 12_345_678, 3_400_000, "")
     assert "journal of 12 MB, 3.4 MB to be written" in shown(status(durable=True, journal=late))
+
+
+def test_rates_that_operators_have_set_stand_beside_those_that_are_declared():
+    now = time.time()
+    rates = [
+        wire.RateStatus("shop.mail", 10.0, 1, now - 3_600, 100.0, 5),
+        wire.RateStatus("shop.sms", 0.0, 1, 0.0),
+        wire.RateStatus("shop.tax", 1 / 60, 3, now - 65),
+    ]
+    lines = [line.split() for line in shown(status(rates=rates)).splitlines()]
+    assert ["shop.mail", "10/s", "1", "h", "ago", "100/s,", "burst", "5"] in lines
+    assert ["shop.sms", "no", "limit", "unknown"] in lines
+    assert ["shop.tax", "1/m,", "burst", "3", "1", "min", "5", "s", "ago"] in lines
+    told = json.loads(json.dumps(as_dict(URL, status(rates=rates))))["rates"]
+    assert told[1] == {
+        "task": "shop.sms", "rate": 0.0, "burst": 1, "since": 0.0, "declared": None, "declared_burst": 1,
+    }  # fmt: skip
+    assert "Rates" not in shown(status())
 
 
 def test_queues_show_what_their_jobs_outlive():
@@ -146,6 +165,7 @@ def test_json_is_stable_and_sorted():
         "counters",
         "warnings",
         "journal",
+        "rates",
     ]
     assert [w["name"] for w in told["workers"]] == ["w1@host", "w2"]
     assert told["queues"][0] == {

@@ -63,6 +63,38 @@ def test_without_wait_the_ids_are_printed(capsys, client, tmp_path):
     assert captured.err.startswith("zmqtasks: 3 jobs accepted in ")
 
 
+def test_options_of_all_jobs(client, tmp_path):
+    words = ["--queue", "high", "--priority", "9", "--expires", "60", "--serializer", "json", "--retries", "2"]
+    assert main(["submit", "t", *words, "--eta", "2026-07-04T12:00:00Z"]) == 0
+    jobs = jobs_file(tmp_path, [{"eta": 5}, {"priority": 1}])
+    assert main(["submit", "t", "--jobs", jobs, "--countdown", "7", "--priority", "3"]) == 0
+    one, first, second = (options for _, _, options in client.calls)
+    assert one.pop("eta").timestamp() == 1_783_166_400
+    told = {"queue": "high", "priority": 9, "expires": 60.0, "serializer": "json", "retries": 2}
+    assert {name: one[name] for name in told} == told
+    assert (first["eta"], first["priority"], "countdown" in first) == (5, 3, False)
+    assert (second["countdown"], second["priority"]) == (7.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--priority", "10"], "10 is not in the range"),
+        (["--eta", "noon"], "'noon' is no time; write it like 2026-07-04T12:00:00Z"),
+        (["--eta", "2026-07-04T12:00"], "names no time zone; write it like 2026-07-04T12:00:00Z or "),
+        (["--eta", "5", "--countdown", "5"], "give eta= or countdown=, not both"),
+        (["--expires", "-1"], "option expires=-1.0 is over before the job may start"),
+        (["--serializer", "yaml"], "option serializer=: no codec is called 'yaml'"),
+        (["--queue", "a,b"], "queue 'a,b' has ',' in its name"),
+    ],
+)
+def test_options_that_cannot_be(words, says, capsys, client):
+    assert main(["submit", "t", *words]) == 2
+    (line,) = err(capsys)
+    assert says in line
+    assert client.urls == []
+
+
 def test_one_job_without_wait(capsys, client):
     assert main(["submit", "math:sqrt", "--args", "[4]"]) == 0
     assert capsys.readouterr().out.split() == [job.id for job in client.jobs] == ["0" * 32]

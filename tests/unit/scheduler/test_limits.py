@@ -175,16 +175,16 @@ def test_the_newest_declaration_counts_and_an_operators_counts_more(h):
     h.pass_time(1.1)
     assert len(w.assigned()) == 1
     limits = h.core.state.limits
-    limits.tell("add", 0.0, 1, h.mono)
+    limits.tell("add", 0.0, 1, h.now)
     h.turn()
     assert len(w.assigned()) == 2
-    limits.tell("add", 0.001, 1, h.mono)
+    limits.tell("add", 0.001, 1, h.now)
     s.submit(2)
     w.assigned()
     s.submit(2, rate=100.0)
     h.pass_time(5.0)
     assert w.inbox == []
-    limits.tell("add", None, 1, h.mono)
+    limits.tell("add", None, 1, h.now)
     h.pass_time(1.0)
     assert w.inbox
     w.assigned()
@@ -194,7 +194,7 @@ def test_an_operator_limits_a_task_that_had_no_limit(h):
     w, s = h.worker(slots=1), h.submitter()
     s.submit(3)
     assert w.assigned() == [0]
-    h.core.state.limits.tell("add", 0.1, 1, h.mono)
+    h.core.state.limits.tell("add", 0.1, 1, h.now)
     w.done(1)
     assert w.assigned() == [1]
     w.done(2)

@@ -49,6 +49,63 @@ def test_a_purge_cancels_all_that_has_not_started_and_nothing_else(h):
     s.results()
 
 
+def test_names_that_nobody_knows_are_warned_of_and_it_is_done_all_the_same(h):
+    w, s, o = h.worker(queues=["high"], tasks=["photos.resize"]), h.submitter(), h.operator()
+    s.submit(1, queue="later", not_before=h.wall + 100.0)
+
+    def warning(change):
+        done = o.control(change)
+        assert done.error == ""
+        w.take(wire.Consume)
+        return done.warning
+
+    nobody = "no worker takes from queue 'hihg', and no job is in it; did you mean 'high'?"
+    assert warning(wire.SetQueue("hihg", paused=True)) == nobody
+    assert warning(wire.SetQueue("hihg", paused=True)) == nobody  # as often as it is said
+    assert warning(wire.SetQueue("hihg", paused=False)) == ""  # it takes back what was set
+    assert warning(wire.SetQueue("xyz", weight=2.0)) == "no worker takes from queue 'xyz', and no job is in it"
+    assert warning(wire.Purge("hihg")) == nobody
+    for queue in ("high", "later"):
+        assert warning(wire.SetQueue(queue, paused=True)) == ""
+    nobody = "no worker knows a task 'photos.resise', and no job of it is here; did you mean 'photos.resize'?"
+    assert warning(wire.SetRate("photos.resise", 1.0)) == nobody
+    assert warning(wire.SetRate("photos.resise", None)) == ""  # it takes back what was set
+    assert warning(wire.SetRate("photos.resise", None)) == nobody
+    for task in ("photos.resize", "add"):  # known to a worker, and to a submitter
+        assert warning(wire.SetRate(task, 1.0)) == ""
+    nobody = "no worker that was asked takes from queue 'hgih'; did you mean 'high'?"
+    assert warning(wire.SetConsumer("hgih", take=False)) == nobody
+    assert warning(wire.SetConsumer("new", take=True)) == ""
+    assert warning(wire.SetConsumer("high", take=False, worker="w")) == ""
+    assert h.core.state.lines.paused == {"high", "later"}
+
+
+def test_status_shows_the_rates_that_are_set_beside_those_that_are_declared(make):
+    h = make(durable=True)
+    w, s, o = h.worker(slots=9, rates=[("said", 5.0, 2)]), h.submitter(), h.operator()
+    s.submit(1, task="add", rate=3.0)
+    w.assigned()
+    begin = h.wall
+    for task in ("said", "add", "bare"):
+        o.control(wire.SetRate(task, 0.5, 2))
+        h.pass_time(10.0)
+    o.control(wire.SetRate("gone", 1.0))
+    o.control(wire.SetRate("gone", None))
+    told = [
+        wire.RateStatus("add", 0.5, 2, begin + 10.0, 3.0, 1),
+        wire.RateStatus("bare", 0.5, 2, begin + 20.0),
+        wire.RateStatus("said", 0.5, 2, begin, 5.0, 2),
+    ]
+    assert o.status().rates == told
+    h.restart()
+    w.connect()
+    w.join(connection=2)
+    o.connect()
+    o.send(o.hello())
+    o.expect(wire.OperatorWelcome)
+    assert o.status().rates == told
+
+
 def test_what_is_set_holds_after_a_restart(make):
     h = make(durable=True)
     o = h.operator()

@@ -189,6 +189,7 @@ def test_what_no_worker_has_is_said(h):
     s, o = h.submitter(), h.operator()
     s.submit(2, resources=FOUR, fail_unknown=True)  # its task is known
     s.submit(1, resources=parse({"gpu": 1, "mem": "2GiB"}))
+    s.submit(1, resources=parse({"gpuu": 1}))
     h.pass_time(6.0)
     notices = s.take(wire.Notice)
     assert (notices[0].queue, notices[0].task, notices[0].resources) == ("default", "add", FOUR)
@@ -199,12 +200,14 @@ def test_what_no_worker_has_is_said(h):
         "(the most that one has is gpu 1); start one with: zmqtasks worker -Q default --resource gpu=4"
     )
     assert "--resource gpu=1 --resource mem=2GiB" in texts[1]
+    assert "(the most that one has is gpuu 0; did you mean 'gpu' by 'gpuu'?); start one with" in texts[2]
+    assert "did you mean 'gpu'" in " ".join(o.job(3).reasons)
     told = " ".join(o.job(0).reasons)
     assert "It needs gpu 4 of its worker." in told
     assert "Nobody can run it now: a job needs gpu 4" in told
     w = h.worker("large", slots=2, resources=FOUR)
     assert w.assigned() == [0]
-    assert len(o.status().warnings) == 1
+    assert len(o.status().warnings) == 2
 
 
 def test_who_asks_is_told_who_has_it_and_what_is_free(h):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from zmqtasks import errors, payload
-from zmqtasks.submitter.chunks import BYTES, GROWTH, PARTS, PROBES, TARGET, Chunked, Plan, Send, Sizer, Wait
+from zmqtasks.submitter.chunks import BYTES, GROWTH, PARTS, PROBES, TARGET, Chunked, ChunkedMap, Send, Sizer, Wait
 
 WINDOW = 10_000
 
@@ -32,7 +32,7 @@ class Bench:
         self.values: list[Any] = []
         self._ready: deque[FakeJob] = deque()
         given = {"window": WINDOW, "retries": 0, "ordered": True, "once": False, **how}
-        self.plan = Plan(((item,) for item in items), self.sizer, **given)
+        self.plan = ChunkedMap(((item,) for item in items), self.sizer, **given)
 
     def run(self) -> list[Any]:
         steps, reply = self.plan.steps(), None

@@ -1,6 +1,7 @@
 """What a task and its class declare about retries, and what their jobs get of it."""
 
 import pickle
+import re
 import sys
 import types
 
@@ -85,6 +86,49 @@ def test_what_jobs_get_of_it(given, told):
     assert {name: value for name, value in declaring.retry_options(given).items() if value is not None} == told
 
 
+@pytest.mark.parametrize("name", sorted(declaring.TASK_OPTIONS))
+def test_every_option_of_a_task_is_explained(name):
+    assert re.search(rf"\b{name}\b", App.task.__doc__)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"retry_backoff": -1}, "retry_backoff= is True, or a number of seconds, 0 or more, not -1"),
+        ({"retry_backoff": "5"}, "retry_backoff= is True, or a number of seconds, 0 or more, not '5'"),
+        ({"retry_backoff": float("nan")}, "retry_backoff= is True, or a number of seconds, 0 or more, not nan"),
+        ({"retry_backoff_max": True}, "retry_backoff_max= is a number of seconds, 0 or more, not True"),
+        ({"retry_backoff": 9, "retry_backoff_max": 5}, "retry_backoff=9 is more than retry_backoff_max=5$"),
+        ({"retry_backoff": True, "retry_backoff_max": 0.5}, "retry_backoff=True is more than retry_backoff_max=0.5"),
+        ({"retry_backoff": 3600}, "retry_backoff=3600 is more than retry_backoff_max=600.0, which is the default"),
+        ({"retry_jitter": "x"}, "retry_jitter= is True or False, not 'x'"),
+        ({"ignore_result": 1}, "ignore_result= is True or False, not 1"),
+        ({"bind": "yes"}, "bind= is True or False, not 'yes'"),
+        ({"ignore_result": True, "result_ttl": 60}, "ignore_result=True keeps no result, and result_ttl=60 does"),
+        ({"rate_limit": "1/s", "burst": 0}, "burst= is a number of starts at once, 1 or more, not 0"),
+        ({"expires": -1}, "expires=-1 is over before the job may start"),
+        ({"queue": "high, low"}, "queue=: queue 'high, low' has ',' in its name"),
+        ({"max_retries": "3"}, "max_retries= is a number of attempts"),
+    ],
+)
+def test_what_cannot_be_is_told_in_the_words_of_whoever_says_it(given, told):
+    app = App("t", broker="ipc:///nowhere")
+    with pytest.raises(BadOption, match=f"^task option {told}"):
+        app.task(name="t", **given)(function)
+    assert app.tasks == {}
+    if "bind" not in given:  # it is no matter of annotations
+        app.task(name="t")(function)
+        with pytest.raises(BadOption, match=f"^task_annotations, t: option {told}"):
+            app.conf.task_annotations = {"t": given}
+
+
+def test_what_annotations_say_must_fit_what_a_task_declares():
+    app = App("t", broker="ipc:///nowhere", task_annotations={"t": {"retry_backoff_max": 5, "ignore_result": True}})
+    with pytest.raises(BadOption, match=r"^task option retry_backoff=9 is more than retry_backoff_max=5$"):
+        app.task(name="t", retry_backoff=9)(function)
+    assert app.task(name="t", result_ttl=60)(function).defaults["result_ttl"] == 0.0
+
+
 # ------------------------------------------------------------------------------------------------ tasks of a class
 
 
@@ -134,6 +178,15 @@ def test_a_function_that_speaks_of_retries_goes_with_its_task():
 
 
 # ------------------------------------------------------------------------------------------------ in an app
+
+
+def test_a_task_says_how_long_results_are_kept_and_its_class_no_more():
+    class Silent(Task):
+        ignore_result = True
+
+    app = App("t", broker="ipc:///nowhere")
+    assert app.task(name="t.kept", base=Silent, result_ttl=60)(lambda: None).defaults["result_ttl"] == 60
+    assert app.task(name="t.silent", base=Silent)(lambda: None).defaults["result_ttl"] == 0.0
 
 
 def test_an_app_takes_both_and_the_task_goes_before_its_class():

@@ -204,7 +204,7 @@ class Celery(native.App):
         return AsyncResult(job_id, app=self)
 
     @property
-    def control(self) -> Control:
+    def control(self) -> Control:  # type: ignore[override]  # the same in the words of Celery
         """What a script may ask of all workers and jobs, and do to them."""
         return Control(self)
 

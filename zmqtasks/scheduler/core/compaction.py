@@ -55,6 +55,7 @@ def write_totals(state: State, fx: Effects, level: int = OS) -> None:
     fact = Totals(
         state.epoch, state.orders, state.attempts, state.payloads.last, dict(state.counters), state.journal.limit,
         dict(state.limits.told), dict(state.shares.weights), sorted(state.lines.paused),
+        dict(state.limits.told_at),
     )  # fmt: skip
     totality.seq = state.record(fx, fact, level)
     state.bases[totality] = None

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 
 from zmqtasks.clock import Now
 from zmqtasks.config import MAX_NAME, MAX_NAMES
-from zmqtasks.scheduler.core import lifecycle, retracts, unserved
+from zmqtasks.scheduler.core import lifecycle, names, retracts, unserved
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
 from zmqtasks.scheduler.core.model import Worker
 from zmqtasks.scheduler.core.state import State
@@ -21,6 +21,7 @@ def on_set_consumer(state: State, route: bytes, message: SetConsumer, now: Now, 
     """Have workers take from a queue, or no longer."""
     error = _wrong(state, message)
     found = [] if error else _named(state, message.worker)
+    warning = "" if error or message.take else names.not_taken(message.queue, found)
     for worker in found:
         worker.wishes[message.queue] = message.take
         _ask(worker, fx)
@@ -28,7 +29,7 @@ def on_set_consumer(state: State, route: bytes, message: SetConsumer, now: Now, 
         verb = "takes from" if message.take else "takes no more from"
         fx.logs.append(Log(logging.INFO, "consumers", f"worker {worker} {verb} queue {message.queue!r}"))
     if route in state.peers:
-        fx.sends.append(Send(route, Controlled(error, len(found)), 0 if error else state.seq))
+        fx.sends.append(Send(route, Controlled(error, len(found), warning), 0 if error else state.seq))
 
 
 def _named(state: State, name: str) -> list[Worker]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from math import inf
 from typing import Final, TypeVar
 
+from zmqtasks.clock import Now
 from zmqtasks.scheduler.core.deadlines import Timers
 from zmqtasks.scheduler.core.lines import Lines
 from zmqtasks.scheduler.core.model import Job, Line, Submission, Worker
@@ -28,7 +29,7 @@ class Limits:
         shut: rates that are reached, by the monotonic time at which they open.
         since: monotonic time of the restart, before which jobs may have started that nobody remembers; -inf: there
             was none.
-        told: (rate, burst) that an operator set, by task.
+        told: (rate, burst) that an operator set, by task; `told_at`: when, in Unix time.
         announced: the same as workers say, for jobs that say nothing: who submitted them does not know the task.
         caps: how many of those may run at once, by task, as workers say; 0: any number again. They are counted all the
             same, from the first time on that a worker said so.
@@ -40,6 +41,7 @@ class Limits:
         self.shut: Timers[Rate] = Timers(lambda rate: rate.shut)
         self.since = -inf
         self.told: dict[str, tuple[float, int]] = {}
+        self.told_at: dict[str, float] = {}
         self.announced: dict[str, tuple[float, int]] = {}
         self.caps: dict[str, int] = {}
         lines.limits_of = self.find
@@ -115,13 +117,22 @@ class Limits:
                 limit.allow(*self._rate_of(limit), mono)
             self._look(limit, mono)
 
-    def tell(self, task: str, rate: float | None, burst: int, mono: float) -> None:
+    def tell(self, task: str, rate: float | None, burst: int, now: Now) -> None:
         """An operator sets the rate of a task; None: as its jobs say themselves."""
         if rate is None:
             self.told.pop(task, None)
+            self.told_at.pop(task, None)
         else:
-            self.told[task] = (rate, burst)
-        self._spread(task, mono)
+            self.told[task], self.told_at[task] = (rate, burst), now.wall
+        self._spread(task, now.mono)
+
+    def declared(self) -> dict[str, tuple[float, int]]:
+        """What would hold for the tasks whose rates operators have set: as their jobs say, else as workers do."""
+        found = {task: self.announced[task] for task in self.told.keys() & self.announced.keys()}
+        for key, limit in self._all.items():
+            if isinstance(limit, Rate) and isinstance(key[1], str) and key[1] in self.told and limit.declared[0]:
+                found[key[1]] = limit.declared
+        return found
 
     def announce(self, hello: WorkerHello, workers: Iterable[Worker], mono: float) -> list[str]:
         """A worker says what holds for jobs of its tasks that say nothing: the newest counts.

@@ -565,3 +565,4 @@ class Purging(NamedTuple):
     route: bytes
     jobs: Iterator[Job]
     done: list[int]  # one number: how many were cancelled so far
+    warning: str  # what else there is to say

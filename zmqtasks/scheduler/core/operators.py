@@ -16,6 +16,7 @@ from zmqtasks.wire import (
     OperatorHello,
     OperatorWelcome,
     QueueStatus,
+    RateStatus,
     Status,
     StoryLine,
     WorkerStatus,
@@ -56,7 +57,7 @@ def _told_after(state: State) -> int:
 
 
 def status(state: State, now: Now, me: Identity) -> Status:
-    """The state of things. O(workers + lines)."""
+    """The state of things. O(workers + lines); where operators have set rates, and limits."""
     ready: dict[str, int] = {}
     for line in state.lines.all():
         ready[line.need.queue] = ready.get(line.need.queue, 0) + len(line)
@@ -88,7 +89,18 @@ def status(state: State, now: Now, me: Identity) -> Status:
         dict(state.counters),
         [*state.warnings, *unserved.warnings(state)],
         JournalStatus(me.journal, usage.size, usage.pending, usage.trouble) if state.durable else None,
+        _rates(state),
     )
+
+
+def _rates(state: State) -> list[RateStatus]:
+    """Those that operators have set."""
+    limits = state.limits
+    declared = limits.declared() if limits.told else {}
+    return [
+        RateStatus(task, rate, burst, limits.told_at.get(task, 0.0), *declared.get(task, (None, 1)))
+        for task, (rate, burst) in sorted(limits.told.items())
+    ]
 
 
 def _worker(worker: Worker, now: Now) -> WorkerStatus:

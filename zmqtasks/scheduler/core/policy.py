@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Final
 
 from zmqtasks.clock import Now
-from zmqtasks.scheduler.core import compaction, lifecycle, retracts
+from zmqtasks.scheduler.core import compaction, lifecycle, names, retracts
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.model import DISK, Job, Purging, Worker
 from zmqtasks.scheduler.core.state import State
@@ -28,8 +28,10 @@ def on_set_rate(state: State, route: bytes, message: SetRate, now: Now, fx: Effe
     if len(state.limits.told) >= MOST and message.task not in state.limits.told:
         _answer(state, route, f"rates are set for {MOST:,} tasks already", 0, fx)
         return
-    state.limits.tell(message.task, rate, message.burst, now.mono)
-    _written(state, route, fx)
+    back = rate is None and message.task in state.limits.told  # what was set is taken back: the name is right
+    warning = "" if back else names.no_task(state, message.task)
+    state.limits.tell(message.task, rate, message.burst, now)
+    _written(state, route, fx, warning)
 
 
 def on_set_queue(state: State, route: bytes, message: SetQueue, now: Now, fx: Effects) -> None:
@@ -38,10 +40,12 @@ def on_set_queue(state: State, route: bytes, message: SetQueue, now: Now, fx: Ef
     if weight is not None and not (isfinite(weight) and weight > 0):
         _answer(state, route, "a weight is a number above 0", 0, fx)
         return
-    known = state.shares.weights.keys() | state.lines.paused
-    if len(known) >= MOST and queue not in known:
+    before = state.shares.weights.keys() | state.lines.paused
+    if len(before) >= MOST and queue not in before:
         _answer(state, route, f"something is set for {MOST:,} queues already", 0, fx)
         return
+    back = queue in before and (weight is None or weight == 1.0) and message.paused is not True  # as with rates
+    warning = "" if back else names.no_queue(state, queue)
     if weight == 1.0:
         state.shares.weights.pop(queue, None)
     elif weight is not None:
@@ -51,7 +55,7 @@ def on_set_queue(state: State, route: bytes, message: SetQueue, now: Now, fx: Ef
         _take_back(state, queue, fx)
     elif message.paused is False:
         state.lines.resume(queue)
-    _written(state, route, fx)
+    _written(state, route, fx, warning)
 
 
 def _take_back(state: State, queue: str, fx: Effects) -> None:
@@ -67,7 +71,8 @@ def _of_queue(worker: Worker, queue: str) -> list[int]:
 
 def on_purge(state: State, route: bytes, message: Purge, now: Now, fx: Effects) -> None:
     """Cancel all jobs of a queue that have not started."""
-    state.purges.append(Purging(route, _all(state, message.queue), [0]))
+    warning = names.no_queue(state, message.queue)
+    state.purges.append(Purging(route, _all(state, message.queue), [0], warning))
 
 
 def _all(state: State, queue: str) -> Iterator[Job]:
@@ -89,15 +94,15 @@ def step(state: State, now: Now, fx: Effects) -> None:
         if purge.done[0] % SLICE == 0:
             return
     state.purges.popleft()
-    _answer(state, purge.route, "", purge.done[0], fx)
+    _answer(state, purge.route, "", purge.done[0], fx, purge.warning)
 
 
-def _written(state: State, route: bytes, fx: Effects) -> None:
+def _written(state: State, route: bytes, fx: Effects, warning: str) -> None:
     if state.durable:
         compaction.write_totals(state, fx, DISK)
-    _answer(state, route, "", 0, fx)
+    _answer(state, route, "", 0, fx, warning)
 
 
-def _answer(state: State, route: bytes, error: str, count: int, fx: Effects) -> None:
+def _answer(state: State, route: bytes, error: str, count: int, fx: Effects, warning: str = "") -> None:
     if route in state.peers:
-        fx.sends.append(Send(route, Controlled(error, count), 0 if error else state.seq))
+        fx.sends.append(Send(route, Controlled(error, count, warning), 0 if error else state.seq))

@@ -49,6 +49,7 @@ class Totals(Struct, array_like=True, gc=False, tag=2):
     rates: dict[str, tuple[float, int]] = {}  # (starts per second, burst) by task, set by operators
     weights: dict[str, float] = {}  # of queues
     paused: list[str] = []  # queues
+    rated: dict[str, float] = {}  # Unix time at which operators have set the rates, by task
 
 
 class Shipped(Struct, array_like=True, gc=False, tag=3):

@@ -111,6 +111,7 @@ class Restorer:
         state.counters = dict(record.counters)
         state.journal.limit = record.limit
         state.limits.told = dict(record.rates)
+        state.limits.told_at = dict(record.rated)
         state.shares.weights = dict(record.weights)
         state.lines.paused = set(record.paused)  # no line is there yet
 

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from zmqtasks import queues, resources, wire
 from zmqtasks.clock import Now
 from zmqtasks.resources import Amounts
-from zmqtasks.scheduler.core import lifecycle
+from zmqtasks.scheduler.core import lifecycle, names
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
 from zmqtasks.scheduler.core.model import Line, Profile
 from zmqtasks.scheduler.core.needs import Need
@@ -135,10 +135,13 @@ def _too_poor(need: Need, poor: list[Profile]) -> str:
     most = {name: max(dict(profile.resources).get(name, 0) for profile in poor) for name, _ in need.resources}
     least = [f"{name} {resources.show_amount(most[name])}" for name, amount in need.resources if most[name] < amount]
     has = f"the most that one has is {' and '.join(least)}" if least else "none has all of it"
+    have = sorted({name for profile in poor for name, _ in profile.resources})
+    near = {name: names.near(name, have) for name in most if not most[name]}
+    meant = "".join(f"; did you mean {other!r} by {name!r}?" for name, other in near.items() if other)
     arguments = " ".join(
         f"--resource {name}={resources.show_amount(n).replace(' ', '').replace(',', '')}" for name, n in need.resources
     )
     return (
         f"a job needs {resources.show(need.resources)}, and no worker of queue {need.queue!r} that could run it has "
-        f"that ({has}); start one with: zmqtasks worker -Q {need.queue} {arguments}"
+        f"that ({has}{meant}); start one with: zmqtasks worker -Q {need.queue} {arguments}"
     )
