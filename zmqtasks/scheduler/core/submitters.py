@@ -30,7 +30,7 @@ from zmqtasks.scheduler.core.needs import RATE
 from zmqtasks.scheduler.core.records import Delivered, Submitted
 from zmqtasks.scheduler.core.state import State
 from zmqtasks.scheduler.core.story import Entry
-from zmqtasks.states import DELAYED, READY
+from zmqtasks.states import CANCELLED, DELAYED, READY
 from zmqtasks.wire import (
     Accepted,
     Ask,
@@ -424,7 +424,7 @@ def on_cancel(state: State, submitter: Submitter, message: Cancel, now: Now, fx:
             if stray is not None and stray.worker.route is not None:
                 numbers.setdefault(stray.worker.route, []).append(stray.number)
         elif job.final:
-            request.refused.append(counter)
+            (request.cancelled if job.state == CANCELLED else request.refused).append(counter)
         elif not lifecycle.is_leased(job):
             lifecycle.cancel(state, job, now, fx)
             request.cancelled.append(counter)
