@@ -140,15 +140,15 @@ class Link:
                 self._row = 0
                 return None
             try:
-                data = self._socket.recv(DONTWAIT)
+                frame = self._socket.recv(DONTWAIT, copy=False, track=False)
             except zmq.Again:
                 self._row = 0
                 return None
             self._row += 1
-            if not self._socket.getsockopt(zmq.RCVMORE):
-                return data
-            while self._socket.getsockopt(zmq.RCVMORE):
-                self._socket.recv(DONTWAIT)
+            if not frame.more:  # a Frame knows it; to ask the socket would cost more than to copy a small one
+                return frame.bytes
+            while self._socket.recv(DONTWAIT, copy=False, track=False).more:
+                pass
         return None
 
     def _open(self) -> None:
