@@ -10,6 +10,7 @@ from typing import Final
 
 from zmqtasks import wire
 from zmqtasks.bulk import Incoming, Outgoing
+from zmqtasks.clock import soonest
 from zmqtasks.errors import PeerError
 from zmqtasks.transport import RETRY_FIRST, Change, Context, Link, Ready, Waitable
 
@@ -58,24 +59,22 @@ class Channel:
 
     def readers(self) -> list[Waitable]:
         """What to wait for."""
-        return self._control.readers() + (self._bulk.readers() if self._bulk is not None else [])
+        control = self._control.readers()
+        return control if self._bulk is None else control + self._bulk.readers()
 
     def writers(self) -> list[Waitable]:
         """What to wait for while messages are parked."""
-        return self._control.writers() + (self._bulk.writers() if self._bulk is not None else [])
+        control = self._control.writers()
+        return control if self._bulk is None else control + self._bulk.writers()
 
     def next_deadline(self) -> float | None:
         """Monotonic time of the next thing to be done here, if there is one."""
         if self._fell or self._more:
             return self._now
-        due = [self._control.next_deadline()]
+        control = self._control.next_deadline()
         if self._bulk is not None:
-            due.append(self._bulk.next_deadline())
-            if self._incoming is None:
-                due.append(self._welcome_by)
-        elif self._wanted:
-            due.append(self._open_from)
-        return min((at for at in due if at is not None), default=None)
+            return soonest(control, self._bulk.next_deadline(), self._welcome_by if self._incoming is None else None)
+        return soonest(control, self._open_from) if self._wanted else control
 
     def service(self, mono: float, ready: Ready | None = None) -> list[Change]:
         """Take in what became of the connections, open what is due. Call it once a turn, before receiving.
@@ -84,7 +83,8 @@ class Channel:
         """
         self._now = mono
         self._more = False
-        self._serve_bulk(mono, ready)
+        if self._bulk is not None or self._wanted:
+            self._serve_bulk(mono, ready)
         changes: list[Change] = [Change.BROKEN] if self._fell else []
         self._fell = False
         for change in self._control.service(mono, ready):
@@ -158,8 +158,8 @@ class Channel:
 
     def flush(self) -> bool:
         """Send what was parked; whether nothing is left of the control connection's."""
-        self._pump()
         if self._bulk is not None:
+            self._pump()
             self._bulk.flush()
         return self._control.flush()
 

@@ -19,3 +19,12 @@ class Now(NamedTuple):
 def now() -> Now:
     """The present instant of this machine."""
     return Now(time.monotonic(), time.time())
+
+
+def soonest(*deadlines: float | None) -> float | None:
+    """The first of some times, None among them being never."""
+    first = None
+    for at in deadlines:
+        if at is not None and (first is None or at < first):
+            first = at
+    return first

@@ -224,7 +224,7 @@ def test_a_peer_that_does_not_read_is_sent_no_more_than_the_window(peer, side):
     for _ in range(200):
         side.turn()
     assert not side.lanes.ready
-    assert sum(map(len, side.router._parked.get(side.bulk, ()))) <= BULK_WINDOW + 10_000
+    assert sum(map(len, side.router.parked.get(side.bulk, ()))) <= BULK_WINDOW + 10_000
     until(lambda: len(peer.got) == 3, peer, side)
     assert marks(peer.got) == marks(map(wire.encode, large))
 

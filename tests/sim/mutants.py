@@ -209,6 +209,8 @@ MUTANTS = (
            "            bound=spec.fail_unserved,\n", "", "liveness", 17),
     Mutant("what an unknown job took stays taken", _CORE + "strays",
            "        demands.give_back(stray.worker, stray.resources)\n", "        pass\n", "resources", 8),
+    Mutant("what a submitter was told of stays news", _CORE + "submitters",
+           "    accepted.clear()\n    submitter.news = 0\n", "    accepted.clear()\n", "accepted", 0),
 )  # fmt: skip
 
 TABLE = Table("tests.sim.mutants", "tests.sim.history", MUTANTS)

@@ -35,7 +35,8 @@ class Gate:
         if durable != self._durable:
             self._durable = durable
             for lines in (self._control, self._bulk):
-                _release(lines, durable, free)
+                if lines:
+                    _release(lines, durable, free)
         for send in sends:
             lines = self._bulk if send.bulk else self._control
             held = lines.get(send.route)

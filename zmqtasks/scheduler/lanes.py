@@ -49,6 +49,7 @@ class Lanes:
     Attributes:
         held: bytes of messages that are not whole yet.
         by_bulk: the lanes by the route of their bulk connection.
+        ready: those that have something to send and credit for it.
     """
 
     def __init__(
@@ -64,14 +65,9 @@ class Lanes:
         self.by_bulk: dict[bytes, Lane] = {}
         self._by_control: dict[bytes, Lane] = {}
         self._asked: dict[bytes, Outgoing] = {}  # what waits for peers that were asked to open the connection
-        self._busy: dict[Lane, None] = {}  # those that have something to send and credit for it
+        self.ready: dict[Lane, None] = {}
         self._unfinished: dict[tuple[Lane, int], None] = {}  # messages of which a part is here, the oldest first
         self._starved: dict[Lane, None] = {}  # those that are owed credit
-
-    @property
-    def ready(self) -> bool:
-        """Whether chunks may be sent now."""
-        return bool(self._busy)
 
     # ------------------------------------------------------------------------------------------ beginning and end
 
@@ -95,7 +91,7 @@ class Lanes:
         if lane is None:
             return
         del self.by_bulk[lane.bulk], self._by_control[lane.control]
-        self._busy.pop(lane, None)
+        self.ready.pop(lane, None)
         for stream in lane.incoming.streams:
             self._unfinished.pop((lane, stream), None)
         self._starved.pop(lane, None)
@@ -122,23 +118,23 @@ class Lanes:
 
     def pump(self, chunks: int) -> None:
         """Send up to so many chunks, the lanes taking turns."""
-        turns = deque(self._busy)
+        turns = deque(self.ready)
         while turns and chunks > 0:
             lane = turns.popleft()
             frame = lane.outgoing.next()
             if frame is None:
-                del self._busy[lane]
+                del self.ready[lane]
                 continue
             self._send(lane.bulk, frame)
             chunks -= 1
             turns.append(lane)
         for lane in turns:  # those that had no turn now are the first ones then
-            del self._busy[lane]
+            del self.ready[lane]
             self._look(lane)
 
     def _look(self, lane: Lane) -> None:
         if lane.outgoing.ready:
-            self._busy[lane] = None
+            self.ready[lane] = None
 
     # ------------------------------------------------------------------------------------------ in
 
@@ -206,7 +202,9 @@ class Lanes:
         streams = {(lane, stream) for lane in lanes for stream in lane.incoming.streams}
         _expect(self._unfinished.keys() == streams, "unfinished messages are not those of the lanes")
         _expect(self._starved.keys() == {lane for lane in lanes if lane.incoming.owes}, "starved lanes are wrong")
-        _expect(self._busy.keys() >= {lane for lane in lanes if lane.outgoing.ready}, "a lane is ready and not busy")
+        _expect(
+            self.ready.keys() >= {lane for lane in lanes if lane.outgoing.ready}, "a lane may send and is not said to"
+        )
         for lane in lanes:
             lane.incoming.check()
             lane.outgoing.check()

@@ -24,14 +24,19 @@ class _Request:
 
 
 class Cancels:
-    """What was asked to be cancelled and is not answered. `ready`: requests may be sent now."""
+    """What was asked to be cancelled and is not answered.
+
+    Attributes:
+        ready: requests may be sent now.
+        early: not asked yet: see `follow_up`.
+    """
 
     def __init__(self, book: Book) -> None:
         self._book = book
         self._open: dict[int, _Request] = {}
         self._last = 0
         self._outstanding: dict[int, int] = {}  # id(answer) → messages without an answer
-        self._early: list[wire.Cancel] = []  # not asked yet: see `follow_up`
+        self.early: list[wire.Cancel] = []
         self.ready = False
 
     def begin(self, prefix: bytes, counters: list[Span], *, force: bool, token: Any, fx: Effects) -> None:
@@ -61,20 +66,18 @@ class Cancels:
     def again(self) -> list[wire.Cancel]:
         """All requests without an answer, for a new connection; those for which it is too early are kept back."""
         messages = [request.message for request in self._open.values()]
-        self._early = [message for message in messages if self._is_early(message)]
-        early = {message.request for message in self._early}
+        self.early = [message for message in messages if self._is_early(message)]
+        early = {message.request for message in self.early}
         return [message for message in messages if message.request not in early]
 
     def follow_up(self, fx: Effects) -> None:
         """Ask for jobs whose Submit has got through meanwhile: before, the scheduler would not have known them."""
-        if not self._early:
-            return
-        early, self._early = self._early, []
+        early, self.early = self.early, []
         for message in early:
             if message.request not in self._open:
                 continue
             if self._is_early(message):
-                self._early.append(message)
+                self.early.append(message)
             elif self.ready:
                 fx.sends.append(message)
 
@@ -132,7 +135,7 @@ class Cancels:
             self._open[self._last] = _Request(message, answer)
             self._outstanding[id(answer)] = self._outstanding.get(id(answer), 0) + 1
             if self._is_early(message):
-                self._early.append(message)
+                self.early.append(message)
             elif self.ready:
                 fx.sends.append(message)
 

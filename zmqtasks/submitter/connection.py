@@ -63,10 +63,12 @@ class Connection:
         self._core = SubmitterCore(SubmitterSettings(), identity(self.prefix))
         self._link = Channel(self._context, url, random.random(), self._core.bulk_hello)
         self._wakeup, self._sleeper = Wakeup(), Sleeper()
+        self._alarm = self._wakeup.fileno()
         self.intake = Intake(url, self.prefix, max_pending, self._wakeup.set, self._why)
         self._waiters: list[Waiter] = []
         self._restarted = -_RESTART_PAUSE
         self._ready: Ready | None = None  # what the last wait found; None: there was none
+        self._heard = True  # it found something of the connection
         self._lost = False  # a connection that stood, and the user has been told
         self._answered = threading.Event()
         self._refused: bytes | None = None  # a Failure
@@ -318,8 +320,7 @@ class Connection:
                 self._core.on_connected(now, fx)
             else:
                 self._on_broken(now, fx)
-        heard = ready is None or any(reader in ready for reader in self._link.readers())
-        more = heard and self._receive(now, fx)
+        more = (ready is None or self._heard) and self._receive(now, fx)
         self._take_commands(now, fx)
         self._core.tick(now, fx)
         self._carry_out(fx)
@@ -382,15 +383,16 @@ class Connection:
             self._waiters = [waiter for waiter in self._waiters if not waiter.over()]
 
     def _sleep(self, now: Now) -> None:
-        deadlines = [due for due in (self._link.next_deadline(), self._core.next_deadline()) if due is not None]
-        timeout = min(deadlines) - now.mono if deadlines else None
+        due = clock.soonest(self._link.next_deadline(), self._core.next_deadline())
+        timeout = due - now.mono if due is not None else None
         if timeout is not None and timeout <= 0:
             return
         if self.intake.may_sleep():
-            readers = [*self._link.readers(), self._wakeup.fileno()]
-            self._ready = self._sleeper.wait(readers, timeout, self._link.writers())
+            readers = self._link.readers()
+            self._ready = self._sleeper.wait([*readers, self._alarm], timeout, self._link.writers())
             self.intake.awake()
-            if self._wakeup.fileno() in self._ready:
+            self._heard = not self._ready.keys().isdisjoint(readers)
+            if self._alarm in self._ready:
                 self._wakeup.clear()
 
     def _on_broken(self, now: Now, fx: Effects) -> None:

@@ -208,9 +208,10 @@ class SubmitterCore:
                     self._send(late, fx)
                 elif late.left:  # an outcome told that it is accepted; others may have come before this connection
                     self._ask_for(late.prefix, late.open_spans(), fx)
-        while (parcel := self._book.next_to_send()) is not None:
+        while self._book.queue and (parcel := self._book.next_to_send()) is not None:
             self._send(parcel, fx)
-        self._cancels.follow_up(fx)
+        if self._cancels.early:
+            self._cancels.follow_up(fx)
         if self._delivery != self._acked and (self._unacked >= MANY_ACKS or now.mono >= self._ack_at):
             self._acknowledge(fx)
 
@@ -279,16 +280,17 @@ class SubmitterCore:
 
     def on_results(self, message: wire.Results, now: Now, fx: Effects) -> None:
         """Outcomes. Those of jobs that are over already are repeats, and dropped."""
-        if len(message.counters) != len(message.values) or any(end.state not in FINAL for end in message.ends):
+        ends = message.ends
+        if len(message.counters) != len(message.values) or (ends and any(end.state not in FINAL for end in ends)):
             error = f"Results {message.delivery} contradicts itself"
             raise PeerError(error)
         if self._delivery == self._acked:
             self._ack_at = now.mono + self._ack_delay
         self._note_delivery(message)
-        self._unacked += len(message.counters) + len(message.ends)
+        self._unacked += len(message.counters) + len(ends)
         if message.counters:
             self._take_values(message, fx)
-        for end in message.ends:
+        for end in ends:
             found = self._book.find(message.prefix, end.counter)
             if found is None:
                 self.stale += 1

@@ -62,14 +62,15 @@ class Link:
         self._outbox: deque[bytes] = deque()
         self._socket: Socket | None = None
         self._monitor: Socket | None = None
+        self._readers: list[Waitable] = []  # these two, where they are
         self._retry = RETRY_FIRST
         self._reopen_at: float | None = 0.0
         self._row = 0  # messages that came one after the other
         self.connected = False
 
     def readers(self) -> list[Waitable]:
-        """What to wait for."""
-        return [s for s in (self._socket, self._monitor) if s is not None]
+        """What to wait for. A list that is not changed: another one comes when the sockets are others."""
+        return self._readers
 
     def writers(self) -> list[Waitable]:
         """What to wait for while messages are parked."""
@@ -139,15 +140,15 @@ class Link:
                 self._row = 0
                 return None
             try:
-                data = self._socket.recv(DONTWAIT)
+                frame = self._socket.recv(DONTWAIT, copy=False, track=False)
             except zmq.Again:
                 self._row = 0
                 return None
             self._row += 1
-            if not self._socket.getsockopt(zmq.RCVMORE):
-                return data
-            while self._socket.getsockopt(zmq.RCVMORE):
-                self._socket.recv(DONTWAIT)
+            if not frame.more:  # a Frame knows it; to ask the socket would cost more than to copy a small one
+                return frame.bytes
+            while self._socket.recv(DONTWAIT, copy=False, track=False).more:
+                pass
         return None
 
     def _open(self) -> None:
@@ -163,7 +164,7 @@ class Link:
         events = _CONNECTED | sum(_BROKEN)
         monitor = sock.get_monitor_socket(events)
         monitor.setsockopt(zmq.LINGER, 0)
-        self._socket, self._monitor = sock, monitor
+        self._socket, self._monitor, self._readers = sock, monitor, [sock, monitor]
         try:
             sock.connect(self.url)
         except zmq.ZMQError as error:
@@ -178,6 +179,7 @@ class Link:
             end_monitor(self._socket, self._monitor)
             self._socket.close(0)
         self._socket = self._monitor = None
+        self._readers = []
         self._row = 0
 
     def close(self, linger: float = 0.0) -> None:

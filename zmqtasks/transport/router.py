@@ -47,7 +47,11 @@ _EVENT: Final = struct.Struct("=Hi")  # event, and its value: a descriptor, or a
 
 
 class Router:
-    """The scheduler's ROUTER. A route is the random id that zmq gave to one connection: a reconnect makes a new one."""
+    """The scheduler's ROUTER. A route is the random id that zmq gave to one connection: a reconnect makes a new one.
+
+    Attributes:
+        parked: messages that wait for room, by route; a ROUTER cannot be waited on for that: try `flush` now and then.
+    """
 
     def __init__(self, context: Context) -> None:
         self._socket: Socket = context.zmq.socket(zmq.ROUTER)
@@ -60,7 +64,7 @@ class Router:
         self._spares = Spares()
         self._listeners: list[tuple[socket.socket, Doorman]] = []
         self._files: list[Path] = []  # of ipc addresses; zmq leaves them behind
-        self._parked: dict[bytes, deque[bytes]] = {}
+        self.parked: dict[bytes, deque[bytes]] = {}
         self._row = 0  # messages that came one after the other
         self._last: zmq.Frame | None = None  # that was received
         self._ended = 0  # connections, not told yet
@@ -106,11 +110,6 @@ class Router:
         """Whether a message can be received at once. Whoever sleeps meanwhile may not be told after this was asked."""
         return has_input(self._socket)
 
-    @property
-    def parked(self) -> bool:
-        """Whether messages wait for room; a ROUTER cannot be waited on for that, so try `flush` now and then."""
-        return bool(self._parked)
-
     def receive(self) -> tuple[bytes, bytes] | None:
         """The next (route, data), or None. Messages of any other shape come as (route, b""), to be counted."""
         sock = self._socket
@@ -141,27 +140,27 @@ class Router:
 
     def send(self, route: bytes, data: bytes) -> None:
         """Send or park; a dead route is noted in `gone`."""
-        waiting = self._parked.get(route)
+        waiting = self.parked.get(route)
         if waiting is not None:
             waiting.append(data)
             if len(waiting) > PARKED_MAX:  # credit keeps honest peers far below: this one asks and never reads
                 self.drop(route)
                 self.gone.add(route)
         elif not self._try(route, data):
-            self._parked[route] = deque((data,))
+            self.parked[route] = deque((data,))
 
     def flush(self) -> None:
         """Try what was parked."""
-        for route in list(self._parked):
-            waiting = self._parked[route]
+        for route in list(self.parked):
+            waiting = self.parked[route]
             while waiting and route not in self.gone and self._try(route, waiting[0]):
                 waiting.popleft()
             if not waiting or route in self.gone:
-                del self._parked[route]
+                del self.parked[route]
 
     def drop(self, route: bytes) -> None:
         """Forget what was parked for this route."""
-        self._parked.pop(route, None)
+        self.parked.pop(route, None)
 
     def disconnects(self) -> int:
         """How many connections that had shaken hands ended since the last call.

@@ -103,7 +103,8 @@ class Sleeper:
             self._watch(*watched)
         ready: dict[Waitable, int] = {}
         for sock, wanted in self._asked:
-            if events := _events(sock) & wanted:
+            events = sock.getsockopt(_EVENTS) & wanted  # type: ignore[operator]  # zmq's types fear that it is bytes
+            if events:
                 ready[sock] = events
         if self._fresh:
             self._fresh = False
@@ -161,11 +162,7 @@ class Sleeper:
 
 def has_input(sock: Socket) -> bool:
     """Whether a message can be received at once."""
-    return bool(_events(sock) & _IN)
-
-
-def _events(sock: Socket) -> int:
-    return sock.getsockopt(_EVENTS)  # type: ignore[return-value]  # zmq's types know only that it may be bytes
+    return bool(sock.getsockopt(_EVENTS) & _IN)  # type: ignore[operator]  # as above
 
 
 def wait(readers: Iterable[Waitable], timeout: float | None, writers: Sequence[Waitable] = ()) -> dict[Waitable, int]:

@@ -113,6 +113,7 @@ class Agent:
         self._name = options.name or f"worker@{hostinfo.host()}"
         self._devices = devices_of(options.resources, os.environ)
         self._wakeup = wakeup
+        self._alarm = wakeup.fileno()
         self._sleeper = Sleeper()
         self._context: Context | None = None
         self._link: Channel | None = None
@@ -128,10 +129,14 @@ class Agent:
             logfile=str(Path(options.logfile).absolute()) if options.logfile else "",
             hide_gpus=bool(self._devices),
         )
+        self._children = self._pool.fileno()
+        lifeline = options.lifeline_fd
+        self._own: list[Waitable] = [self._children, self._alarm, *([] if lifeline is None else [lifeline])]
         self._signals = received
         self._stop_at: float | None = None  # monotonic time at which patience ends
         self._abandoned = False
         self._exit_code = 0
+        self._heard = False  # the last wait found something of the connection
         self._more = False  # the last turn left something unread
         self._told_ready = False
         self._told_until = 0.0
@@ -163,7 +168,7 @@ class Agent:
     def _turn(self) -> None:
         ready = self._wait()
         now = clock.now()
-        if self._wakeup.fileno() in ready:
+        if self._alarm in ready:
             self._wakeup.clear()
         if self._options.lifeline_fd in ready and self._owner_died():
             return
@@ -171,7 +176,7 @@ class Agent:
         core = self._core
         if core is not None:
             self._more = self._serve_link(core, ready, now, fx)
-        for event in self._pool.service(now.mono):
+        for event in self._pool.service(now.mono, heard=self._children in ready):
             if isinstance(event, Loaded):
                 self._on_loaded(event)
             elif core is not None:
@@ -182,28 +187,27 @@ class Agent:
                     )  # fmt: skip
                 else:
                     self._on_report(core, *event, now, fx)
-        self._on_signals(now, fx)
+        if self._signals or self._stop_at is not None:
+            self._on_signals(now, fx)
         if core is not None:
             core.tick(now, fx)
             self._carry_out(core, now, fx)
             self._tell_state(core, now)
 
     def _wait(self) -> "dict[Waitable, int]":
-        readers: list[Waitable] = [self._pool.fileno(), self._wakeup.fileno()]
+        readers: list[Waitable] = []
         writers: list[Waitable] = []
         deadlines = [self._pool.next_deadline(), self._stop_at]
-        if self._options.lifeline_fd is not None:
-            readers.append(self._options.lifeline_fd)
         if self._link is not None and self._core is not None:
-            readers += self._link.readers()
-            writers = self._link.writers()
+            readers, writers = self._link.readers(), self._link.writers()
             deadlines += [self._link.next_deadline(), self._core.next_deadline()]
             if not self._core.welcomed:
                 deadlines.append(self._say_silent_at)
-        if self._more:
-            return self._sleeper.wait(readers, 0.0, writers)
-        due = min((at for at in deadlines if at is not None), default=None)
-        return self._sleeper.wait(readers, None if due is None else max(0.0, due - time.monotonic()), writers)
+        due = 0.0 if self._more else clock.soonest(*deadlines)
+        timeout = None if due is None else max(0.0, due - time.monotonic())
+        ready = self._sleeper.wait([*self._own, *readers], timeout, writers)
+        self._heard = not ready.keys().isdisjoint(readers)
+        return ready
 
     def _serve_link(self, core: WorkerCore, ready: Ready, now: Now, fx: Effects) -> bool:
         """Take in what the scheduler sent; whether something may be left."""
@@ -219,7 +223,7 @@ class Agent:
                 core.on_disconnected(now, fx)
                 _void(fx)
         link.flush()
-        if not (self._more or any(reader in ready for reader in link.readers())):
+        if not (self._more or self._heard):
             return False
         until = time.monotonic() + TURN_SECONDS
         for _ in range(TURN_MESSAGES):

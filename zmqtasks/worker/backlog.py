@@ -140,18 +140,19 @@ class Backlog:
         pieces: list[Piece] = []
         while room and lots and lots[0].target is target:
             lot = lots[0]
-            n = min(room, len(lot))
+            left = len(lot)
+            n = min(room, left)
             if lot.size > space:
                 n = self._fitting(lot, n, space, alone=not pieces)
                 if n == 0:
                     break
             part = lot.part(lot.start, lot.start + n)
             pieces.append(part)
-            space -= lot.size if n == len(lot) else sum(map(len, part.args))
+            space -= lot.size if n == left else sum(map(len, part.args))
             room -= n
             lot.start += n
             self.waiting -= n
-            if not len(lot):
+            if n == left:
                 lots.popleft()
             elif space <= 0:
                 break

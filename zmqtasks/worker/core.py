@@ -360,7 +360,8 @@ class WorkerCore:
     def _end_turn(self, now: Now, fx: Effects) -> None:
         work = self.work
         if self._phase == UP:
-            self._tell_drain(fx)
+            if self.draining:
+                self._tell_drain(fx)
             if work.retracted or work.started:
                 numbers = sorted(n for first, count in work.retracted for n in range(first, first + count))
                 fx.sends.append(wire.Retracted(spans(numbers), spans(work.started)))
@@ -374,18 +375,24 @@ class WorkerCore:
                     part = told[start : start + MANY_TOLD]
                     fx.sends.append(wire.Progress([number for number, _ in part], [value for _, value in part]))
                 work.progress.clear()
-        work.fresh_runs.clear()  # what could not be sent now is sent after the next Welcome: it is kept
-        work.fresh_ends.clear()
-        if work.backlog and not self._reclaiming and not self.draining:
+        if work.fresh_runs or work.fresh_ends:  # what could not be sent now is sent after the next Welcome: it is kept
+            work.fresh_runs.clear()
+            work.fresh_ends.clear()
+        if work.backlog.waiting and not self._reclaiming and not self.draining:
             fx.pushes.extend(work.cut_claims())
         if self.draining and not self.drained and self._phase != HELLO:
-            if work.empty:
-                if self._phase == UP:
-                    fx.sends.append(wire.Goodbye())
-                self.drained = True
-            elif self._phase == OFF and work.idle and now.mono >= self._alone_since + ALONE:
-                log.warning("no scheduler takes the outcomes of %d jobs; they run again elsewhere", work.kept)
-                self.drained = True
+            self._end_drain(now, fx)
+
+    def _end_drain(self, now: Now, fx: Effects) -> None:
+        """A drain is over when nothing is held, or nobody takes what is."""
+        work = self.work
+        if work.empty:
+            if self._phase == UP:
+                fx.sends.append(wire.Goodbye())
+            self.drained = True
+        elif self._phase == OFF and work.idle and now.mono >= self._alone_since + ALONE:
+            log.warning("no scheduler takes the outcomes of %d jobs; they run again elsewhere", work.kept)
+            self.drained = True
 
     def _send_outcomes(self, runs: list[Run], ends: list[End], fx: Effects) -> None:
         """Large ones go over the bulk connection: until they are acknowledged, each heartbeat lists them as held."""

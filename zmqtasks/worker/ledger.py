@@ -12,7 +12,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Final
 
 from zmqtasks.ids import Span
@@ -100,8 +100,9 @@ class Ledger:
         end = first + count
         while first < end:
             entry = self._entries[index]
+            size = len(entry.states)
             low = first - entry.first
-            high = min(end - entry.first, len(entry.states))
+            high = min(end - entry.first, size)
             n = high - low
             assert n > 0 and entry.states[low:high] == _BYTES[source] * n, (  # noqa: S101, PT018
                 f"{first}+{n} are not all {NAMES[source]}"
@@ -110,7 +111,7 @@ class Ledger:
             first += n
             if target == GONE:
                 entry.gone += n
-                if entry.gone == len(entry.states):
+                if entry.gone == size:
                     del self._entries[index], self._firsts[index]
                     continue
             index += 1
@@ -120,19 +121,18 @@ class Ledger:
         out: list[tuple[int, int, int]] = []
         end = min(first + count, self.seen + 1)
         index = max(0, bisect_right(self._firsts, first) - 1)
-        while index < len(self._entries):
-            entry = self._entries[index]
-            index += 1
+        for entry in islice(self._entries, index, None):
             if entry.first >= end:
                 break
-            low = max(0, first - entry.first)
+            low = first - entry.first if first > entry.first else 0
             part = entry.states[low : end - entry.first]
-            if not part:
+            size = len(part)
+            if not size:
                 continue
             number = entry.first + low
-            if part.count(part[0]) == len(part):
+            if size == 1 or part.count(part[0]) == size:  # alone or alike, as they mostly are
                 if part[0] != GONE:
-                    out.append((part[0], number, len(part)))
+                    out.append((part[0], number, size))
                 continue
             for state, group in groupby(part):
                 n = sum(1 for _ in group)

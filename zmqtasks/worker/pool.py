@@ -141,14 +141,18 @@ class Pool:
         """Monotonic time at which `service` has something to do even if nothing happens."""
         return self._fork_at if self._to_fork and self._fork_at and self._ready else None
 
-    def service(self, mono: float) -> Iterator[Event]:
+    def service(self, mono: float, *, heard: bool = True) -> Iterator[Event]:
         """What happened: reports as (slot, Report), deaths.
+
+        Args:
+            mono: the time.
+            heard: `fileno` was ready, or that is not known.
 
         Raises:
             AppNotLoaded: the fork server cannot load the app.
             ZmqTasksError: the fork server dies again and again.
         """
-        for key, _ in self._selector.select(0):
+        for key, _ in self._selector.select(0) if heard else ():
             if key.data is None:
                 yield from self._control_ready(mono)
             elif key.data in self._slots:  # else it died in this very turn

@@ -298,16 +298,19 @@ class Workload:
         """The claims that may be pushed now."""
         out: list[Claim] = []
         settings = self.settings
-        while self.backlog and len(self.claims) < settings.slots * settings.ahead:
+        while self.backlog.waiting and len(self.claims) < settings.slots * settings.ahead:
             cut = self.backlog.cut(settings.claim, settings.slots, self.devices.fits)
             if cut is None:
                 break
             target, pieces = cut
+            left = 0
             for piece in pieces:
-                self.ledger.move(piece.first, len(piece.args), WAITING, PUSHED)
+                count = len(piece.args)
+                self.ledger.move(piece.first, count, WAITING, PUSHED)
+                left += count
             self.last_claim += 1
             grant = self.devices.grant(target.resources) if target.resources else None
-            self.claims[self.last_claim] = Pushed(target, pieces, sum(len(piece.args) for piece in pieces), grant)
+            self.claims[self.last_claim] = Pushed(target, pieces, left, grant)
             function = target.function
             digest, blob = (function.digest, function.blob) if function else (b"", b"")
             claim = Claim(self.last_claim, target.name, digest, blob, target.codec, self.max_payload, pieces)
@@ -461,7 +464,9 @@ class Workload:
 
 def _sound(work: Work) -> bool:
     count = len(work.args)
-    return count == len(work.counters) > 0 and all(0 <= place < count for place in work.late)
+    if count != len(work.counters) or not count:
+        return False
+    return not work.late or all(0 <= place < count for place in work.late)
 
 
 def _slice(piece: Piece, first: int, count: int) -> Piece:

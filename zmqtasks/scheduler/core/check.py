@@ -70,6 +70,8 @@ def _ways(state: State) -> None:
     """An outcome is on as many ways as submitters are being sent it."""
     out: dict[Job, int] = {}
     for submitter in state.submitters.values():
+        told = sum(count for spans in submitter.accepted.values() for _, count in spans)
+        assert submitter.news == told, f"accepted: {submitter.news} jobs are news to a submitter, {told} stand there"
         for lane in (submitter.small, submitter.large):
             for job in (*lane.outbox, *(job for _, jobs, _ in lane.unacked for job in jobs)):
                 out[job] = out.get(job, 0) + 1

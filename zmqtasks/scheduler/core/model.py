@@ -511,11 +511,12 @@ class Submitter:
 
     Attributes:
         small, large: outcomes on their way, by size.
+        accepted: what it is to be told of, by prefix and durability; `news`: how many jobs that are.
         bulk: the route of its bulk connection, if it has one.
     """
 
     __slots__ = (
-        "accepted", "bulk", "connection", "host", "large", "pid", "prefix", "python", "route", "small", "user",
+        "accepted", "bulk", "connection", "host", "large", "news", "pid", "prefix", "python", "route", "small", "user",
     )  # fmt: skip
 
     def __init__(self, prefix: bytes) -> None:
@@ -527,7 +528,8 @@ class Submitter:
         self.pid = 0
         self.small = Lane(bulk=False)
         self.large = Lane(bulk=True)
-        self.accepted: dict[tuple[bytes, int], list[ids.Span]] = {}  # by prefix and durability
+        self.accepted: dict[tuple[bytes, int], list[ids.Span]] = {}
+        self.news = 0
 
 
 @dataclass(slots=True)

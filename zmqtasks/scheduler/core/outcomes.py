@@ -48,13 +48,13 @@ def _succeeded(state: State, worker: Worker, run: Run, now: Now, fx: Effects) ->
     outcomes: list[Payload] = []
     load = 0.0
     number = run.first
-    share = run.total / max(1, len(run.results))
     keep = state.payloads.keep
     spill = state.payloads.spill
     for result in run.results:
         job = held.pop(number, None)
         number += 1
         if job is None:
+            share = run.total / len(run.results)
             _stale(state, worker, number - 1, Run(number - 1, [result], share, run.longest), fx)
             continue
         load += job.cost

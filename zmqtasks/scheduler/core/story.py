@@ -48,7 +48,7 @@ class Story:
         some = b""
         # The hot path: ends and sum tell a run from other sets, a tenth as long as looking at each; for other sets to
         # agree in both, jobs must have come back in just the wrong order.
-        if last - first + 1 != jobs or 2 * sum(counters) != (first + last) * jobs:
+        if jobs > 1 and (last - first + 1 != jobs or 2 * sum(counters) != (first + last) * jobs):
             first = min(counters)
             jobs = max(counters) - first + 1
             some = array("I", counters).tobytes()

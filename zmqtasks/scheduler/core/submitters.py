@@ -114,7 +114,8 @@ def on_submit(state: State, submitter: Submitter, message: Submit, now: Now, fx:
             text = f"job {job_id(message.prefix, message.first)}{others} exists already, with other content"
             _reject(state, submitter, message, "JobConflict", text, fx)
             return
-    refusal = _full(state, count) or _promises(state, message.spec)
+    level = _level(state, message.spec)
+    refusal = _full(state, count) or _promises(state, message.spec, level)
     if refusal is not None:
         _reject(state, submitter, message, *refusal, fx)
         return
@@ -126,7 +127,7 @@ def on_submit(state: State, submitter: Submitter, message: Submit, now: Now, fx:
         source = state.sources[message.prefix] = Source(message.prefix, submitter)
     spec = state.shared(message.spec)
     submission = Submission(source, message.first, count, digest, target, intern(message.codec), spec)
-    submission.level = _level(state, message.spec)
+    submission.level = level
     submission.limit(limits.keys_of(submission))
     if submission.limits or (state.limits.told and target.name in state.limits.told):
         _limit(state, submission, now)
@@ -196,15 +197,15 @@ def _full(state: State, count: int) -> tuple[str, str] | None:
     return None
 
 
-def _promises(state: State, spec: Spec) -> tuple[str, str] | None:
-    """Why what an accepted job is promised cannot be kept, if so."""
+def _promises(state: State, spec: Spec, level: int) -> tuple[str, str] | None:
+    """Why what an accepted job is promised cannot be kept, if so. `level`: what it would outlive."""
     if spec.durability in ("os", "disk") and not state.durable:
         return "NotDurable", (
             f'durability="{spec.durability}" was asked for, and this scheduler keeps everything in memory; '
             "start it with a journal (zmqtasks scheduler --data DIR)"
         )
     journal = state.journal
-    if _level(state, spec) == MEMORY:
+    if level == MEMORY:
         return None
     if journal.trouble:
         return "JournalUnavailable", f"no job is accepted now, those accepted before are kept: {journal.trouble}"
@@ -337,6 +338,7 @@ def _want(state: State, submitter: Submitter, job: Job) -> None:
 def _note_accepted(state: State, submitter: Submitter, submission: Submission, span: Span) -> None:
     level = MEMORY if submission.level == MEMORY else DISK
     submitter.accepted.setdefault((submission.source.prefix, level), []).append(span)
+    submitter.news += span[1]
     state.dirty[submitter] = None
 
 
@@ -455,6 +457,7 @@ def on_gone(state: State, submitter: Submitter, now: Now, fx: Effects) -> None:
     """Its connection broke; the session waits for it as long as its results live."""
     state.drop_route(submitter, fx)
     submitter.accepted.clear()
+    submitter.news = 0
     state.accepting.pop(submitter, None)
     state.dirty.pop(submitter, None)
     state.blocked.pop(submitter, None)
@@ -481,7 +484,7 @@ def flush_accepted(state: State, submitter: Submitter, now: Now, fx: Effects) ->
     if not accepted:
         return
     since = state.accepting.setdefault(submitter, now.mono)
-    few = len(accepted) <= MANY_ACCEPTED and sum(total(told) for told in accepted.values()) <= MANY_ACCEPTED
+    few = submitter.news <= MANY_ACCEPTED
     if few and not submitter.small.outbox and now.mono < since + state.settings.accept_delay:
         return
     del state.accepting[submitter]
@@ -490,6 +493,7 @@ def flush_accepted(state: State, submitter: Submitter, now: Now, fx: Effects) ->
         if not (silent and _over(state, prefix, told)):
             state.answer(fx, submitter, Accepted(prefix, told, level == MEMORY and state.durable), level)
     accepted.clear()
+    submitter.news = 0
 
 
 def _over(state: State, prefix: bytes, told: list[Span]) -> bool:
