@@ -28,12 +28,11 @@ def _threads(pid: int) -> Iterator[tuple[str, str]]:
 
 
 def of_daemon(name: str, pid: int) -> Usage:
-    """A daemon's loop, zmq's thread in it, and its other threads (the journal's)."""
+    """A daemon's loop, and zmq's threads in it. With a journal two threads take turns at the loop and the disk."""
     found = {f"{name}: loop": 0.0, f"{name}: zmq": 0.0}
     for tid, thread in _threads(pid):
-        stage = "loop" if tid == str(pid) else "zmq" if thread.startswith("ZMQ") else "journal"
-        key = f"{name}: {stage}"
-        found[key] = found.get(key, 0.0) + _seconds(pid, tid)
+        stage = "zmq" if thread.startswith("ZMQ") else "loop"
+        found[f"{name}: {stage}"] += _seconds(pid, tid)
     return found
 
 

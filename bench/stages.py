@@ -1,6 +1,6 @@
 """What does a job cost each stage of its way, in µs of processor time, beside the bare ceiling in the same run?
 
-Submitter (the caller's thread, the client's I/O thread, zmq's), scheduler (loop, zmq, journal), agent and children:
+Submitter (the caller's thread, the client's I/O thread, zmq's), scheduler (loop, zmq), agent and children:
 what Linux has accounted to each of their threads while no-op jobs went through, as a batch, one by one, and each after
 the other.
 Processor time drifts less than jobs/s do, but it drifts. `--beside FILE` shows beside each stage's share of what the
