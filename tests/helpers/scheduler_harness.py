@@ -86,6 +86,7 @@ class Peer:
         self.inbox: list[Any] = []
         self.by_bulk: list[Any] = []  # those that came over the bulk connection
         self.route = b""
+        self.connection = 0  # how many it has had
         self.connect()
 
     def __repr__(self) -> str:
@@ -94,6 +95,7 @@ class Peer:
     def connect(self) -> None:
         """Begin a new connection; the scheduler does not know of the end of the old one."""
         self.h.connections += 1
+        self.connection += 1
         self.route = b"%s#%d" % (self.name.encode(), self.h.connections)
         self.h.peers[self.route] = self
 
@@ -145,7 +147,7 @@ class WorkerPeer(Peer):
         fields: dict[str, Any] = {
             "magic": wire.MAGIC, "protocol": wire.PROTOCOL, "release": RELEASE, "python": "3.11", "host": "host",
             "pid": 7, "name": self.name, "nonce": self.nonce, "seen": self.seen, "held": list(self.held.values()),
-            **self.options, **changes,
+            "connection": self.connection, **self.options, **changes,
         }  # fmt: skip
         return wire.WorkerHello(**fields)
 
@@ -228,7 +230,7 @@ class SubmitterPeer(Peer):
         """What it says first."""
         fields: dict[str, Any] = {
             "magic": wire.MAGIC, "protocol": wire.PROTOCOL, "release": RELEASE, "python": "3.11", "host": "host",
-            "pid": 8, "user": "user", "prefix": self.prefix, **changes,
+            "pid": 8, "user": "user", "prefix": self.prefix, "connection": self.connection, **changes,
         }  # fmt: skip
         return wire.SubmitterHello(**fields)
 

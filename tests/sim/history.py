@@ -292,7 +292,7 @@ class History:
             for child in worker.children:
                 child.until = 0.0
                 child.ask()
-        if not any(w.alive and not w.core.draining and len(w.core.settings.devices) == RICH for w in self.workers):
+        if not any(w.alive and not w.leaving and len(w.core.settings.devices) == RICH for w in self.workers):
             self.new_worker(rich=True)
 
     def _all_over(self) -> bool:

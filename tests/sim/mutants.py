@@ -73,7 +73,7 @@ MUTANTS = (
     Mutant("a late hello of an old connection is taken", "scheduler.core.submitters",
            "hello.connection < submitter.connection", "False", "liveness", 216),
     Mutant("a worker does not count its connections", "worker.core",
-           "        self._connection += 1\n", "", "taken", 177),
+           "        self._connection += 1\n", "", "liveness", 177),
     Mutant("a repeated hello voids what is in flight", "scheduler.core.core",
            '            self.state.count("repeated_hellos")\n        else:\n            verb(self.state, worker, message, now, fx)',
            '            workers.on_hello(self.state, route, message, now, fx, "")\n        else:\n            verb(self.state, worker, message, now, fx)', "most", 3),
@@ -211,6 +211,8 @@ MUTANTS = (
            "        demands.give_back(stray.worker, stray.resources)\n", "        pass\n", "resources", 8),
     Mutant("what a submitter was told of stays news", _CORE + "submitters",
            "    accepted.clear()\n    submitter.news = 0\n", "    accepted.clear()\n", "accepted", 0),
+    Mutant("a hello of a connection that is over is taken for a new one", _CORE + "core",
+           "            peer.connection += 1 ", "            peer.connection += 0 ", "taken", 2000885),
 )  # fmt: skip
 
 TABLE = Table("tests.sim.mutants", "tests.sim.history", MUTANTS)

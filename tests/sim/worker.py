@@ -144,6 +144,7 @@ class WorkerNode(Node):
         caps: tuple[tuple[str, int], ...] = (),
     ) -> None:
         self.laws, self.law = laws, "worker"
+        self.leaving = False  # it was told so; while it is stopped it does not know
         self.nonce = name.encode().ljust(16, b"-")
         identity = Identity("sim", "3.11", "host", 1, name, self.nonce, queues, ("task",), caps=caps)
         has = parse({"gpu": gpus, "mem": 2 * gpus})
@@ -228,6 +229,7 @@ class WorkerNode(Node):
 
     def terminate(self) -> None:
         """SIGTERM; the second one hurries."""
+        self.leaving = True
         hurry = self.core.draining
         self.event(lambda fx: (self.core.abandon if hurry else self.core.drain)(self.world.now(), fx))
 

@@ -174,6 +174,15 @@ def test_when_the_worker_does_not_come_back(h):
     assert s.ends() == cancelled_end(h)
 
 
+def test_what_is_cancelled_already_is_told_to_be(h):
+    s = h.submitter()
+    s.submit(2)
+    cancel(s, (0, 1))
+    cancel(s, (0, 2), request=2)
+    assert s.take(wire.CancelAck) == [ack([(0, 1)]), ack([(0, 2)], request=2)]
+    assert s.ends() == {**cancelled_end(h), **cancelled_end(h, 1)}
+
+
 def test_the_answer_waits_for_the_disk(h):
     s = h.submitter()
     s.submit()

@@ -108,6 +108,21 @@ def test_a_hello_that_comes_late_does_not_end_the_connection_after_it(h, kind):
 
 
 @pytest.mark.parametrize("kind", ["worker", "submitter"])
+def test_a_hello_of_a_connection_that_is_over_begins_nothing(h, kind):
+    peer = getattr(h, kind)()
+    if kind == "submitter":  # whose session stays only with jobs
+        peer.submit()
+        peer.inbox.clear()
+    late = peer.hello()
+    peer.disconnect()
+    peer.connect()
+    assert peer.send(late) == Effects()
+    assert not h.core.state.peers
+    peer.join()
+    assert list(h.core.state.peers) == [peer.route]
+
+
+@pytest.mark.parametrize("kind", ["worker", "submitter"])
 def test_a_second_hello_on_the_same_connection_changes_nothing(h, kind):
     peer = getattr(h, kind)()
     state = h.core.state

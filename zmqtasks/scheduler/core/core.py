@@ -184,6 +184,8 @@ class Core:
         peer = state.peers.get(route)
         if isinstance(peer, Bulk):  # the two break together
             peer = state.peers.get(peer.owner)
+        elif isinstance(peer, Worker | Submitter):
+            peer.connection += 1  # a connection never comes back: a hello of it that is read late begins nothing
         if isinstance(peer, Worker):
             workers.on_gone(state, peer, now, fx)
         elif isinstance(peer, Submitter):
