@@ -57,11 +57,11 @@ TURNS = {  # what makes a turn of each: for a caller a wait, for a child a claim
     CALLER: "threading.py Condition.wait",
     IO: "submitter/connection.py Connection._turn",
     SCHEDULER: "scheduler/daemon.py Daemon._turn",
-    WRITER: "scheduler/journal/writer.py Writer._go_on",
+    WRITER: "scheduler/journal/writer.py Writer._write_all",
     AGENT: "worker/agent.py Agent._turn",
     CHILDREN: "worker/running.py Runner._run",
 }
-WRITERS = "scheduler/journal/"  # the functions that write
+WRITERS = tuple(f"scheduler/journal/{name}.py" for name in ("blocks", "files", "head", "large", "store", "writer"))
 OURS = f"{_cluster.HERE}{os.sep}"  # the functions of the benchmarks: the jobs, and what submits them
 
 Function = tuple[str, str]  # `scheduler/daemon.py Daemon._turn`, and the C function that it calls, if it is that
