@@ -1,4 +1,4 @@
-"""Options of Celery's worker that this one has not: those without a meaning here are said, the others refused."""
+"""What Celery's command line has and this one has not: options without a meaning here are said, the rest is refused."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -54,6 +54,18 @@ REFUSED: Final[dict[tuple[str, ...], str]] = {
     ("--soft-time-limit",): "time limits come later",
     ("--max-tasks-per-child",): "recycled children come later",
     ("--max-memory-per-child",): "recycled children come later",
+}
+
+# Commands of Celery → what to do instead.
+COMMANDS: Final = {
+    "beat": "periodic tasks come later; until then have cron call zmqtasks submit",
+    "call": "zmqtasks submit TASK --args JSON sends a job",
+    "events": "zmqtasks status --watch and zmqtasks story ID show what happens",
+    "flower": "zmqtasks status --watch and zmqtasks story ID show what happens",
+    "list": "zmqtasks inspect queues shows the queues",
+    "multi": "have systemd or containers start the workers: zmqtasks worker",
+    "report": "zmqtasks version and zmqtasks check show versions and settings",
+    "shell": "start python and import the app",
 }
 
 _FLAGS: Final = frozenset({

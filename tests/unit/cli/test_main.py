@@ -59,6 +59,7 @@ def error_line(capsys):
     [
         (["wroker"], "no command is called 'wroker'; did you mean 'worker'? (see: zmqtasks --help)"),
         (["xyzzy"], "no command is called 'xyzzy' (there are: scheduler, worker, repair, submit, result, "),
+        (["beat"], "command 'beat' of Celery is not available: periodic tasks come later"),
         (["status", "--frobnicate"], "No such option '--frobnicate'"),
         (["status", "-l", "loud"], "'loud' is not one of 'debug'"),
         (["-A", "app", "scheduler"], "scheduler needs no app: leave -A out (see: zmqtasks --help)"),
