@@ -23,7 +23,7 @@ class Request:
         task: name of the task.
         called_directly: as a function, not by a worker.
         retries: how often the job was tried again before.
-        attempt: number of this attempt, higher at each next one.
+        attempt: number of this attempt, higher at each next one; no count: no two attempts have the same.
         hostname: name of the worker.
         given_up: what `Task.retry` raised because no retry was left; nothing tries the job again after it.
         delivery_info: where the job came from: see `delivery_info`; of a direct call all is None.

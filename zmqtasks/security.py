@@ -71,10 +71,12 @@ def check_bind(url: str, plaintext: tuple[str, ...]) -> None:
     """
     if not url.startswith("tcp://") or plaintext:
         return
-    if not _is_loopback(urlsplit(url).hostname or ""):
+    parts = urlsplit(url)
+    if not _is_loopback(parts.hostname or ""):
         message = (
             f"{url} can be reached from other machines, and this version has no keys yet; "
-            "bind tcp://127.0.0.1:5555, or name the networks that you trust: --plaintext 10.0.0.0/8"
+            f"bind tcp://127.0.0.1:{parts.netloc.rpartition(':')[2]}, "
+            "or name the networks that you trust: --plaintext 10.0.0.0/8"
         )
         raise BadUrl(message)
 

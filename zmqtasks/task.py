@@ -255,7 +255,7 @@ class CurrentJob:
 
     Attributes:
         id: 32 hex digits.
-        attempt: number of this attempt; higher at each next one.
+        attempt: number of this attempt, higher at each next one; no count: no two attempts have the same.
         task: name of the task, or of the shipped function.
         worker: name of the worker.
         retries: how many attempts ended in an exception and were followed by another.

@@ -116,6 +116,13 @@ from photos_conf import app, fetch, flaky, hopeless
 from zmqtasks.celery import current_app, states
 from zmqtasks.celery.exceptions import TaskRevokedError, TimeoutError
 from zmqtasks.celery.result import AsyncResult
+from zmqtasks.operators import Operator
+
+
+def state_of(queue):
+    with Operator(app.client.url) as operator:
+        return next((seen.paused, seen.weight) for seen in operator.status().queues if seen.name == queue)
+
 
 found = {"route": app.tasks["shop.tasks.add"].queue}
 limited = [shop.tasks.limited.delay() for _ in range(2)]
@@ -164,6 +171,11 @@ found["consumers"] = [app.control.add_consumer("extra", destination=[shop.tasks.
 found["consumers"].append(shop.tasks.add.apply_async((2, 2), queue="extra").get(timeout=30)[0])
 found["consumers"].append(app.control.cancel_consumer("extra"))
 found["limited"].append(limited[1].get(timeout=30))
+app.control.rate_limit("shop.tasks.limited", "default")
+app.control.pause("extra"), app.control.weight("extra", 2)
+paused = shop.tasks.add.apply_async((2, 2), queue="extra")
+found["paused"] = state_of("extra")
+app.control.resume("extra"), paused.revoke()
 found["fetch"] = fetch.delay("index").get(timeout=30)
 gone = fetch.apply_async(["gone"])
 found["gone"] = repr(gone.get(timeout=30, propagate=False)), gone.state, gone.successful(), "retry" in gone.traceback
@@ -240,6 +252,7 @@ def test_an_application_of_celery_runs_as_it_stands(site: Site, tmp_path: Path) 
     assert found["redelivered"] == came
     assert found["revoked again"] == [True]
     assert found["consumers"] == [1, 4, 1]
+    assert found["paused"] == [True, 2.0]
     page, retries, job_id, args, directly = found["fetch"]
     assert (page, retries, len(job_id), args, directly) == ("index", 2, 32, ["index"], False)
     assert found["gone"] == ["TimeoutError('no answer from gone')", "FAILURE", False, True]

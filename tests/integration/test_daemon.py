@@ -15,7 +15,9 @@ from tests.helpers.scheduler_harness import RELEASE
 from tests.helpers.wire_examples import EXAMPLES
 from zmqtasks import wire
 from zmqtasks.channel import Channel
+from zmqtasks.errors import BadUrl
 from zmqtasks.ids import spans
+from zmqtasks.scheduler.daemon import SchedulerOptions, run_scheduler
 from zmqtasks.transport import Context, wait
 
 
@@ -352,3 +354,9 @@ def test_idle_costs_next_to_nothing(start, peers):
     before = used()
     time.sleep(2.0)
     assert used() - before <= 60  # of 200 that a loop that spins would use; in fact it is about 1
+
+
+def test_an_address_that_is_refused_leaves_no_journal_behind(tmp_path):
+    with pytest.raises(BadUrl, match="--plaintext"):
+        run_scheduler(SchedulerOptions(bind=("tcp://0.0.0.0:5555",), data=tmp_path / "data"))
+    assert not (tmp_path / "data").exists()

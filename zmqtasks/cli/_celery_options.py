@@ -1,12 +1,17 @@
-"""Options of Celery's worker that this one has not: those without a meaning here are said, the others refused."""
+"""What Celery's command line has and this one has not: options without a meaning here are said, the rest is refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
 from zmqtasks.cli._shared import say
+
+if TYPE_CHECKING:
+    _Choice = click.Choice[str]
+else:
+    _Choice = click.Choice  # not generic before click 8.2
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,10 +61,56 @@ REFUSED: Final[dict[tuple[str, ...], str]] = {
     ("--max-memory-per-child",): "recycled children come later",
 }
 
+# Commands of Celery → what to do instead.
+COMMANDS: Final = {
+    "beat": "periodic tasks come later; until then have cron call zmqtasks submit",
+    "call": "zmqtasks submit TASK --args JSON sends a job",
+    "events": "zmqtasks status --watch and zmqtasks story ID show what happens",
+    "flower": "zmqtasks status --watch and zmqtasks story ID show what happens",
+    "list": "zmqtasks inspect queues shows the queues",
+    "multi": "have systemd or containers start the workers: zmqtasks worker",
+    "report": "zmqtasks version and zmqtasks check show versions and settings",
+    "shell": "start python and import the app",
+}
+
+# What `celery inspect` and `celery control` know besides → what to do instead.
+INSPECT: Final = {
+    "ping": "zmqtasks inspect workers shows who is there",
+    "active_queues": "zmqtasks inspect queues shows who takes from which",
+    "query_task": "zmqtasks explain ID tells where a job is",
+    "revoked": "zmqtasks explain ID tells whether a job was cancelled",
+    "conf": "zmqtasks check -A APP shows the settings",
+    "report": "zmqtasks version and zmqtasks check show versions and settings",
+}
+CONTROL: Final = {
+    "ping": "zmqtasks inspect workers shows who is there",
+    "revoke": "zmqtasks revoke ID cancels a job",
+    "terminate": "zmqtasks revoke --force ID ends a job that runs, too",
+    "shutdown": "stop a worker by Ctrl-C or SIGTERM; it finishes what runs first",
+}
+
 _FLAGS: Final = frozenset({
     "-E", "--without-gossip", "--without-mingle", "--without-heartbeat", "--disable-prefetch", "--no-color", "--quiet",
     "-B", "-D", "--purge",
 })  # fmt: skip
+
+
+class Words(_Choice):
+    """One of these words; of Celery's others it says what to do instead.
+
+    Args:
+        words: those that there are.
+        instead: Celery's → what to do.
+    """
+
+    def __init__(self, words: Iterable[str], instead: Mapping[str, str]) -> None:
+        super().__init__(tuple(words))
+        self._instead = instead
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value in self._instead:
+            raise click.UsageError(f"{value} of Celery is not available: {self._instead[value]}", ctx)
+        return super().convert(value, param, ctx)
 
 
 def celery_options(function: F) -> F:

@@ -47,6 +47,10 @@ class Commands(click.Group):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             import difflib
 
+            from zmqtasks.cli._celery_options import COMMANDS as CELERY
+
+            if args[0] in CELERY:
+                raise click.UsageError(f"command {args[0]!r} of Celery is not available: {CELERY[args[0]]}", ctx)
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             meant = f"; did you mean {near[0]!r}?" if near else f" (there are: {', '.join(self.list_commands(ctx))})"
             raise click.UsageError(f"no command is called {args[0]!r}{meant}", ctx)

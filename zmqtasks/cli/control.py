@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from zmqtasks.cli._celery_options import CONTROL as CELERY
+from zmqtasks.cli._celery_options import Words
 from zmqtasks.cli._shared import (
     Example,
     answer_option,
@@ -43,7 +45,7 @@ _VERBS: Final = ("rate_limit", "pause", "resume", "weight", "add_consumer", "can
     help=HELP,
     epilog=Example("zmqtasks control rate_limit photos.resize 100/s", "zmqtasks control pause nightly"),
 )
-@click.argument("what", type=click.Choice(_VERBS))
+@click.argument("what", type=Words(_VERBS, CELERY))
 @click.argument("name", metavar="NAME")
 @click.argument("value", metavar="[VALUE]", required=False)
 @click.option(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from zmqtasks.cli._celery_options import INSPECT as CELERY
+from zmqtasks.cli._celery_options import Words
 from zmqtasks.cli._shared import (
     Example,
     answer_option,
@@ -41,7 +43,7 @@ rates       rates that operators have set, since when, and what the tasks themse
 
 
 @click.command(help=HELP, epilog=Example("zmqtasks inspect active", "zmqtasks inspect scheduled --limit 100 --json"))
-@click.argument("what", type=click.Choice(WORDS))
+@click.argument("what", type=Words(WORDS, CELERY))
 @click.option("-Q", "--queue", default="", metavar="NAME", help="Only jobs of this queue.")
 @limit_option(20)
 @connection_options

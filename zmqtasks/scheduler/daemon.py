@@ -137,10 +137,8 @@ class Daemon:
 
         Raises:
             AddressInUse, BadUrl: one of them cannot be taken.
-            BadUrl: one of them may be reached from elsewhere, and --plaintext does not allow it.
         """
         for url in self.options.bind:
-            check_bind(url, self.options.plaintext)
             self.urls.append(self.router.bind(url))
         router, monitor = self.router.readers()
         (door,) = self.doorkeeper.readers()
@@ -440,8 +438,11 @@ def run_scheduler(options: SchedulerOptions) -> int:
 
     Raises:
         AddressInUse, BadUrl: it cannot listen as told.
+        BadUrl: an address may be reached from elsewhere, and --plaintext does not allow it.
         JournalError: its journal cannot be used, or cannot be written any more.
     """
+    for url in options.bind:
+        check_bind(url, options.plaintext)  # before there is a journal
     limit = descriptors.raise_limit()
     if limit < FEW_FILES:
         logger.warning(

@@ -63,7 +63,18 @@ def find_app(spec: str, directory: str) -> AppLike:
     if directory not in sys.path:
         sys.path.insert(0, directory)
     name, _, attribute = spec.partition(":")
-    return _find(import_one(name), attribute)
+    if os.sep in name or name.endswith(".py"):
+        folder, file = os.path.split(name)
+        where = f" in the folder {folder}" if folder else ""
+        raise AppNotLoaded(f"{name!r} is a file, and -A names a module: write -A {file.removesuffix('.py')}{where}")
+    try:
+        module = import_one(name)
+    except AppNotLoaded as error:
+        missing = getattr(error.__cause__, "name", None) if isinstance(error.__cause__, ModuleNotFoundError) else None
+        if missing and f"{name}.".startswith(f"{missing}."):  # not one that it imports
+            raise AppNotLoaded(f"{error}: it is neither in {directory} nor installed") from error
+        raise
+    return _find(module, attribute)
 
 
 def import_one(name: str) -> ModuleType:

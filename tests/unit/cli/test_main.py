@@ -59,6 +59,10 @@ def error_line(capsys):
     [
         (["wroker"], "no command is called 'wroker'; did you mean 'worker'? (see: zmqtasks --help)"),
         (["xyzzy"], "no command is called 'xyzzy' (there are: scheduler, worker, repair, submit, result, "),
+        (["beat"], "command 'beat' of Celery is not available: periodic tasks come later"),
+        (["inspect", "ping"], "ping of Celery is not available: zmqtasks inspect workers shows who is there (see: "),
+        (["control", "revoke", "x"], "revoke of Celery is not available: zmqtasks revoke ID cancels a job (see: "),
+        (["inspect", "actve"], "'actve' is not one of 'active', 'reserved'"),
         (["status", "--frobnicate"], "No such option '--frobnicate'"),
         (["status", "-l", "loud"], "'loud' is not one of 'debug'"),
         (["-A", "app", "scheduler"], "scheduler needs no app: leave -A out (see: zmqtasks --help)"),

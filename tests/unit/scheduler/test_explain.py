@@ -32,7 +32,7 @@ def test_ready_and_no_worker_takes_from_its_queue(h):
     s.submit(3, queue="high")
     assert why(o, 2) == [
         "It is ready in queue 'high'; 2 jobs of the same submitter stand before it.",
-        "Nobody can run it now: no worker takes from queue 'high'; start one with: zmqtasks worker -Q high.",
+        "Nobody can run it now: no worker takes from queue 'high'; start one with: zmqtasks worker -A APP -Q high.",
     ]
 
 

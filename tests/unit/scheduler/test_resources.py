@@ -197,7 +197,7 @@ def test_what_no_worker_has_is_said(h):
     assert texts == o.status().warnings
     assert texts[0].startswith(
         "2 jobs wait: a job needs gpu 4, and no worker of queue 'default' that could run it has that "
-        "(the most that one has is gpu 1); start one with: zmqtasks worker -Q default --resource gpu=4"
+        "(the most that one has is gpu 1); start one with: zmqtasks worker -A APP -Q default --resource gpu=4"
     )
     assert "--resource gpu=1 --resource mem=2GiB" in texts[1]
     assert "(the most that one has is gpuu 0; did you mean 'gpu' by 'gpuu'?); start one with" in texts[2]

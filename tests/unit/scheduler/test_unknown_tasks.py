@@ -43,12 +43,21 @@ def test_without_a_near_name_it_says_what_they_know(h):
     assert s.expect(wire.Notice).text.endswith("knows a task 'zzz'; they know: aaa")
 
 
+def test_workers_that_know_no_task_want_an_app(h):
+    h.worker(tasks=[])
+    s = h.submitter()
+    s.submit(task="zzz")
+    h.pass_time(5)
+    told = "knows a task 'zzz'; they know no task at all; start one that does with: zmqtasks worker -A APP -Q default"
+    assert s.expect(wire.Notice).text.endswith(told)
+
+
 def test_no_worker_at_all_says_how_to_start_one(h):
     s = h.submitter()
     s.submit(queue="high")
     h.pass_time(5)
     notice = s.expect(wire.Notice)
-    assert "no worker takes from queue 'high'; start one with: zmqtasks worker -Q high" in notice.text
+    assert "no worker takes from queue 'high'; start one with: zmqtasks worker -A APP -Q high" in notice.text
     assert (notice.queue, notice.task) == ("high", "")
 
 
@@ -57,7 +66,7 @@ def test_a_queue_with_nearly_the_same_name_is_named(h):
     s = h.submitter()
     s.submit(queue="hihg")
     h.pass_time(5)
-    told = "no worker takes from queue 'hihg' (did you mean 'high'?); start one with: zmqtasks worker -Q hihg"
+    told = "no worker takes from queue 'hihg' (did you mean 'high'?); start one with: zmqtasks worker -A APP -Q hihg"
     assert told in s.expect(wire.Notice).text
 
 

@@ -53,10 +53,17 @@ def test_an_error_behind_which_there_is_none_on_purpose_is_the_one_to_tell(folde
 
 
 def test_a_module_that_is_not_there_is_told_with_the_line_that_wants_it(folder):
-    assert failure(folder, "t_gone") == "cannot import 't_gone': ModuleNotFoundError: No module named 't_gone'"
+    gone = "cannot import 't_gone': ModuleNotFoundError: No module named 't_gone'"
+    assert failure(folder, "t_gone") == f"{gone}: it is neither in {folder} nor installed"
     told = failure(folder, "t_one", t_one="import t_two\n", t_two="\nimport t_three\n")
     wanted = "cannot import 't_one': ModuleNotFoundError: No module named 't_three'"
     assert told == f"{wanted} ({folder}/t_two.py, line 2)"
+
+
+def test_a_file_in_place_of_a_module_is_told_so(folder):
+    told = "'/srv/t_shop.py' is a file, and -A names a module: write -A t_shop in the folder /srv"
+    assert failure(folder, "/srv/t_shop.py") == told
+    assert failure(folder, "t_shop.py") == "'t_shop.py' is a file, and -A names a module: write -A t_shop"
 
 
 def test_an_error_that_an_own_cluster_told_already_is_told_once(folder):

@@ -3,19 +3,16 @@
 from collections.abc import Iterable
 from typing import Any
 
-from zmqtasks import rates, wire
+from zmqtasks import control
 from zmqtasks.celery import _later
 from zmqtasks.celery.app.inspecting import Inspect
-from zmqtasks.errors import BadOption
-from zmqtasks.operators import Operator
-from zmqtasks.submitter.client import Client
 
 __all__ = ["Control", "Inspect"]
 
 
 @_later.without("app.control", _later.CONTROL)
 class Control:
-    """`app.control`.
+    """`app.control`: Celery's signatures of what `zmqtasks.control.Control` does, and the verbs that only this has.
 
     Args:
         app: the Celery app.
@@ -23,6 +20,10 @@ class Control:
 
     def __init__(self, app: Any) -> None:
         self._app = app
+        self._native = control.Control(lambda: app.client)
+        self.pause = self._native.pause
+        self.resume = self._native.resume
+        self.weight = self._native.weight
 
     def inspect(self, destination: str | Iterable[str] | None = None, *args: Any, **options: Any) -> Inspect:
         """What workers and jobs there are. Args: see `Inspect`."""
@@ -45,7 +46,7 @@ class Control:
             How many.
         """
         queues = self._app.routing.queues
-        return sum(self._change(wire.Purge(name)) for name in queues.names or [queues.default])
+        return sum(self._native.purge(name) for name in queues.names or [queues.default])
 
     discard_all = purge
 
@@ -69,9 +70,7 @@ class Control:
         Returns:
             For each whether it is cancelled.
         """
-        client: Client = self._app.client
-        ids = [task_id] if isinstance(task_id, str) else task_id
-        return client.cancel([client.job(one) for one in ids], force=terminate)
+        return self._native.revoke(task_id, terminate=terminate)
 
     def terminate(self, task_id: str | Iterable[str], destination: object = None, **celery: Any) -> list[bool]:
         """Cancel jobs even if they run."""
@@ -84,14 +83,14 @@ class Control:
 
         Args:
             task_name: its name.
-            rate_limit: "10/m", or a number per second; 0 or None: without a limit.
+            rate_limit: "10/m", or a number per second; 0 or None: without a limit; "default": as the jobs say.
             destination: not needed: the scheduler counts.
             celery: not needed.
 
         Raises:
             BadOption: there is no such rate.
         """
-        self._change(wire.SetRate(task_name, rates.parse(rate_limit)))
+        self._native.rate_limit(task_name, rate_limit)
 
     def add_consumer(self, queue: str, *, destination: Iterable[str] | None = None, **celery: Any) -> int:
         """Have workers take from a queue, too, until they end.
@@ -107,20 +106,8 @@ class Control:
         Raises:
             BadOption: there is no such worker, or nothing that it could be told.
         """
-        return self._consume(queue, destination, take=True)
+        return self._native.add_consumer(queue, destination)
 
     def cancel_consumer(self, queue: str, destination: Iterable[str] | None = None, **celery: Any) -> int:
         """Have workers take from a queue no longer. Args, returns, raises: see `add_consumer`."""
-        return self._consume(queue, destination, take=False)
-
-    def _consume(self, queue: str, destination: Iterable[str] | None, *, take: bool) -> int:
-        names = [""] if destination is None else destination
-        return sum(self._change(wire.SetConsumer(queue, take, name)) for name in names)
-
-    def _change(self, change: wire.SetRate | wire.SetConsumer | wire.Purge) -> int:
-        """Returns how many were concerned. Raises BadOption with what the scheduler says against it."""
-        with Operator(self._app.client.url) as operator:
-            done = operator.control(change)
-        if done.error:
-            raise BadOption(done.error)
-        return done.count
+        return self._native.cancel_consumer(queue, destination)

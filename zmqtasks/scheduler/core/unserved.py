@@ -117,17 +117,25 @@ def _why(state: State, line: Line) -> str:
     if known is None:
         near = get_close_matches(need.queue, state.lines.served(), n=1)
         meant = f" (did you mean {near[0]!r}?)" if near else ""
-        return f"no worker takes from queue {need.queue!r}{meant}; start one with: zmqtasks worker -Q {need.queue}"
+        return f"no worker takes from queue {need.queue!r}{meant}; start one with: {_start(need)}"
     poor = state.lines.that_know(need)
     if poor:
         return _too_poor(need, poor)
     if not need.task:
         return f"shipped functions need Python {need.python}, which no worker of queue {need.queue!r} runs"
     near = get_close_matches(need.task, sorted(known), n=3)
-    hint = (
-        f"; did you mean {' or '.join(near)}?" if near else f"; they know: {', '.join(sorted(known)[:10]) or 'no task'}"
-    )
-    return f"no worker of queue {need.queue!r} knows a task {need.task!r}{hint}"
+    if near:
+        hint = f"did you mean {' or '.join(near)}?"
+    elif known:
+        hint = f"they know: {', '.join(sorted(known)[:10])}"
+    else:
+        hint = f"they know no task at all; start one that does with: {_start(need)}"
+    return f"no worker of queue {need.queue!r} knows a task {need.task!r}; {hint}"
+
+
+def _start(need: Need) -> str:
+    """The command of a worker for such jobs. A worker without an app knows no task; shipped functions need none."""
+    return f"zmqtasks worker {'-A APP ' if need.task else ''}-Q {need.queue}"
 
 
 def _too_poor(need: Need, poor: list[Profile]) -> str:
@@ -143,5 +151,5 @@ def _too_poor(need: Need, poor: list[Profile]) -> str:
     )
     return (
         f"a job needs {resources.show(need.resources)}, and no worker of queue {need.queue!r} that could run it has "
-        f"that ({has}{meant}); start one with: zmqtasks worker -Q {need.queue} {arguments}"
+        f"that ({has}{meant}); start one with: {_start(need)} {arguments}"
     )
