@@ -164,6 +164,7 @@ class Daemon:
         """Turn until stopped."""
         if self.options.lifeline_fd is not None:
             self._readers.append(self.options.lifeline_fd)
+        self._now = clock.now()  # what it took to restore is no gap
         if self.core.state.durable:
             self._leaders.run()
         else:
