@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psutil import Process
 
 import zmqtasks
 from tests.helpers.processes import BOUND, Site, executions, until
@@ -81,6 +82,17 @@ def status(site: Site) -> dict[str, Any]:
     """What `zmqtasks status --json` prints."""
     told: dict[str, Any] = json.loads(command(site, "status", "--json").stdout)
     return told
+
+
+def test_a_signal_ends_it_whichever_thread_the_kernel_gives_that_to(site: Site) -> None:
+    """Of a process that was stopped (SIGSTOP) when the signal came, or is traced, it may be any."""
+    scheduler = start(site)
+    threads = [Path(f"/proc/{scheduler.pid}/task/{thread.id}/status") for thread in Process(scheduler.pid).threads()]
+    blocked = {int(path.parent.name): path.read_text().partition("SigBlk:")[2].split()[0] for path in threads}
+    ours = [thread for thread, mask in blocked.items() if not int(mask, 16) and thread != scheduler.pid]
+    assert len(ours) >= 2, "the loop and the journal's writer; zmq's own block all signals"
+    os.kill(max(ours), signal.SIGTERM)  # to this thread first
+    assert scheduler.wait(BOUND) == 0
 
 
 # ---------------------------------------------------------------------------------------------- kills under load

@@ -17,8 +17,9 @@ from zmqtasks import wire
 from zmqtasks.channel import Channel
 from zmqtasks.errors import BadUrl
 from zmqtasks.ids import spans
-from zmqtasks.scheduler.daemon import SchedulerOptions, run_scheduler
-from zmqtasks.transport import Context, wait
+from zmqtasks.scheduler.daemon import Daemon, SchedulerOptions, run_scheduler
+from zmqtasks.scheduler.journal import MemoryJournal
+from zmqtasks.transport import Context, Wakeup, wait
 
 
 @pytest.fixture(params=["tcp", "ipc"])
@@ -38,6 +39,19 @@ def test_a_job_goes_through_and_sigterm_ends_in_good_order(start, peers, url, tm
 
 def test_sigint_too(start):
     assert start("tcp://127.0.0.1:0").ready().end(signal.SIGINT)[0] == 0
+
+
+def test_the_time_until_it_turns_is_no_gap(url):
+    """To restore a large journal takes seconds; nothing stood still then, and no warning says so."""
+    daemon = Daemon(SchedulerOptions(bind=(url,)), MemoryJournal(), Wakeup())
+    try:
+        daemon.bind()
+        restored = time.monotonic()
+        daemon.stop()  # right after it has begun
+        daemon.run()
+        assert daemon._now.mono >= restored
+    finally:
+        daemon.close()
 
 
 def test_two_addresses_at_once(start, peers, tmp_path):

@@ -32,6 +32,7 @@ from zmqtasks.scheduler.journal.disk import DiskJournal
 from zmqtasks.scheduler.journal.files import Files, SyncError
 from zmqtasks.scheduler.journal.head import SLOT
 from zmqtasks.scheduler.journal.migrations import migrate
+from zmqtasks.scheduler.leaders import Leaders
 
 PREFIX = b"journal-test"
 MIB = 1024 * 1024
@@ -509,6 +510,77 @@ def test_who_is_stuck_in_a_commit_is_replaced_by_the_writer_and_writes_then(open
     assert leaders[1] == leaders[3] == first
     assert leaders[2] == leaders[4] != first
     assert [first for first, _ in read_all(open_)] == list(range(1, written[0] + 1))
+
+
+def test_a_loop_that_ends_while_a_commit_is_stuck_leaves_no_thread(open_: Open) -> None:
+    slow, led = Slow(), list[threading.Thread]()
+    journal = open_(files=slow)
+    list(journal.records())
+    numbers = iter(range(1, 1_000))
+
+    def turn() -> bool:
+        if threading.current_thread() not in led:
+            led.append(threading.current_thread())
+        if len(led) == 2:  # the writer leads, and is told to end
+            return False
+        slow.sign.set()
+        until(lambda: not journal.pending, "all is written")
+        slow.sign.clear()
+        number = next(numbers)
+        journal.store(number, b"large")
+        journal.append([record(number)], sync=True)
+        leaders.wanted = True
+        return True
+
+    leaders = Leaders(turn, journal)
+    journal.start({}, replace=leaders.lead)
+    leaders.run()
+    slow.sign.set()
+    journal.close()
+    for thread in led:
+        thread.join(BOUND)
+    assert [thread.is_alive() for thread in led] == [False, False]
+    assert [first for first, _ in read_all(open_)] == list(range(1, next(numbers)))
+
+
+def test_who_gets_the_disk_after_a_commit_finds_nothing_noted_of_that(open_: Open) -> None:
+    """Otherwise a commit that begins right behind one that was stuck is watched by nobody."""
+    journal = started(open_)
+    writer: Any = journal._writer
+    disk, noted = writer._disk, list[float | None]()
+
+    class Watched:
+        acquire = disk.acquire
+
+        def release(self) -> None:
+            if threading.current_thread() is threading.main_thread():
+                noted.append(writer._began)
+            disk.release()
+
+    writer._disk = Watched()
+
+    def at_once() -> bool:
+        journal.append([record(journal.durable + 1)], sync=True)
+        assert journal.commit()
+        until(lambda: not journal.pending, "it is written")
+        return bool(noted)
+
+    until(at_once, "it committed by itself")
+    assert noted == [None]
+
+
+def test_a_writer_that_finds_no_memory_ends_the_scheduler(open_: Open) -> None:
+    """Nobody would ever be answered without it."""
+    journal = started(open_)
+
+    def starved() -> float:
+        raise MemoryError
+
+    journal._writer._clock = starved  # type: ignore[union-attr]
+    journal.drop(1)  # it wakes up, and wants to know the time before it sleeps again
+    journal.flush()
+    until(lambda: journal.fatal, "it gives up")
+    assert "the journal's writer failed: MemoryError()" in journal.fatal
 
 
 class Broken(Files):

@@ -9,7 +9,7 @@ import zmq
 
 from zmqtasks import transport
 from zmqtasks.errors import AddressInUse, BadUrl
-from zmqtasks.transport import Change, Context, Link, Router, Wakeup, parse_url, wait
+from zmqtasks.transport import Change, Context, Link, Router, Sleeper, Wakeup, parse_url, wait
 
 
 @pytest.fixture
@@ -338,6 +338,34 @@ def test_ipv6():
     finally:
         router.close()
         context.close()
+
+
+def test_a_message_that_another_thread_took_in_during_the_sleep_is_seen(context, router, link):
+    """Who holds the baton makes calls to the socket; then its descriptor tells the sleeper nothing of the message."""
+    connect(link)
+    wakeup = Wakeup()
+    readers = [*router.readers(), wakeup.fileno()]
+
+    class Baton:
+        """Held by somebody else as soon as it is let go."""
+
+        def release(self):
+            link.send(b"here")
+            until(lambda: router.ready, link)
+            wakeup.set()
+
+        def acquire(self):
+            pass
+
+    while router.receive() or router.disconnects():
+        pass
+    sleeper = Sleeper(baton=Baton())
+    for _ in range(2):  # the first time all sockets are asked
+        assert router.readers()[0] in sleeper.wait(readers, 10.0)
+        assert router.receive()[1] == b"here"
+        assert router.receive() is None
+        wakeup.clear()
+    wakeup.close()
 
 
 def test_wakeup_ends_a_wait():

@@ -162,11 +162,17 @@ class Daemon:
         """Turn until stopped."""
         if self.options.lifeline_fd is not None:
             self._readers.append(self.options.lifeline_fd)
+        self._now = clock.now()  # what it took to restore is no gap
         if self.core.state.durable:
             self._leaders.run()
         else:
             while self._step():
                 pass
+
+    @property
+    def signals(self) -> Wakeup:
+        """Wakes the main thread, where handlers of signals run; without a journal it leads the loop."""
+        return self._leaders.signals if self.core.state.durable else self.wakeup
 
     def _on_committed(self) -> None:
         """What became durable goes out at once, by the thread that wrote it; unless another one uses the sockets."""
@@ -370,6 +376,7 @@ class Daemon:
         self.router.close(FAREWELL)
         self.context.close(PATIENCE)
         self._close_journal()
+        self._leaders.close()
         self.wakeup.close()
 
     def _close_journal(self) -> None:
@@ -404,7 +411,7 @@ def _signals(daemon: Daemon) -> Iterator[None]:
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup means it
         numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, on_signal) for number in numbers}
-    wakeup = signal.set_wakeup_fd(daemon.wakeup.write_fd, warn_on_full_buffer=False)
+    wakeup = signal.set_wakeup_fd(daemon.signals.write_fd, warn_on_full_buffer=False)
     try:
         yield
     finally:

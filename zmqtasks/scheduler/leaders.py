@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 
 from zmqtasks.scheduler.journal import Journal
+from zmqtasks.transport import Wakeup, wait
 
 
 class Leaders:
@@ -28,13 +29,16 @@ class Leaders:
     Attributes:
         baton: see above.
         wanted: set by a turn: what the journal has taken is small, and should be written now.
+        signals: ends the sleep of the main thread. Its descriptor is for `signal.set_wakeup_fd`: the kernel may give a
+            signal to any thread, but handlers run in the main thread, once that is awake.
     """
 
     def __init__(self, step: Callable[[], bool], journal: Journal) -> None:
         self.baton = threading.Lock()
         self.wanted = False
         self._step, self._journal = step, journal
-        self._over = threading.Event()
+        self.signals = Wakeup()
+        self._over = False
         self._failure: BaseException | None = None
 
     def run(self) -> None:
@@ -44,27 +48,33 @@ class Leaders:
             what a turn has raised.
         """
         threading.Thread(target=self.lead, name="loop", daemon=True).start()
-        self._over.wait()
+        while not self._over:
+            wait((self.signals.fileno(),), None)
+            self.signals.clear()
         self.baton.acquire()
         if self._failure is not None:
             raise self._failure
 
+    def close(self) -> None:
+        """After the last turn."""
+        self.signals.close()
+
     def lead(self) -> None:
         """Lead the loop until its last turn, or until nothing will be written any more."""
         try:
-            with self.baton:
-                while self._step():
-                    if self.wanted and not self._commit():
-                        return  # the other one leads
+            while self._turn_until_wanted():
+                if not (self._journal.commit() or self._journal.work()):
+                    return  # the other one leads
         except BaseException as error:  # noqa: BLE001  (`run` raises it)
             self._failure = error
-        self._over.set()
+        self._over = True
+        self.signals.set()
 
-    def _commit(self) -> bool:
-        """Write what was taken; whether this thread leads afterwards."""
-        self.wanted = False
-        self.baton.release()
-        try:
-            return self._journal.commit() or self._journal.work()
-        finally:
-            self.baton.acquire()
+    def _turn_until_wanted(self) -> bool:
+        """Turns, until what was taken should be written; False: it was the last one."""
+        with self.baton:
+            while self._step():
+                if self.wanted:
+                    self.wanted = False
+                    return True
+        return False

@@ -118,6 +118,9 @@ class Sleeper:
             self._sleep(0.0 if ready else timeout, ready)
         finally:
             self._baton.acquire()
+        for sock, wanted in self._asked:  # whoever held it may have taken in what the descriptor would have told
+            if sock not in ready and (events := sock.getsockopt(_EVENTS) & wanted):  # type: ignore[operator]  # as above
+                ready[sock] = events
         return ready
 
     def _sleep(self, timeout: float | None, ready: dict[Waitable, int]) -> None:

@@ -156,11 +156,11 @@ class Writer:
                 if not self._watching:
                     self._queue.put([])
             self._safely(self._write_all, tasks)
+            with self._lock:  # with the disk: the one that has replaced this thread may begin a commit right after it
+                self._began = None
+                replaced, self._replaced = self._replaced, False
         finally:
             self._disk.release()
-        with self._lock:
-            self._began = None
-            replaced, self._replaced = self._replaced, False
         return not replaced
 
     def work(self) -> bool:
@@ -168,11 +168,9 @@ class Writer:
         going = True
         while going:
             tasks = self._take(self._patience())
-            with self._lock:
-                if self._began is not None and self._clock() - self._began > STUCK:
-                    self._replaced = True
+            if not self._disk.acquire(timeout=-1.0 if tasks else STUCK):
+                if self._replaces():
                     return True
-            if not self._disk.acquire(blocking=bool(tasks)):
                 continue  # another thread commits; it can do so only if nothing was handed over
             try:
                 going = self._safely(self._go_on, tasks)
@@ -180,6 +178,12 @@ class Writer:
                 self._disk.release()
         self._ended.set()
         return False
+
+    def _replaces(self) -> bool:
+        """Whether a commit of another thread is stuck: then the work of that thread is this one's."""
+        with self._lock:
+            self._replaced = self._began is not None and self._clock() - self._began > STUCK
+            return self._replaced
 
     def close(self, patience: float) -> None:
         """Write what waits, as far as that is possible in so many seconds, and end."""
@@ -200,7 +204,15 @@ class Writer:
     # ------------------------------------------------------------------------------------------ the thread
 
     def _run(self, replace: Callable[[], object]) -> None:
-        if self.work():
+        try:
+            replaces = self.work()
+        except Exception as error:  # there is no memory, say: without a writer nobody would ever be answered
+            logger.exception("the journal's writer failed", extra={"action": "journal-failed"})
+            with self._disk:
+                self._end(f"the journal's writer failed: {error!r}")
+            self._ended.set()
+            return
+        if replaces:
             replace()
 
     def _safely(self, action: Callable[[list[Task]], bool], tasks: list[Task]) -> bool:
@@ -257,14 +269,15 @@ class Writer:
     def _patience(self) -> float | None:
         """Seconds to wait for something to be handed over, until something else is due."""
         patience: float | None = None
+        unsynced_since = self._unsynced_since  # a commit of another thread may change it
         if self._trim_to:
             patience = 0.0  # a slice of it between two blocks
         elif self._head_due:
             patience = EVERY
-        elif self._unsynced_since is not None:
-            patience = max(0.0, self._unsynced_since + LATE - self._clock())
+        elif unsynced_since is not None:
+            patience = max(0.0, unsynced_since + LATE - self._clock())
         with self._lock:
-            self._watching = self._clock() - self._used < WATCHED
+            self._watching = self._began is not None or self._clock() - self._used < WATCHED
             if self._watching:
                 return min(STUCK, EVERY if patience is None else patience)
         return patience
