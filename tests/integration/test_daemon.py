@@ -164,7 +164,7 @@ def test_results_come_again_over_the_next_connection(start, peers, url):
     w.send(wire.Done([wire.Run(1, [b"late"], 0.1, 0.1)], []))
     w.next(wire.DoneAck)
     again = peers(daemon.url, wire.decode_to_submitter)
-    again.ask(submitter_hello(), wire.SubmitterWelcome)
+    again.ask(submitter_hello(connection=2), wire.SubmitterWelcome)
     again.send(wire.Ask(PREFIX, [(0, 1)]))
     assert again.next(wire.Results).values == [b"late"]
 
@@ -209,10 +209,12 @@ def test_every_message_to_every_role_disturbs_nobody(start, peers):
         wire.OperatorHello(wire.MAGIC, 1, RELEASE, "h", 1),
     ]  # fmt: skip
     for hello in hellos:
-        for name, message in EXAMPLES.items():
+        for connection, (name, message) in enumerate(EXAMPLES.items(), 1):
             if name == "SubmitterHello":
                 continue
             peer = peers(daemon.url, lambda data: data)
+            if not isinstance(hello, wire.OperatorHello):
+                hello.connection = connection
             peer.ask(hello)
             for _ in range(3):
                 peer.send(message)
