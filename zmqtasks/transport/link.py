@@ -5,7 +5,6 @@ from enum import Enum
 from typing import Final
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from zmqtasks.errors import BadUrl
 from zmqtasks.transport.sockets import (
@@ -18,6 +17,7 @@ from zmqtasks.transport.sockets import (
     allow_ipv6,
     configure,
     end_monitor,
+    read_event,
     send,
 )
 from zmqtasks.transport.urls import parse_url
@@ -92,7 +92,7 @@ class Link:
             self._open()
         while self._monitor is not None and (ready is None or self._monitor in ready):
             try:
-                event = parse_monitor_message(self._monitor.recv_multipart(DONTWAIT))["event"]
+                event, _ = read_event(self._monitor.recv_multipart(DONTWAIT))
             except zmq.Again:
                 break
             if event == _CONNECTED:

@@ -3,7 +3,6 @@
 import errno
 import os
 import socket
-import struct
 from collections import deque
 from pathlib import Path
 from typing import Final
@@ -23,6 +22,7 @@ from zmqtasks.transport.sockets import (
     allow_ipv6,
     configure,
     end_monitor,
+    read_event,
     send,
 )
 from zmqtasks.transport.urls import parse_url
@@ -43,7 +43,6 @@ _WATCHED: Final = (
     | int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
     | _DENIED
 )
-_EVENT: Final = struct.Struct("=Hi")  # event, and its value: a descriptor, or an error number
 
 
 class Router:
@@ -179,7 +178,7 @@ class Router:
                 told = self._monitor.recv_multipart(DONTWAIT)
             except zmq.Again:
                 break
-            event, value = _EVENT.unpack_from(told[0])
+            event, value = read_event(told)
             if event == _ACCEPTED:
                 self.connections.add(value)
             elif event == _DISCONNECTED:
