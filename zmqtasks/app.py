@@ -110,15 +110,19 @@ class App(Configured):
 
     def _serializer(self, given: Mapping[str, Any]) -> str:
         """The codec of a task that declares these options. Raises BadOption if nobody would decode it."""
+        codec = str(given.get("serializer", self.conf.task_serializer))
+        self.check_codec(codec, "task option")
+        return codec
+
+    def check_codec(self, codec: str, what: str = "option") -> None:
+        """Raises BadOption if the workers of this app, or its scripts, would refuse what is encoded by it."""
         conf = self.conf
-        codec = given.get("serializer", conf.task_serializer)
         for setting, accept in (("accept", conf.accept_content), ("result_accept", conf.result_accept_content)):
             if not payload.accepts(codec, accept):
                 raise BadOption(
-                    f"task option serializer= is {codec}, and {setting}_content holds only "
+                    f"{what} serializer= is {codec}, and {setting}_content holds only "
                     f"{', '.join(sorted(accept))}: its {'jobs' if setting == 'accept' else 'results'} would be refused"
                 )
-        return str(codec)
 
     # ------------------------------------------------------------------------------------------ tasks
 
@@ -286,6 +290,8 @@ class App(Configured):
         if plan.error is not None and "queue" not in given:
             raise plan.error
         submitting = broadcast.submitting(self, self.client, {**self._defaults(plan), **given})
+        if given.get("serializer") is not None:
+            self.check_codec(payload.named(given["serializer"]))
         return submitting, submitting.prepare_task(name, self._serializer(plan.given))
 
     def takers(self, queue: str) -> list[str]:

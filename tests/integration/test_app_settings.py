@@ -5,6 +5,7 @@ import pickle
 import sys
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,11 @@ def test_a_serializer_that_nobody_would_decode_is_told_where_it_is_declared(app:
     told = "task option serializer= is pickle, and accept_content holds only json: its jobs would be refused"
     with pytest.raises(errors.BadOption, match=told):
         app.task(name="t", serializer="pickle")(nothing)
+    called = "^option serializer= is pickle, and accept_content holds only json: its jobs would be refused$"
+    task = app.task(name="t")(nothing)
+    for send in (task.apply_async, task.options, partial(app.send_task, "there.only")):
+        with pytest.raises(errors.BadOption, match=called):
+            send(serializer="application/x-python-serialize")
     app.conf.accept_content = ["json", "pickle"]
     app.task(name="t", serializer="cloudpickle")(nothing)  # who unpickles the one unpickles the other
     with pytest.raises(errors.BadOption, match="serializer= is cloudpickle, and accept_content holds only json"):

@@ -38,6 +38,9 @@ class TaskApp(Protocol):
     def routing(self) -> Routing:
         """Where its jobs go."""
 
+    def check_codec(self, codec: str) -> None:
+        """Raises BadOption if nobody would decode it."""
+
     def takers(self, queue: str) -> list[str]:
         """The workers that take from a queue."""
 
@@ -132,7 +135,10 @@ class Sending(Generic[P, R]):
         made: Sending[P, R] = Sending()
         given = self._task.app.routing.addressed(given)
         said = self._said.union(name for name, value in given.items() if value is not None)
-        made._start(self._task, options.check({**self._given, **given}), said)
+        checked = options.check({**self._given, **given})
+        if given.get("serializer") is not None:
+            self._task.app.check_codec(checked["serializer"])
+        made._start(self._task, checked, said)
         return made
 
     def _many(self, calls: list[Item]) -> list[Job[R]]:
