@@ -25,7 +25,7 @@ from zmqtasks.submitter.results import Job
 from zmqtasks.submitter.routing import Plan, Routing
 from zmqtasks.submitter.submitting import Item, Prepared, Submitting
 from zmqtasks.submitter.tasks import Task
-from zmqtasks.task import DEFAULT_RETRY_DELAY, MAX_RETRIES
+from zmqtasks.task import DEFAULT_RETRY_DELAY, MAX_RETRIES, current_priority
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -93,7 +93,8 @@ class App(Configured):
             task = self.tasks.get(name)
             if task is not None:
                 task.declare(serializer, defaults)
-                task.settle(plans[name], self._keys(task.fn, plans[name].said))
+                inherits = self.conf.task_inherit_parent_priority
+                task.settle(plans[name], self._keys(task.fn, plans[name].said), inherits=inherits)
                 task.eager = self.conf.task_always_eager
 
     @property
@@ -192,7 +193,7 @@ class App(Configured):
             default_retry_delay=said.get("default_retry_delay", DEFAULT_RETRY_DELAY),
             defaults=self._defaults(plan),
         )
-        task.settle(plan, self._keys(fn, plan.said))
+        task.settle(plan, self._keys(fn, plan.said), inherits=self.conf.task_inherit_parent_priority)
         task.eager = self.conf.task_always_eager
         self.tasks[name] = task
         self._declared[name] = given
@@ -289,7 +290,10 @@ class App(Configured):
             given = over(given, self.routing.of_job(name, args, kwargs, given, None))
         if plan.error is not None and "queue" not in given:
             raise plan.error
-        submitting = broadcast.submitting(self, self.client, {**self._defaults(plan), **given})
+        said = {**self._defaults(plan), **given}
+        if self.conf.task_inherit_parent_priority and said.get("priority") is None:
+            said["priority"] = current_priority()
+        submitting = broadcast.submitting(self, self.client, said)
         if given.get("serializer") is not None:
             self.check_codec(payload.named(given["serializer"]))
         return submitting, submitting.prepare_task(name, self._serializer(plan.given))
