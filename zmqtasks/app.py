@@ -25,7 +25,7 @@ from zmqtasks.submitter.results import Job
 from zmqtasks.submitter.routing import Plan, Routing
 from zmqtasks.submitter.submitting import Item, Prepared, Submitting
 from zmqtasks.submitter.tasks import Task
-from zmqtasks.task import DEFAULT_RETRY_DELAY, MAX_RETRIES
+from zmqtasks.task import DEFAULT_RETRY_DELAY, MAX_RETRIES, current_priority
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -93,7 +93,8 @@ class App(Configured):
             task = self.tasks.get(name)
             if task is not None:
                 task.declare(serializer, defaults)
-                task.settle(plans[name], self._keys(task.fn, plans[name].said))
+                inherits = self.conf.task_inherit_parent_priority
+                task.settle(plans[name], self._keys(task.fn, plans[name].said), inherits=inherits)
                 task.eager = self.conf.task_always_eager
 
     @property
@@ -110,15 +111,19 @@ class App(Configured):
 
     def _serializer(self, given: Mapping[str, Any]) -> str:
         """The codec of a task that declares these options. Raises BadOption if nobody would decode it."""
+        codec = str(given.get("serializer", self.conf.task_serializer))
+        self.check_codec(codec, "task option")
+        return codec
+
+    def check_codec(self, codec: str, what: str = "option") -> None:
+        """Raises BadOption if the workers of this app, or its scripts, would refuse what is encoded by it."""
         conf = self.conf
-        codec = given.get("serializer", conf.task_serializer)
         for setting, accept in (("accept", conf.accept_content), ("result_accept", conf.result_accept_content)):
             if not payload.accepts(codec, accept):
                 raise BadOption(
-                    f"task option serializer= is {codec}, and {setting}_content holds only "
+                    f"{what} serializer= is {codec}, and {setting}_content holds only "
                     f"{', '.join(sorted(accept))}: its {'jobs' if setting == 'accept' else 'results'} would be refused"
                 )
-        return str(codec)
 
     # ------------------------------------------------------------------------------------------ tasks
 
@@ -188,7 +193,7 @@ class App(Configured):
             default_retry_delay=said.get("default_retry_delay", DEFAULT_RETRY_DELAY),
             defaults=self._defaults(plan),
         )
-        task.settle(plan, self._keys(fn, plan.said))
+        task.settle(plan, self._keys(fn, plan.said), inherits=self.conf.task_inherit_parent_priority)
         task.eager = self.conf.task_always_eager
         self.tasks[name] = task
         self._declared[name] = given
@@ -285,7 +290,12 @@ class App(Configured):
             given = over(given, self.routing.of_job(name, args, kwargs, given, None))
         if plan.error is not None and "queue" not in given:
             raise plan.error
-        submitting = broadcast.submitting(self, self.client, {**self._defaults(plan), **given})
+        said = {**self._defaults(plan), **given}
+        if self.conf.task_inherit_parent_priority and said.get("priority") is None:
+            said["priority"] = current_priority()
+        submitting = broadcast.submitting(self, self.client, said)
+        if given.get("serializer") is not None:
+            self.check_codec(payload.named(given["serializer"]))
         return submitting, submitting.prepare_task(name, self._serializer(plan.given))
 
     def takers(self, queue: str) -> list[str]:

@@ -336,6 +336,13 @@ def current_job() -> CurrentJob | None:
     return _running() if _running is not None else None
 
 
+def current_priority() -> int | None:
+    """The priority of the job that is running in this thread; None outside of a worker."""
+    request = _requested() if _requested is not None else None
+    priority: int | None = None if request is None else request.delivery_info.get("priority")
+    return priority
+
+
 def progress(done: float, total: float | None = None) -> None:
     """Tell how far the job that is running here has come: see `CurrentJob.progress`.
 

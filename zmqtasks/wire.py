@@ -188,7 +188,10 @@ class Credit(Struct, array_like=True, gc=False, tag=16):
 
 
 class WorkerWelcome(Struct, array_like=True, gc=False, tag=20):
-    """The worker is in. `dropped`: numbers of its hello that are not its own any more; their outcomes are void."""
+    """The worker is in. `dropped`: numbers of its hello that are not its own any more; their outcomes are void.
+
+    Where there are any, a heartbeat comes at once: until it tells what of them still runs, each counts as a taken slot.
+    """
 
     epoch: int
     release: str

@@ -5,6 +5,7 @@ import pickle
 import sys
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from tests.helpers.fake_scheduler import FakeScheduler
 from zmqtasks import App, Exchange, Queue, Task, errors, payload, wire
 from zmqtasks.conf import saying
+from zmqtasks.request import Request, delivery_info
+from zmqtasks.task import set_current
 
 
 @pytest.fixture
@@ -138,11 +141,35 @@ def test_serializers_and_compressions_reach_the_scheduler(app: App, scheduler: F
     assert [submit.codec for submit in others] == ["pickle+none+gzip", "msgpack", "cloudpickle+gzip+none"]
 
 
+def test_a_job_that_submits_hands_its_priority_on_if_the_settings_say_so(app: App, scheduler: FakeScheduler) -> None:
+    plain, own = app.task(name="t")(nothing), app.task(name="u", priority=4)(nothing)
+
+    def send() -> list[int]:
+        before = len(scheduler.of(wire.Submit))
+        results = [plain.delay(), plain.apply_async(priority=2), own.delay(), app.send_task("there.only")]
+        assert [result.get(10) for result in results]
+        return [submit.spec.priority for submit in scheduler.of(wire.Submit)[before:]]
+
+    set_current(lambda: None, None, lambda: Request(delivery_info=delivery_info("q", 7, redelivered=False)))
+    try:
+        assert send() == [0, 2, 4, 0]
+        app.conf.task_inherit_parent_priority = True
+        assert send() == [7, 2, 4, 7]
+    finally:
+        set_current(None)
+    assert send() == [0, 2, 4, 0]  # no job is running here
+
+
 def test_a_serializer_that_nobody_would_decode_is_told_where_it_is_declared(app: App) -> None:
     app.conf.accept_content = ["json"]
     told = "task option serializer= is pickle, and accept_content holds only json: its jobs would be refused"
     with pytest.raises(errors.BadOption, match=told):
         app.task(name="t", serializer="pickle")(nothing)
+    called = "^option serializer= is pickle, and accept_content holds only json: its jobs would be refused$"
+    task = app.task(name="t")(nothing)
+    for send in (task.apply_async, task.options, partial(app.send_task, "there.only")):
+        with pytest.raises(errors.BadOption, match=called):
+            send(serializer="application/x-python-serialize")
     app.conf.accept_content = ["json", "pickle"]
     app.task(name="t", serializer="cloudpickle")(nothing)  # who unpickles the one unpickles the other
     with pytest.raises(errors.BadOption, match="serializer= is cloudpickle, and accept_content holds only json"):

@@ -3,6 +3,10 @@
 import functools
 import pickle
 import sys
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from math import inf
+from uuid import UUID
 
 import pytest
 
@@ -49,6 +53,26 @@ def test_calls_and_results(codec):
 def test_pickles_hold_objects(codec):
     value = {(1, 2), frozenset({3})}
     assert payload.decoder(codec)(payload.encode_result(codec, value, "task")) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "by_msgpack", "by_json"),
+    [
+        ((1, {2}), [1, [2]], [1, [2]]),
+        (date(2020, 1, 2), "2020-01-02", "2020-01-02"),
+        (datetime(2020, 1, 2, 3), "2020-01-02T03:00:00", "2020-01-02T03:00:00"),  # noqa: DTZ001  (it has none)
+        (datetime(2020, 1, 2, 3, tzinfo=UTC), datetime(2020, 1, 2, 3, tzinfo=UTC), "2020-01-02T03:00:00Z"),
+        ([UUID(int=1), Decimal("1.50")], [str(UUID(int=1)), "1.50"], [str(UUID(int=1)), "1.50"]),
+        (b"a", b"a", "YQ=="),
+        ({1: 2}, {1: 2}, {"1": 2}),
+        (inf, inf, None),
+    ],
+    ids=str,
+)
+def test_what_is_like_plain_data_travels_as_it(value, by_msgpack, by_json):
+    """The table of docs/routing.md."""
+    for codec, expected in (("msgpack", by_msgpack), ("json", by_json)):
+        assert payload.decoder(codec)(payload.encode_result(codec, value, "task")) == expected
 
 
 def test_a_function_of_main_goes_by_value(monkeypatch):

@@ -35,7 +35,6 @@ from zmqtasks.conf.setting import Setting
 from zmqtasks.conf.store import Store
 from zmqtasks.config import BROKER_VARIABLE, DEFAULT_QUEUE, MAX_PRIORITY
 
-_PRIORITIES = "priorities"
 _LIMITS = "time limits"
 _EAGER = "keeping the results of tasks that run where they are called"
 _SCHEDULES = "periodic tasks"
@@ -161,7 +160,7 @@ class Conf(Store):
         optional(whole("a number", 0, MAX_PRIORITY)), None, "priority of tasks that name none"
     )
     task_inherit_parent_priority = Setting(
-        FLAG, False, "jobs have the priority of the job that submits them", later=_PRIORITIES
+        FLAG, False, "jobs for which nothing names a priority have that of the job that submits them"
     )
     task_default_rate_limit = Setting(optional(RATE), None, "rate limit of tasks that name none")
     worker_disable_rate_limits = Setting(FLAG, False, "no rate limit of a task of this app holds")

@@ -174,7 +174,7 @@ def imported(text: str) -> Any:
     if not colon:
         try:
             return _module(name, text)
-        except _Absent:
+        except NoSource:
             name, _, path = text.rpartition(".")
             if not name:
                 raise
@@ -186,8 +186,8 @@ def imported(text: str) -> Any:
     return found
 
 
-class _Absent(BadSource):
-    """The module itself is not there."""
+class NoSource(BadSource):
+    """A configuration that is named, and whose module is not there."""
 
 
 def _module(name: str, text: str) -> ModuleType:
@@ -196,7 +196,7 @@ def _module(name: str, text: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             hint = "; name the module without .py" if text.endswith(".py") else ""
-            raise _Absent(f"there is no configuration {text!r}: {error}{hint}") from None
+            raise NoSource(f"there is no configuration {text!r}: {error}{hint}") from None
         raise BadSource(f"the configuration {text!r} cannot be imported: {error}") from error
     except BadOption:
         raise

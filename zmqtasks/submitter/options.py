@@ -50,7 +50,9 @@ def check(options: Options, known: frozenset[str] = KNOWN, what: str = "option")
         else:
             near = difflib.get_close_matches(name, known, n=1)
             meant = f"; did you mean {near[0]}=?" if near else ""
-            raise BadOption(f"there is no {what} {name}={meant} (there are: {', '.join(sorted(known))})")
+            place, colon, kind = what.rpartition(": ")
+            there = ", ".join(sorted(known))
+            raise BadOption(f"{place}{colon}there is no {kind} {name}={meant} (there are: {there})")
     _check_values(found, what)
     _check_ranges(found, what)
     _check_limits(found, what)

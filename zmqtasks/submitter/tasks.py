@@ -14,7 +14,7 @@ from zmqtasks.submitter.keys import KeyOf
 from zmqtasks.submitter.results import Job
 from zmqtasks.submitter.routing import Plan, Routing
 from zmqtasks.submitter.submitting import Item, Prepared, Submitting
-from zmqtasks.task import TaskBase
+from zmqtasks.task import TaskBase, current_priority
 
 _OF_WORKERS = frozenset({"max_retries", "default_retry_delay", "autoretry_for", "dont_autoretry_for"})
 _MAX_KEYS = 1_000  # keys of limits for which what their jobs share is remembered
@@ -37,6 +37,9 @@ class TaskApp(Protocol):
     @property
     def routing(self) -> Routing:
         """Where its jobs go."""
+
+    def check_codec(self, codec: str) -> None:
+        """Raises BadOption if nobody would decode it."""
 
     def takers(self, queue: str) -> list[str]:
         """The workers that take from a queue."""
@@ -132,7 +135,10 @@ class Sending(Generic[P, R]):
         made: Sending[P, R] = Sending()
         given = self._task.app.routing.addressed(given)
         said = self._said.union(name for name, value in given.items() if value is not None)
-        made._start(self._task, options.check({**self._given, **given}), said)
+        checked = options.check({**self._given, **given})
+        if given.get("serializer") is not None:
+            self._task.app.check_codec(checked["serializer"])
+        made._start(self._task, checked, said)
         return made
 
     def _many(self, calls: list[Item]) -> list[Job[R]]:
@@ -157,9 +163,13 @@ class Sending(Generic[P, R]):
         task = self._task
         if not task.by_arguments:
             return self
-        own = {option: key(args, kwargs) for option, key in task.keys.items() if option not in self._given}
+        own: dict[str, Any] = {
+            option: key(args, kwargs) for option, key in task.keys.items() if option not in self._given
+        }
         if task.asked:
             own = {**self._route(args, kwargs), **own}
+        if task.inherits and "priority" not in self._given and (priority := current_priority()) is not None:
+            own.setdefault("priority", priority)
         if not own:
             return self
         found = tuple(sorted(own.items()))
@@ -231,7 +241,7 @@ class Task(TaskBase[P, R], Sending[P, R]):
         super().__init__(fn, **declared)
         self.app = app
         self.keys: Mapping[str, KeyOf] = {}  # of its limits, by their options
-        self.asked = self.by_arguments = self.eager = False
+        self.asked = self.by_arguments = self.eager = self.inherits = False
         self.own: frozenset[str] = frozenset()
         self.nowhere: ZmqTasksError | None = None
         self._start(self, self.defaults)
@@ -244,11 +254,12 @@ class Task(TaskBase[P, R], Sending[P, R]):
         self._ready = None
         self._by_keys.clear()
 
-    def settle(self, plan: Plan, keys: Mapping[str, KeyOf]) -> None:
+    def settle(self, plan: Plan, keys: Mapping[str, KeyOf], *, inherits: bool) -> None:
         """Tell it what the settings make of it, and what tells its jobs apart."""
         self.keys = keys
         self.asked = plan.asked and not plan.own.issuperset({"queue", "priority"})
-        self.by_arguments = bool(keys) or self.asked
+        self.inherits = inherits  # the priority of the job that submits
+        self.by_arguments = bool(keys) or self.asked or inherits
         self.own = plan.own if plan.own.isdisjoint(DESTINATION) else plan.own.union({"queue"})
         self.nowhere = plan.error
         for name in plan.annotated & _OF_WORKERS & plan.given.keys():

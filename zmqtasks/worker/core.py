@@ -153,7 +153,8 @@ class WorkerCore:
         self._phase = UP
         self.epoch = message.epoch
         self._heartbeat = message.heartbeat
-        self._beat_at = now.mono + message.heartbeat
+        # Until a heartbeat tells what of the dropped ones runs, the scheduler takes all of them for taken slots.
+        self._beat_at = now.mono if message.dropped else now.mono + message.heartbeat
         work = self.work
         work.max_payload = message.max_payload
         fx.reclaim |= work.drop(message.dropped, outcomes=False)  # told again below: their record may not be durable

@@ -19,7 +19,7 @@ security_key_password = "very secret"
 APP = """\
 from zmqtasks import App
 app = App('photos', default_queue='normal', include=['colorsys'])
-app.config_from_object('settings_of_it')
+app.config_from_object('settings_of')
 """
 
 
@@ -29,7 +29,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.delenv("ZMQTASKS_BROKER", raising=False)
     path = list(sys.path)
     yield
-    for name in ("photos_app", "settings_of_it"):  # only the test's own: what zmqtasks imports late must stay as it is
+    for name in ("photos_app", "settings_of"):  # only the test's own: what zmqtasks imports late must stay as it is
         sys.modules.pop(name, None)
     sys.path[:] = path
 
@@ -37,7 +37,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def photos():
     def write(config=CONFIG, app=APP):
-        Path("settings_of_it.py").write_text(config, encoding="utf-8")
+        Path("settings_of.py").write_text(config, encoding="utf-8")
         Path("photos_app.py").write_text(app, encoding="utf-8")
 
     write()
@@ -54,7 +54,7 @@ def test_people_see_where_each_setting_was_written(photos, capsys):
     code, out, err = told(capsys, "-A", "photos_app")
     assert (code, err) == (0, "")
     lines = [line.split() for line in out.splitlines()]
-    assert ["broker_url", "tcp://127.0.0.1:5555", "settings_of_it.py,", "line", "2"] in lines
+    assert ["broker_url", "tcp://127.0.0.1:5555", "settings_of.py,", "line", "2"] in lines
     assert ["submit_timeout", "30.0", "default"] in lines
     assert ["task_default_queue", "normal", "photos_app.py,", "line", "2"] in lines
     assert ["(default_queue)"] in lines
@@ -77,7 +77,7 @@ def test_machines_see_the_same(photos, capsys):
     assert shown["settings"]["worker_concurrency"] == {
         "value": 3,
         "kind": "config_from_object",
-        "where": "settings_of_it.py, line 4",
+        "where": "settings_of.py, line 4",
         "spelled": "CELERYD_CONCURRENCY",
     }
     assert shown["settings"]["accept_content"]["value"] == ["cloudpickle", "json", "msgpack", "pickle"]
@@ -111,16 +111,16 @@ def test_without_an_app_only_the_file_is_looked_at(capsys):
 @pytest.mark.parametrize(
     ("config", "lines"),
     [
-        ("task_rutes = {}", ["settings_of_it.py, line 1: there is no setting task_rutes; did you mean task_routes?"]),
+        ("task_rutes = {}", ["settings_of.py, line 1: there is no setting task_rutes; did you mean task_routes?"]),
         (
             "\nsubmit_timeout = 'x'\nworker_pool = 3\n",
-            ["settings_of_it.py, line 2: submit_timeout is a ", "settings_of_it.py, line 3: worker_pool is one of "],
+            ["settings_of.py, line 2: submit_timeout is a ", "settings_of.py, line 3: worker_pool is one of "],
         ),
-        ("CELERY_OWN = 3", ["settings_of_it.py, line 1: there is no setting CELERY_OWN; nothing reads it"]),
-        ("broker_url = 'tcp://head'", ["settings_of_it.py, line 1: bad URL 'tcp://head'"]),
+        ("CELERY_OWN = 3", ["settings_of.py, line 1: there is no setting CELERY_OWN; nothing reads it"]),
+        ("broker_url = 'tcp://head'", ["settings_of.py, line 1: bad URL 'tcp://head'"]),
         (
             "accept_content = ['json']\ntask_serializer = 'pickle'\n",
-            ["settings_of_it.py, line 2: task_serializer is pickle, which is not accepted (json is)"],
+            ["settings_of.py, line 2: task_serializer is pickle, which is not accepted (json is)"],
         ),
     ],
 )
@@ -131,7 +131,7 @@ def test_what_is_wrong_is_told_with_exit_code_1(photos, capsys, config, lines):
     assert all(line.startswith(f"zmqtasks: {said}") for line, said in zip(err.splitlines(), lines, strict=True)), err
     assert out.endswith(f"{len(lines)} thing{'s'[: len(lines) - 1]} to mend.\n")
     sys.modules.pop("photos_app", None)
-    sys.modules.pop("settings_of_it", None)
+    sys.modules.pop("settings_of", None)
     code, out, _ = told(capsys, "-A", "photos_app", "--json")
     assert code == 1
     assert all(problem.startswith(said) for problem, said in zip(json.loads(out)["problems"], lines, strict=True))

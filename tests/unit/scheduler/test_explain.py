@@ -172,6 +172,16 @@ def test_only_the_next_under_a_rate_is_told_that_it_is(h):
     assert "5 jobs of them go before it, so it may start in 1 min at the earliest" in why(o, 2)[1]
 
 
+def test_a_rate_that_nothing_has_used_yet_is_used_by_those_before(h):
+    s, o = h.submitter(), h.operator()
+    s.submit(4, rate=0.1)
+    assert "it may start now" in why(o, 0)[1]
+    assert "3 jobs of them go before it, so it may start in 30 s at the earliest" in why(o, 3)[1]
+    s.submit(4, task="mul", rate=0.1, burst=3)
+    assert "2 jobs of them go before it, so it may start now at the earliest" in why(o, 6)[1]
+    assert "3 jobs of them go before it, so it may start in 10 s at the earliest" in why(o, 7)[1]
+
+
 def test_who_has_what_a_cap_allows_is_told(h):
     a, b, s, o = h.worker("a", slots=1), h.worker("b", slots=4, caps=[("add", 4)]), h.submitter(), h.operator()
     ids = [f"{s.prefix.hex()}{counter:08x}" for counter in range(9)]

@@ -146,12 +146,12 @@ def test_annotations_that_cannot_be(app):
         (
             {"prioritty": 3},
             errors.BadOption,
-            r"there is no task_annotations, a: option prioritty=; did you mean priority",
+            r"task_annotations, a: there is no option prioritty=; did you mean priority",
         ),
         ({"priority": 10}, errors.BadOption, r"task_annotations, a: option priority= is a number from 0 to 9, not 10"),
         ({"time_limit": 10}, errors.NotAvailable, r"task_annotations, a: option time_limit= is not available yet"),
         ({"rate_limit": "often"}, errors.BadOption, r"'a': 'often' is no rate"),
-        ({"bind": True}, errors.BadOption, r"there is no task_annotations, a: option bind="),
+        ({"bind": True}, errors.BadOption, r"task_annotations, a: there is no option bind="),
     ):
         with pytest.raises(kind, match=told):
             app.conf.task_annotations = {"a": said}
@@ -162,7 +162,7 @@ def test_annotations_that_cannot_be(app):
 def test_a_route_with_an_option_that_there_is_not(app):
     app.task(name="a")(nothing)
     with pytest.raises(
-        errors.BadOption, match=r"there is no task_routes, a: option prioritty=; did you mean priority="
+        errors.BadOption, match=r"task_routes, a: there is no option prioritty=; did you mean priority="
     ):
         app.conf.update(task_routes={"a": {"queue": "b", "prioritty": 3}}, task_default_queue="c")
     assert (app.conf.task_routes, app.conf.task_default_queue) == (None, "default")

@@ -125,6 +125,8 @@ def test_dropped_numbers_are_void_wherever_they_are_and_outcomes_are_told_again(
     worker.connect()
     worker.welcome(dropped=[(1, 4)])  # 1 has ended, 2 runs, 3 is in the queue, 4 waits
     assert [run.first for run in worker.sent_one(Done).runs] == [1]
+    worker.running((0, 0), (2, 2))  # it is told at once which of them has a slot
+    assert worker.sent_one(Heartbeat) == Heartbeat(6, [(1, 1), (5, 2)], [], void=1)
     worker.handle(DoneAck([(1, 1)]))
     assert worker.core.work.ledger.state(1) == GONE
     worker.reclaimed(3)

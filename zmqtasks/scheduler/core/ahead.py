@@ -148,7 +148,7 @@ def of_rate(rate: Rate, line: Line, job: Job, now: Now) -> str:
         else:
             peers = peers or other.level == line.level
     first += found.earlier
-    wait = rate.opens_at + first * rate.interval - now.mono
+    wait = rate.opens_after(first, now.mono) - now.mono
     if first:
         go = "goes" if first == 1 else "go"
         when = f"in {duration(wait)}" if wait > 0 else "now"

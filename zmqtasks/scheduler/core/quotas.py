@@ -48,6 +48,12 @@ class Rate:
         """Monotonic time from which a job may start."""
         return self.tat - (self.burst - 1) * self.interval if self.interval else -inf
 
+    def opens_after(self, jobs: int, mono: float) -> float:
+        """Monotonic time from which a job may start at the earliest, if from now on so many others start before it."""
+        if not self.interval:
+            return -inf
+        return max(self.tat, mono) + (jobs + 1 - self.burst) * self.interval
+
     def room(self, mono: float) -> int:
         """How many jobs may start now."""
         if not self.interval:
