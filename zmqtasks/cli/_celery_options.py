@@ -63,6 +63,7 @@ REFUSED: Final[dict[tuple[str, ...], str]] = {
 
 # Commands of Celery → what to do instead.
 COMMANDS: Final = {
+    "amqp": "there is no broker; zmqtasks inspect queues shows the queues",
     "beat": "periodic tasks come later; until then have cron call zmqtasks submit",
     "call": "zmqtasks submit TASK --args JSON sends a job",
     "events": "zmqtasks status --watch and zmqtasks story ID show what happens",

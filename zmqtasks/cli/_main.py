@@ -27,17 +27,6 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Trying out": ("demo", "check", "completion", "version"),
 }
 COMMANDS: Final = frozenset(name for names in GROUPS.values() for name in names)
-# Commands of Celery's that are called otherwise here, or that there are not → what to do.
-CELERY_COMMANDS: Final = {
-    "amqp": "there is no broker; zmqtasks inspect queues shows the queues",
-    "beat": "periodic tasks come later; until then have cron call zmqtasks submit",
-    "call": "zmqtasks submit TASK does it",
-    "events": "events come later; zmqtasks status --watch shows what is going on",
-    "list": "there are no bindings; zmqtasks inspect queues shows the queues",
-    "multi": "have systemd or containers start as many workers as you want",
-    "report": "zmqtasks version and zmqtasks check tell what there is",
-    "shell": "import the app in python",
-}
 
 
 class Commands(click.Group):
@@ -56,8 +45,6 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            if args[0] in CELERY_COMMANDS:
-                raise click.UsageError(f"no command is called {args[0]!r}: {CELERY_COMMANDS[args[0]]}", ctx)
             import difflib
 
             from zmqtasks.cli._celery_options import COMMANDS as CELERY

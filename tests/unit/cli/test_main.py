@@ -58,8 +58,8 @@ def error_line(capsys):
     ("words", "says"),
     [
         (["wroker"], "no command is called 'wroker'; did you mean 'worker'? (see: zmqtasks --help)"),
-        (["report"], "no command is called 'report': zmqtasks version and zmqtasks check tell what there is"),
-        (["-A", "shop", "call", "shop.pay"], "no command is called 'call': zmqtasks submit TASK does it (see: "),
+        (["report"], "command 'report' of Celery is not available: zmqtasks version and zmqtasks check show versions"),
+        (["-A", "shop", "call", "shop.pay"], "command 'call' of Celery is not available: zmqtasks submit TASK --args"),
         (["xyzzy"], "no command is called 'xyzzy' (there are: scheduler, worker, repair, submit, result, "),
         (["beat"], "command 'beat' of Celery is not available: periodic tasks come later"),
         (["inspect", "ping"], "ping of Celery is not available: zmqtasks inspect workers shows who is there (see: "),
