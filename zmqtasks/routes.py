@@ -90,12 +90,16 @@ class Router:
 
         Raises:
             BadOption: it cannot be imported, or it answers something else than a queue or options.
-            Exception: what the function raises.
+            Exception: what the function raises, with a note of where.
         """
         ask = self._ask
         if ask is None:
             ask = self._ask = self._found()
-        route = ask(name, tuple(args), dict(kwargs), dict(options), task=task)
+        try:
+            route = ask(name, tuple(args), dict(kwargs), dict(options), task=task)
+        except Exception as error:
+            error.add_note(f"({self.why}, asked for a job of {name})")
+            raise
         return None if route is None else _options(route, f"what {self.why} says of {name}")
 
     @property

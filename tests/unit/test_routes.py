@@ -82,6 +82,15 @@ def test_routers_of_celery_3():
         assert Routes(given).of_job("new.a", [], {}, {}, None).options == {}
 
 
+def test_what_a_function_raises_says_where():
+    def route(name, args, kwargs, options, task=None, **kw):
+        return args[0]
+
+    with pytest.raises(IndexError) as caught:
+        Routes(route).of_job("a", (), {}, {}, None)
+    assert caught.value.__notes__ == [f"(task_routes, function {route.__qualname__}, asked for a job of a)"]
+
+
 def test_a_function_that_cannot_be_imported_or_answers_nonsense():
     routes = Routes("no_such_module.route")
     with pytest.raises(errors.BadOption, match=r"'no_such_module.route' is to name a function.*ModuleNotFoundError"):
