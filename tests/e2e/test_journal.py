@@ -87,11 +87,15 @@ def status(site: Site) -> dict[str, Any]:
 def test_a_signal_ends_it_whichever_thread_the_kernel_gives_that_to(site: Site) -> None:
     """Of a process that was stopped (SIGSTOP) when the signal came, or is traced, it may be any."""
     scheduler = start(site)
-    threads = [Path(f"/proc/{scheduler.pid}/task/{thread.id}/status") for thread in Process(scheduler.pid).threads()]
-    blocked = {int(path.parent.name): path.read_text().partition("SigBlk:")[2].split()[0] for path in threads}
-    ours = [thread for thread, mask in blocked.items() if not int(mask, 16) and thread != scheduler.pid]
-    assert len(ours) >= 2, "the loop and the journal's writer; zmq's own block all signals"
-    os.kill(max(ours), signal.SIGTERM)  # to this thread first
+
+    def ours() -> list[int]:
+        """The loop and the journal's writer, once they run; zmq's own threads block all signals."""
+        threads = [thread.id for thread in Process(scheduler.pid).threads() if thread.id != scheduler.pid]
+        status = {thread: Path(f"/proc/{scheduler.pid}/task/{thread}/status").read_text() for thread in threads}
+        return [thread for thread, text in status.items() if not int(text.partition("SigBlk:")[2].split()[0], 16)]
+
+    until(lambda: len(ours()) >= 2, "both threads run")
+    os.kill(max(ours()), signal.SIGTERM)  # to this thread first
     assert scheduler.wait(BOUND) == 0
 
 
