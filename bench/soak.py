@@ -2,13 +2,15 @@
 
 A scheduler with a journal, two slots, and a script that keeps some thousand no-op jobs under way and compares every
 value. At each of 30 marks: the scheduler's memory and open files, the journal's directory and its WAL, and round trips
-of a second client beside the load. The last third is set against the first.
+of lone jobs of another process beside the load. The last third is set against the first.
 """
 
 from __future__ import annotations
 
 import contextlib
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,13 +20,12 @@ from pathlib import Path
 import _cluster
 import _report
 import psutil
-from _jobs import add, one_more
+from _jobs import one_more
 
 import zmqtasks
 
 SLOTS = 2
 MARKS = 30
-PROBES = 0.02  # seconds between round trips of the second client
 MIB = 1024 * 1024
 
 
@@ -43,24 +44,22 @@ class Mark:
 
 @contextlib.contextmanager
 def probing(url: str) -> Iterator[list[float]]:
-    """Lone jobs beside the load; yields their round trips in ms, as they come."""
+    """Lone jobs of another process beside the load; yields their round trips in ms, as they come."""
+    command = [sys.executable, str(_cluster.HERE / "_probe.py"), url]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
     taken: list[float] = []
-    over = threading.Event()
-
-    def probe() -> None:
-        with zmqtasks.Client(url) as client:
-            while not over.wait(PROBES):
-                begin = time.perf_counter()
-                client.submit(add, 1, 1).result()
-                taken.append((time.perf_counter() - begin) * 1000)
-
-    thread = threading.Thread(target=probe)
-    thread.start()
+    reader = threading.Thread(target=lambda out=process.stdout: taken.extend(map(float, out)))
+    reader.start()
     try:
         yield taken
     finally:
-        over.set()
-        thread.join()
+        assert process.stdin is not None
+        process.stdin.close()
+        reader.join()
+        process.stdout.close()
+        if process.wait():
+            raise AssertionError("the round trips beside the load ended with an error")
 
 
 def megabytes(folder: Path, name: str = "*") -> float:

@@ -45,7 +45,7 @@ class SchedulerSettings:
     # those already delivered are dropped, the oldest first
     max_results: int = 200_000  # outcomes beyond which those already delivered are dropped, the oldest first
     max_payload: int = 64 * MIB
-    max_tombstones: int = 200_000  # Submits remembered after all their outcomes were dropped
+    max_tombstones: int = 50_000  # Submits, of 500 bytes each, remembered after all their outcomes were dropped
     spill: int = 256 * KIB  # payloads above this are kept by the journal, the core holds a reference
     durability: tuple[tuple[str, str], ...] = ()  # (queue, or empty for all others; "memory", "os" or "disk")
     compact_above: int = 64 * MIB  # records of the journal, beyond which old ones are compacted

@@ -18,7 +18,8 @@ _RISE: Final = 0.25
 _FADE: Final = 0.5  # how much of the longest run is remembered per report
 Fits = Callable[[Amounts], bool]  # whether a job that needs these can run now
 
-FEW: Final = 16  # claims are not made smaller than this only to share the work among the slots
+FEW: Final = 16  # claims are not made smaller than this only to share the work among the slots,
+BRIEF: Final = 0.0002  # nor than so many seconds of measured work: waking a child takes about as long
 
 
 class Target:
@@ -135,7 +136,7 @@ class Backlog:
         target = lots[0].target
         if target.resources:
             return self._cut_fitting(seconds, slots, fits)
-        room = min(target.jobs(seconds), max(FEW, -(-self.waiting // slots)))
+        room = min(target.jobs(seconds), max(FEW, target.jobs(BRIEF), -(-self.waiting // slots)))
         space = MAX_BYTES_PER_MESSAGE
         pieces: list[Piece] = []
         while room and lots and lots[0].target is target:

@@ -20,14 +20,26 @@ def quick():
     return target
 
 
-def test_claims_share_what_waits_among_the_slots(quick):
+def test_claims_share_what_waits_among_the_slots():
+    target = Target("not so quick", None, "json")
+    target.measured(1, 5e-6, 5e-6)
     backlog = Backlog()
-    backlog.append(piece(1, 200), quick)
+    backlog.append(piece(1, 200), target)
     _, pieces = backlog.cut(0.001, 4, anything)
     assert [(p.first, len(p.args)) for p in pieces] == [(1, 50)]
     _, pieces = backlog.cut(0.001, 1, anything)
     assert [(p.first, p.attempt, len(p.args)) for p in pieces] == [(51, 151, 150)]
     assert not backlog
+
+
+@pytest.mark.parametrize(("took", "jobs"), [(1e-6, 200), (4e-6, 50), (5e-5, 16), (4e-4, 2), (1e-2, 1)])
+def test_what_takes_less_than_waking_a_child_is_not_shared(took, jobs):
+    target = Target("t", None, "json")
+    target.measured(1, took, took)
+    backlog = Backlog()
+    backlog.append(piece(1, 300), target)
+    _, pieces = backlog.cut(0.001, 100, anything)
+    assert sum(len(p.args) for p in pieces) == jobs
 
 
 def test_a_claim_is_bounded_in_bytes(quick):

@@ -1,8 +1,9 @@
 """Who gets what: free slots first, then work in advance, then work taken back from the crowded for the hungry.
 
-A worker holds in advance, per slot, at most `horizon` seconds of work as measured for its targets; a target that was
-never measured, or takes longer, is given to free slots only. So micro-jobs flow in hundreds and long jobs are never
-hoarded. Each call is O(what it assigns + queues with work and room), never O(jobs) or O(workers).
+A worker holds in advance, per slot, at most `horizon` seconds of work as measured for its targets, and no more jobs
+than are back soon (`window.py`); a target that was never measured, or takes longer, is given to free slots only. So
+micro-jobs flow in hundreds and long jobs are never hoarded. Each call is O(what it assigns + queues with work and
+room), never O(jobs) or O(workers).
 """
 
 from itertools import chain, islice
@@ -16,6 +17,7 @@ from zmqtasks.scheduler.core.lifecycle import seat
 from zmqtasks.scheduler.core.model import CHEAPEST, OS, Job, Line, Profile, Ref, Submission, Team, Worker
 from zmqtasks.scheduler.core.records import Assigned
 from zmqtasks.scheduler.core.state import State
+from zmqtasks.scheduler.core.window import TIMED
 from zmqtasks.states import ASSIGNED, WAITING
 from zmqtasks.wire import Argument, Assign, Code, Function, Work
 
@@ -45,16 +47,26 @@ def dispatch(state: State, now: Now, fx: Effects) -> None:
         _feed_hungry(state, plan, now, fx)
         _fill_roomy(state, plan, now, fx)
     for worker, jobs in plan.items():
-        if len(worker.held) == len(jobs):  # it was idle: its time without an outcome begins now
-            worker.moved = now.mono
-        _assign(state, worker, jobs, now, fx)
-        if not worker.watched and len(worker.held) > worker.slots:
-            worker.watched = True
-            state.stalls.add(now.mono + retracts.STUCK, worker)
+        _carry_out(state, worker, jobs, now, fx)
     if state.lines.urgent:
         retracts.overtake(state, fx)
     if state.lines.uneven:
         retracts.balance(state, now, fx)
+
+
+def _carry_out(state: State, worker: Worker, jobs: list[Job], now: Now, fx: Effects) -> None:
+    """Send a worker what it was given; somebody will look how it comes along."""
+    held = worker.held
+    if len(held) == len(jobs):  # it was idle: its time without an outcome begins now
+        worker.moved = now.mono
+    _assign(state, worker, jobs, now, fx)
+    if len(held) >= TIMED or jobs[0].number == 1:
+        behind = len(jobs) - 1
+        work = max(0.0, worker.load - behind * jobs[-1].cost) / worker.slots
+        worker.window.sent(jobs[0].number, held, len(held), behind, work, now.mono)
+    if not worker.watched and len(held) > worker.slots:
+        worker.watched = True
+        state.stalls.add(now.mono + retracts.STUCK, worker)
 
 
 def _feed_hungry(state: State, plan: _Plan, now: Now, fx: Effects) -> None:
@@ -186,7 +198,7 @@ def _share_out(state: State, profile: Profile, line: Line, saved: set[Team], pla
         team.roomy.move_to_end(worker)
         # rounded up, so that whoever is looked at gets something: all others are not among the roomy
         room = ceil((worker.slots * horizon - worker.load - CHEAPEST) / cost)
-        jobs = state.lines.take_alike(line, min(share, room, worker.credit))
+        jobs = state.lines.take_alike(line, min(share, room, worker.credit, worker.window.size - len(worker.held)))
         given += len(jobs)
         _give(state, worker, jobs, plan, fx)
         if not len(line) or line.head().submission.target is not target:

@@ -12,6 +12,7 @@ from zmqtasks.scheduler.core.flow import Flow
 from zmqtasks.scheduler.core.jobtable import JobTable
 from zmqtasks.scheduler.core.needs import LimitKey, Need
 from zmqtasks.scheduler.core.quotas import Limit
+from zmqtasks.scheduler.core.window import Window
 from zmqtasks.states import FINAL, READY
 from zmqtasks.wire import End, Function, Run, Spec
 
@@ -415,6 +416,7 @@ class Worker:
         resources: what it has in all; `free`: what the jobs that it holds leave of that, below 0 where it came back
             with more than it would have been given; in 1/10,000.
         kept: the demand that its resources are kept for.
+        window: how many jobs it may hold, in slots and in advance.
         bulk: the route of its bulk connection, if it has one.
     """
 
@@ -422,7 +424,7 @@ class Worker:
         "asked", "astray", "bulk", "busy", "connection", "credit", "done", "draining", "free", "functions", "groups",
         "heard", "held", "host", "kept", "limited", "load", "moved", "name", "next", "nonce", "offered", "pid",
         "quarantine", "queues", "resources", "route", "running", "saved", "slots", "strays", "stuck", "tasks", "team",
-        "void", "watched", "wishes",
+        "void", "watched", "window", "wishes",
     )  # fmt: skip
 
     def __init__(self, nonce: bytes) -> None:
@@ -458,6 +460,7 @@ class Worker:
         self.resources: Amounts = ()
         self.free: dict[str, int] = {}
         self.kept: Demand | None = None
+        self.window = Window()
 
     def __str__(self) -> str:
         return f"{self.name} ({self.host}, pid {self.pid})"

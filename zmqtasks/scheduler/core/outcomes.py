@@ -73,6 +73,8 @@ def _succeeded(state: State, worker: Worker, run: Run, now: Now, fx: Effects) ->
     worker.done += len(jobs)
     state.moves.many(jobs, SUCCEEDED)
     jobs[0].submission.target.measured(len(run.results), run.total, run.longest)
+    if run.first <= worker.window.number < number:
+        worker.window.returned(state.settings.horizon, now.mono)
     _record_success(state, jobs, outcomes, now, fx)
     lifecycle.settle(state, jobs, outcomes, now, fx)
     state.count("succeeded", len(jobs))

@@ -13,6 +13,7 @@ from zmqtasks.scheduler.core.effects import Effects, Log, Send
 from zmqtasks.scheduler.core.model import Worker
 from zmqtasks.scheduler.core.needs import CAP, RATE
 from zmqtasks.scheduler.core.state import State
+from zmqtasks.scheduler.core.window import Window
 from zmqtasks.states import ASSIGNED, RUNNING
 from zmqtasks.wire import (
     DoneAck,
@@ -79,6 +80,7 @@ def _introduce(state: State, worker: Worker, hello: WorkerHello, now: Now, fx: E
     worker.offered = hello.credit
     worker.credit = hello.credit - len(worker.held)
     worker.slots = hello.slots
+    worker.window = Window(hello.slots, hello.credit)
     worker.resources, worker.free = hello.resources, dict(hello.resources)
     for job in worker.held.values():
         demands.take(worker, job.submission.spec.resources)
