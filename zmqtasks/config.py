@@ -27,6 +27,7 @@ MAX_PRIORITY = 9  # the most urgent
 MAX_ASKED = 100_000  # jobs that one Ask or Cancel names
 MAX_NAME = 1_000  # characters of a name: task, queue, host, user, …
 MAX_NAMES = 10_000  # queues, and tasks, that one worker knows
+BUSY_POLL = 0.0005  # seconds for which the scheduler may look for a lone job's next step before it sleeps
 MAX_PROGRESS = 4 * KIB  # bytes of what a running job tells of itself
 
 
@@ -45,7 +46,7 @@ class SchedulerSettings:
     # those already delivered are dropped, the oldest first
     max_results: int = 200_000  # outcomes beyond which those already delivered are dropped, the oldest first
     max_payload: int = 64 * MIB
-    max_tombstones: int = 50_000  # Submits, of 500 bytes each, remembered after all their outcomes were dropped
+    max_tombstones: int = 20_000  # Submits, of 500 bytes each, remembered after all their outcomes were dropped
     spill: int = 256 * KIB  # payloads above this are kept by the journal, the core holds a reference
     durability: tuple[tuple[str, str], ...] = ()  # (queue, or empty for all others; "memory", "os" or "disk")
     compact_above: int = 64 * MIB  # records of the journal, beyond which old ones are compacted

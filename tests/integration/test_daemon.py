@@ -17,8 +17,10 @@ from zmqtasks import wire
 from zmqtasks.channel import Channel
 from zmqtasks.errors import BadUrl
 from zmqtasks.ids import spans
-from zmqtasks.scheduler.daemon import Daemon, SchedulerOptions, run_scheduler
+from zmqtasks.scheduler.core.effects import Effects, Send
+from zmqtasks.scheduler.daemon import LONE, Daemon, SchedulerOptions, run_scheduler
 from zmqtasks.scheduler.journal import MemoryJournal
+from zmqtasks.states import ASSIGNED, RUNNING
 from zmqtasks.transport import Context, Wakeup, wait
 
 
@@ -51,6 +53,28 @@ def test_the_time_until_it_turns_is_no_gap(url):
         daemon.run()
         assert daemon._now.mono >= restored
     finally:
+        daemon.close()
+
+
+def test_it_goes_on_looking_only_after_a_step_of_a_lone_job(url):
+    daemon = Daemon(SchedulerOptions(bind=(url,), busy_poll=0.001), MemoryJournal(), Wakeup())
+    try:
+        daemon.bind()
+        counts, fx = daemon.core.state.moves.counts, Effects()
+        assert daemon._expecting(fx) is None
+        fx.sends.append(Send(b"w", wire.DoneAck([(1, 1)])))
+        assert daemon._expecting(fx) is None  # nobody answers that
+        fx.sends.append(Send(b"w", wire.Assign(1, 1, [], [])))
+        counts[ASSIGNED] = 1
+        out = daemon._expecting(fx)
+        assert out is not None
+        counts[ASSIGNED], counts[RUNNING] = LONE, 1
+        assert daemon._expecting(fx) is None  # there is always something to do
+        counts[ASSIGNED] = counts[RUNNING] = 0
+        assert daemon._expecting(fx) not in (None, out)  # who knows when the next job comes: that is learnt by itself
+    finally:
+        daemon.stop()
+        daemon.run()
         daemon.close()
 
 

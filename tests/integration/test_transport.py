@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 import time
 
 import pytest
@@ -9,7 +10,7 @@ import zmq
 
 from zmqtasks import transport
 from zmqtasks.errors import AddressInUse, BadUrl
-from zmqtasks.transport import Change, Context, Link, Router, Sleeper, Wakeup, parse_url, wait
+from zmqtasks.transport import BusyPoll, Change, Context, Link, Router, Sleeper, Wakeup, parse_url, wait
 
 
 @pytest.fixture
@@ -380,6 +381,50 @@ def test_wakeup_ends_a_wait():
         wakeup.set()  # a full pipe is as good
     wakeup.close()
     wakeup.set()
+    wakeup.close()
+
+
+def looking(seconds):
+    """A BusyPoll that looks for so long, on however many cores."""
+    busy = BusyPoll(0.0)
+    busy.most = busy.seconds = seconds
+    return busy
+
+
+def test_news_that_come_while_it_looks_need_no_sleep(router, link, monkeypatch):
+    connect(link)
+    hello(router, link)
+    while router.receive() or router.disconnects():
+        pass
+    sleeper = Sleeper()
+    assert sleeper.wait(router.readers(), 0.0) == {}
+    monkeypatch.setattr(sleeper, "_sleep", None)  # it may not be called
+    sender = threading.Timer(0.05, lambda: link.send(b"here"))
+    sender.start()
+    ready = {}
+    while router.readers()[0] not in ready:  # commands without a message may come first
+        ready = sleeper.wait(router.readers(), 60.0, (), looking(60.0))
+        if not router.ready:
+            ready = {}
+    sender.join()
+    assert router.receive()[1] == b"here"
+
+
+def test_news_that_do_not_come_while_it_looks_end_its_sleep():
+    wakeup = Wakeup()
+    busy = looking(0.01)
+    sender = threading.Timer(0.3, wakeup.set)
+    sender.start()
+    assert wakeup.fileno() in Sleeper().wait([wakeup.fileno()], 60.0, (), busy)
+    assert busy.seconds == 0.0  # it was in vain
+    sender.join()
+    wakeup.close()
+
+
+def test_it_looks_for_no_longer_than_it_may_wait():
+    wakeup = Wakeup()
+    assert Sleeper().wait([wakeup.fileno()], 0.01, (), looking(600.0)) == {}
+    assert Sleeper().wait([wakeup.fileno()], 0.0, (), looking(600.0)) == {}
     wakeup.close()
 
 

@@ -10,6 +10,7 @@ from zmqtasks.cli._celery_options import celery_options
 from zmqtasks.cli._shared import Common, Example, broker_option, broker_url, daemon_options, resource_option
 from zmqtasks.conf.pools import MAX_CONCURRENCY, POOL_ALIASES, POOLS, POOLS_LATER
 from zmqtasks.config import BROKER_VARIABLE, CONFIG_FILE
+from zmqtasks.cpus import cores
 from zmqtasks.queues import flaw
 
 
@@ -70,14 +71,6 @@ def _take_configured_broker() -> None:
     found = named_broker()
     if found and not found.startswith("local://"):
         os.environ[BROKER_VARIABLE] = found  # where the agent looks when it has seen the app
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
 
 
 @click.command(
@@ -185,7 +178,7 @@ def command(
         WorkerOptions(
             broker=url,
             name=full_name,
-            concurrency=1 if pool == "solo" else concurrency or _cores(),
+            concurrency=1 if pool == "solo" else concurrency or cores(),
             pool="threads" if pool == "threads" else "processes",
             logfile=logfile,
             queues=queues,

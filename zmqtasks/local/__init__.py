@@ -19,8 +19,9 @@ from typing import Any, Final, Self
 from zmqtasks.conf.pools import POOLS
 from zmqtasks.conf.saying import SAID_VARIABLE
 from zmqtasks.config import BROKER_VARIABLE, CONFIG_FILE
+from zmqtasks.cpus import cores
 from zmqtasks.errors import AppNotLoaded, BadOption, SchedulerUnreachable, ZmqTasksError
-from zmqtasks.local.processes import Listener, Process, Watcher, cores, environment, free_port, private_folder, say
+from zmqtasks.local.processes import Listener, Process, Watcher, environment, free_port, private_folder, say
 from zmqtasks.queues import direct as queue_of
 from zmqtasks.resources import Amounts, exact, parse
 from zmqtasks.submitter import client as client_module

@@ -303,14 +303,6 @@ def _watch(pid: int) -> int:
         return -1
 
 
-def cores() -> int:
-    """That this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
-
-
 def private_folder() -> str:
     """A new directory of mode 700; in /tmp if the usual place has too long a path for a socket."""
     usual = tempfile.gettempdir()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from zmqtasks import clock, descriptors, wire
 from zmqtasks.clock import Now
-from zmqtasks.config import SchedulerSettings
+from zmqtasks.config import BUSY_POLL, SchedulerSettings
 from zmqtasks.errors import JournalDamaged, JournalError, PeerError, ZmqTasksError
 from zmqtasks.scheduler.core.core import Core
 from zmqtasks.scheduler.core.effects import Effects, Log, Send
@@ -30,7 +30,9 @@ from zmqtasks.scheduler.lanes import Lanes
 from zmqtasks.scheduler.leaders import Leaders
 from zmqtasks.scheduler.reporter import STRANGERS, Reporter
 from zmqtasks.security import AddressRule, Doorkeeper, check_bind
-from zmqtasks.transport import Context, Router, Sleeper, Waitable, Wakeup
+from zmqtasks.states import ASSIGNED, RUNNING
+from zmqtasks.transport import BusyPoll, Context, Router, Sleeper, Waitable, Wakeup
+from zmqtasks.wire import Assign, Results
 
 logger = logging.getLogger("zmqtasks.scheduler")
 
@@ -48,7 +50,9 @@ SWITCH = 0.0005  # seconds for which the loop may keep the writer's thread from 
 SMALL = 2_000  # bytes of records of a few jobs: the thread that leads the loop may write them by itself
 LAZY = 0.02  # seconds that facts which nobody waits for may stay in memory
 LAZY_BYTES = 256 * 1024  # as much is a commit of its own
+LONE = 4  # jobs with workers, up to which the loop does not sleep at once: with more there is always something to do
 FAREWELL = 0.5  # seconds for messages that are still on their way at the end
+_STEPS = (Assign, Results)
 
 
 @dataclass(slots=True, frozen=True)
@@ -61,6 +65,7 @@ class SchedulerOptions:
         plaintext: networks (CIDR) that may connect without encryption, besides this machine.
         lifeline_fd: file descriptor whose end of file stops the scheduler.
         pidfile: where to write the process id.
+        busy_poll: seconds for which it may look for the next step of a lone job before it sleeps; 0: never.
         settings: bounds and times.
     """
 
@@ -69,6 +74,7 @@ class SchedulerOptions:
     plaintext: tuple[str, ...] = ()
     lifeline_fd: int | None = None
     pidfile: str | None = None
+    busy_poll: float = BUSY_POLL
     settings: SchedulerSettings = field(default_factory=SchedulerSettings)
 
 
@@ -105,6 +111,8 @@ class Daemon:
         self._flush_at = inf  # what the journal has taken goes to the disk then, even if nobody waits for it
         self._now = clock.now()  # of the last turn
         self._caught_up = True  # all that waited then was handled
+        self._busy: BusyPoll | None = None  # of the next wait
+        self._busy_idle, self._busy_out = BusyPoll(options.busy_poll), BusyPoll(options.busy_poll)
         self._next_sweep = self._now.mono + SWEEP
 
     def restore(self, journal: DiskJournal) -> None:
@@ -198,7 +206,7 @@ class Daemon:
         router, monitor, door, news = self._watched
         timeout = self._timeout(self._now) if self._caught_up else 0.0
         before = self._now.mono  # of the last turn, so that a stop in the middle of that is seen, too
-        ready = self._sleeper.wait(self._readers, timeout)
+        ready = self._sleeper.wait(self._readers, timeout, (), self._busy)
         now = self._now = clock.now()
         self._mind_gap(now.mono - before - timeout)
         lifeline = self.options.lifeline_fd
@@ -268,7 +276,16 @@ class Daemon:
         core.on_journal(journal.size, journal.pending, journal.trouble, trimming=journal.trimming)
         core.tick(now, fx, caught_up=caught_up)
         self._carry_out(fx, now, alone=caught_up)
+        self._busy = self._expecting(fx)
         return caught_up and not self.router.gone and not lanes.ready
+
+    def _expecting(self, fx: Effects) -> BusyPoll | None:
+        """After a step of a lone job: its next step may come at once, or the next job of somebody who waited for it."""
+        counts = self.core.state.moves.counts
+        out = counts[ASSIGNED] + counts[RUNNING]
+        if out > LONE or not any(isinstance(send.message, _STEPS) for send in fx.sends):
+            return None
+        return self._busy_out if out else self._busy_idle
 
     def _receive_bulk(self, route: bytes, data: bytes, now: Now, fx: Effects) -> None:
         """One frame of a bulk connection; a message that is whole with it comes as from its control connection."""

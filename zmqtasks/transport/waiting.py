@@ -4,10 +4,13 @@ import os
 import select
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from os import sched_yield
+from time import perf_counter
 from typing import Final
 
 import zmq
 
+from zmqtasks.transport.busy import BusyPoll
 from zmqtasks.transport.sockets import Socket
 
 Waitable = Socket | int
@@ -86,7 +89,11 @@ class Sleeper:
         self._low: tuple[list[int], list[int]] | None = None  # what select takes: only low descriptors
 
     def wait(
-        self, readers: Iterable[Waitable], timeout: float | None, writers: Sequence[Waitable] = ()
+        self,
+        readers: Iterable[Waitable],
+        timeout: float | None,
+        writers: Sequence[Waitable] = (),
+        busy: BusyPoll | None = None,
     ) -> dict[Waitable, int]:
         """Sleep until one of these is ready.
 
@@ -94,6 +101,7 @@ class Sleeper:
             readers: to read from.
             timeout: seconds; None is for ever.
             writers: to write to.
+            busy: looks for news before it sleeps; None: sleeps at once.
 
         Returns:
             The ready ones. A zmq socket must then be read until it is empty; that it was so already may be found out.
@@ -110,18 +118,37 @@ class Sleeper:
             self._fresh = False
             quiet = self._quiet
             self._asked = [one for one in self._asked if one[0] not in quiet and one[0].type != zmq.PAIR]
+        if ready:
+            timeout, busy = 0.0, None
         if self._baton is None:
-            self._sleep(0.0 if ready else timeout, ready)
+            self._pause(timeout, ready, busy)
             return ready
         self._baton.release()
         try:
-            self._sleep(0.0 if ready else timeout, ready)
+            self._pause(timeout, ready, busy)
         finally:
             self._baton.acquire()
         for sock, wanted in self._asked:  # whoever held it may have taken in what the descriptor would have told
             if sock not in ready and (events := sock.getsockopt(_EVENTS) & wanted):  # type: ignore[operator]  # as above
                 ready[sock] = events
         return ready
+
+    def _pause(self, timeout: float | None, ready: dict[Waitable, int], busy: BusyPoll | None) -> None:
+        if busy is None or not busy.most or timeout == 0.0:
+            self._sleep(timeout, ready)
+            return
+        began = perf_counter()
+        until = began + (busy.seconds if timeout is None else min(busy.seconds, timeout))
+        poll = self._poll.poll
+        while perf_counter() < until:
+            for fd, told in poll(0):
+                ready[self._known[fd]] = told
+            if ready:
+                break
+            sched_yield()
+        else:
+            self._sleep(timeout if timeout is None else max(0.0, timeout + began - perf_counter()), ready)
+        busy.waited(perf_counter() - began, news=bool(ready))
 
     def _sleep(self, timeout: float | None, ready: dict[Waitable, int]) -> None:
         if timeout is not None and 0.0 < timeout < SHORT and self._low:

@@ -9,7 +9,7 @@ import pytest
 
 from zmqtasks.cli import main
 from zmqtasks.cli.worker import worker_name
-from zmqtasks.config import SchedulerSettings
+from zmqtasks.config import BUSY_POLL, SchedulerSettings
 
 
 class Options:
@@ -47,6 +47,7 @@ def test_a_scheduler_without_options(started, monkeypatch):
             "plaintext": (),
             "lifeline_fd": None,
             "pidfile": None,
+            "busy_poll": BUSY_POLL,
             "settings": SchedulerSettings(),
         },
     ]
@@ -56,7 +57,7 @@ def test_a_scheduler_with_options(started, tmp_path):
     words = (
         "scheduler --bind tcp://127.0.0.1:1 --bind ipc:///tmp/x --in-memory --plaintext 10.0.0.0/8 --plaintext ::1/128"
     )
-    words += f" -l DEBUG --logfile {tmp_path}/log --pidfile {tmp_path}/pid --lifeline-fd 7"
+    words += f" -l DEBUG --logfile {tmp_path}/log --pidfile {tmp_path}/pid --busy-poll 0 --lifeline-fd 7"
     assert main(words.split()) == 0
     assert started == [
         ("debug", f"{tmp_path}/log"),
@@ -66,6 +67,7 @@ def test_a_scheduler_with_options(started, tmp_path):
             "plaintext": ("10.0.0.0/8", "::1/128"),
             "lifeline_fd": 7,
             "pidfile": f"{tmp_path}/pid",
+            "busy_poll": 0.0,
             "settings": SchedulerSettings(),
         },
     ]
