@@ -51,12 +51,15 @@ def daemons(slots: int) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def scheduler(data: Path | None = None, *program: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def scheduler(
+    data: Path | None = None, *program: str, options: Sequence[str] = ()
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Start `zmqtasks scheduler`, yield its process and URL, stop it.
 
     Args:
         data: of its journal; None: it has none.
         program: another program than `-m zmqtasks` that takes the same arguments.
+        options: more of these.
     """
     with contextlib.ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="bench-"))
@@ -64,7 +67,7 @@ def scheduler(data: Path | None = None, *program: str) -> Iterator[tuple[subproc
         broker = f"ipc://{folder}/scheduler"
         log = folder / "log"
         kept = ("--in-memory",) if data is None else ("--data", str(data))
-        process = _start(stack, log, "scheduler", "--bind", broker, *kept, program=program or ZMQTASKS)
+        process = _start(stack, log, "scheduler", "--bind", broker, *kept, *options, program=program or ZMQTASKS)
         deadline = time.monotonic() + START
         while not (folder / "scheduler").exists():
             if time.monotonic() > deadline:

@@ -140,7 +140,7 @@ class Bench:
     """A cluster whose calls are counted."""
 
     def __init__(self, stack: contextlib.ExitStack, profile: Profile, data: Path | None, trips: int) -> None:
-        scheduler, url = stack.enter_context(_cluster.scheduler(data))
+        scheduler, url = stack.enter_context(_cluster.scheduler(data, options=("--busy-poll", "0")))
         agent = stack.enter_context(_cluster.worker(url, SLOTS))
         self._profile = profile
         self._scheduler, self._agent = scheduler.pid, psutil.Process(agent.pid)

@@ -38,7 +38,7 @@ class Bench:
     """A cluster, and what its threads have used so far."""
 
     def __init__(self, stack: contextlib.ExitStack, data: Path | None) -> None:
-        scheduler, url = stack.enter_context(_cluster.scheduler(data))
+        scheduler, url = stack.enter_context(_cluster.scheduler(data, options=("--busy-poll", "0")))
         agent = stack.enter_context(_cluster.worker(url, SLOTS))
         self.pids = scheduler.pid, agent.pid
         self.client = stack.enter_context(zmqtasks.Client(url))

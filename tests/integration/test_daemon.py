@@ -20,7 +20,7 @@ from zmqtasks.ids import spans
 from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.daemon import LONE, Daemon, SchedulerOptions, run_scheduler
 from zmqtasks.scheduler.journal import MemoryJournal
-from zmqtasks.states import ASSIGNED, RUNNING
+from zmqtasks.states import ASSIGNED, READY, RUNNING
 from zmqtasks.transport import Context, Wakeup, wait
 
 
@@ -70,7 +70,9 @@ def test_it_goes_on_looking_only_after_a_step_of_a_lone_job(url):
         assert out is not None
         counts[ASSIGNED], counts[RUNNING] = LONE, 1
         assert daemon._expecting(fx) is None  # there is always something to do
-        counts[ASSIGNED] = counts[RUNNING] = 0
+        counts[ASSIGNED], counts[RUNNING], counts[READY] = 1, 0, 1
+        assert daemon._expecting(fx) is None  # the others wait for something that takes its time
+        counts[ASSIGNED] = counts[READY] = 0
         assert daemon._expecting(fx) not in (None, out)  # who knows when the next job comes: that is learnt by itself
     finally:
         daemon.stop()

@@ -1,6 +1,7 @@
 """Router and Link over real sockets."""
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -419,6 +420,39 @@ def test_news_that_do_not_come_while_it_looks_end_its_sleep():
     assert busy.seconds == 0.0  # it was in vain
     sender.join()
     wakeup.close()
+
+
+def test_while_it_looks_others_may_use_the_sockets():
+    wakeup, baton = Wakeup(), threading.Lock()
+    held = []
+
+    def use():
+        with baton:
+            held.append(baton)
+        wakeup.set()
+
+    other = threading.Thread(target=use)
+    baton.acquire()
+    other.start()
+    assert wakeup.fileno() in Sleeper(baton=baton).wait([wakeup.fileno()], 60.0, (), looking(60.0))
+    assert baton.locked()  # it is ours again
+    other.join()
+    assert held
+    wakeup.close()
+
+
+def test_a_signal_that_raises_ends_its_look():
+    wakeup = Wakeup()
+    handler = signal.signal(signal.SIGUSR1, lambda *_: (_ for _ in ()).throw(InterruptedError))
+    late = threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+    late.start()
+    try:
+        with pytest.raises(InterruptedError):
+            Sleeper().wait([wakeup.fileno()], 60.0, (), looking(60.0))
+    finally:
+        late.join()
+        signal.signal(signal.SIGUSR1, handler)
+        wakeup.close()
 
 
 def test_it_looks_for_no_longer_than_it_may_wait():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from zmqtasks import cpus
 from zmqtasks.transport import BusyPoll, busy
 
 MOST = 0.0005
@@ -46,3 +47,15 @@ def test_it_can_be_turned_off(monkeypatch):
 def test_on_one_core_it_is_off(monkeypatch):
     monkeypatch.setattr(busy, "cores", lambda: 1)
     assert BusyPoll(MOST).most == 0.0
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [("max 100000\n", 8), ("100000 100000\n", 1), ("150000 100000\n", 2), ("1000 100000\n", 1), ("?", 8), (None, 8)],
+)
+def test_a_container_may_use_fewer_cores_than_it_sees(monkeypatch, tmp_path, told, found):
+    monkeypatch.setattr(cpus.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(cpus, "_QUOTA", tmp_path / "cpu.max")
+    if told is not None:
+        (tmp_path / "cpu.max").write_text(told)
+    assert cpus.cores() == found

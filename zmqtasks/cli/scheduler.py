@@ -84,10 +84,10 @@ def _networks(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 )
 @click.option(
     "--busy-poll",
-    type=click.FloatRange(0.0, 0.01),
+    type=click.FloatRange(0.0, 0.002),
     metavar="SECONDS",
-    help="While jobs come one at a time, and quickly, look for the next step so long before sleeping: a third less "
-    "time there and back, for part of a core. 0: never.  [default: 0.0005]",
+    help="While jobs come one at a time, and quickly, look for the next step so long before sleeping: a quarter less "
+    "time there and back, for up to a whole core meanwhile. 0: never.  [default: 0.0005]",
 )
 @click.option("--pidfile", type=click.Path(dir_okay=False), metavar="FILE", help="Write the process id to FILE.")
 @daemon_options

@@ -30,7 +30,7 @@ from zmqtasks.scheduler.lanes import Lanes
 from zmqtasks.scheduler.leaders import Leaders
 from zmqtasks.scheduler.reporter import STRANGERS, Reporter
 from zmqtasks.security import AddressRule, Doorkeeper, check_bind
-from zmqtasks.states import ASSIGNED, RUNNING
+from zmqtasks.states import ASSIGNED, READY, RUNNING
 from zmqtasks.transport import BusyPoll, Context, Router, Sleeper, Waitable, Wakeup
 from zmqtasks.wire import Assign, Results
 
@@ -283,7 +283,7 @@ class Daemon:
         """After a step of a lone job: its next step may come at once, or the next job of somebody who waited for it."""
         counts = self.core.state.moves.counts
         out = counts[ASSIGNED] + counts[RUNNING]
-        if out > LONE or not any(isinstance(send.message, _STEPS) for send in fx.sends):
+        if out > LONE or counts[READY] or not any(isinstance(send.message, _STEPS) for send in fx.sends):
             return None
         return self._busy_out if out else self._busy_idle
 

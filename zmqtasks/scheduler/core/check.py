@@ -167,6 +167,10 @@ def _worker(worker: Worker) -> None:
         served, told = sorted(worker.team.key[0]), sorted(set(worker.queues))
         assert served == told, f"consumers: {worker} takes from {told}, and serves {served}"
     assert worker.credit >= 0, f"credit: {worker} is overdrawn"
+    window = worker.window
+    assert window.least <= window.size <= window.most, f"window: {worker} has one of {window.size}"
+    roomy = worker.team is not None and worker in worker.team.roomy
+    assert not roomy or len(worker.held) < window.size, f"window: {worker} is full and may be given more in advance"
     load = sum(job.cost for job in worker.held.values())
     assert abs(load - worker.load) < 1e-6, f"load: {worker} holds {load} s of work, counted {worker.load}"
     running = sum(1 for job in worker.held.values() if job.state == RUNNING)

@@ -60,10 +60,10 @@ def _carry_out(state: State, worker: Worker, jobs: list[Job], now: Now, fx: Effe
     if len(held) == len(jobs):  # it was idle: its time without an outcome begins now
         worker.moved = now.mono
     _assign(state, worker, jobs, now, fx)
-    if len(held) >= TIMED or jobs[0].number == 1:
+    if len(held) >= TIMED:
         behind = len(jobs) - 1
         work = max(0.0, worker.load - behind * jobs[-1].cost) / worker.slots
-        worker.window.sent(jobs[0].number, held, len(held), behind, work, now.mono)
+        worker.window.sent(jobs[0].number, held, len(held), behind, work, worker.done, now.mono)
     if not worker.watched and len(held) > worker.slots:
         worker.watched = True
         state.stalls.add(now.mono + retracts.STUCK, worker)
@@ -198,7 +198,8 @@ def _share_out(state: State, profile: Profile, line: Line, saved: set[Team], pla
         team.roomy.move_to_end(worker)
         # rounded up, so that whoever is looked at gets something: all others are not among the roomy
         room = ceil((worker.slots * horizon - worker.load - CHEAPEST) / cost)
-        jobs = state.lines.take_alike(line, min(share, room, worker.credit, worker.window.size - len(worker.held)))
+        left = worker.window.size - len(worker.held) - worker.astray - worker.void
+        jobs = state.lines.take_alike(line, min(share, room, worker.credit, left))
         given += len(jobs)
         _give(state, worker, jobs, plan, fx)
         if not len(line) or line.head().submission.target is not target:

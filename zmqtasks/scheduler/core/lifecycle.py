@@ -85,7 +85,7 @@ def seat(state: State, worker: Worker) -> None:
                 if (
                     not (worker.stuck or worker.saved or (worker.kept is not None and demands.saves_slot(worker)))
                     and worker.load + CHEAPEST < worker.slots * state.settings.horizon
-                    and len(worker.held) < worker.window.size
+                    and held < worker.window.size
                 ):
                     groups |= ROOMY
     if groups != worker.groups:

@@ -416,7 +416,7 @@ class Worker:
         resources: what it has in all; `free`: what the jobs that it holds leave of that, below 0 where it came back
             with more than it would have been given; in 1/10,000.
         kept: the demand that its resources are kept for.
-        window: how many jobs it may hold, in slots and in advance.
+        window: up to how many jobs it is given more in advance.
         bulk: the route of its bulk connection, if it has one.
     """
 

@@ -29,6 +29,8 @@ def on_done(state: State, worker: Worker, message: Done, now: Now, fx: Effects) 
             _stale(state, worker, end.number, end, fx)
         else:
             worker.done += 1
+            if end.number == worker.window.number:
+                worker.window.returned(state.settings.horizon, now.mono)
             _ended(state, worker, job, end, now, fx)
     worker.moved = now.mono
     worker.stuck = False
@@ -48,6 +50,7 @@ def _succeeded(state: State, worker: Worker, run: Run, now: Now, fx: Effects) ->
     outcomes: list[Payload] = []
     load = 0.0
     number = run.first
+    timed = number <= worker.window.number < number + len(run.results) and worker.window.number in held
     keep = state.payloads.keep
     spill = state.payloads.spill
     for result in run.results:
@@ -73,7 +76,7 @@ def _succeeded(state: State, worker: Worker, run: Run, now: Now, fx: Effects) ->
     worker.done += len(jobs)
     state.moves.many(jobs, SUCCEEDED)
     jobs[0].submission.target.measured(len(run.results), run.total, run.longest)
-    if run.first <= worker.window.number < number:
+    if timed:
         worker.window.returned(state.settings.horizon, now.mono)
     _record_success(state, jobs, outcomes, now, fx)
     lifecycle.settle(state, jobs, outcomes, now, fx)

@@ -101,10 +101,11 @@ def _make_way(state: State, profile: Profile, fx: Effects) -> None:
         wanted -= len(worker.asked)  # they are on their way back
         if wanted <= 0:
             return
-        numbers = _less_urgent(worker, profile.top, wanted)
+        above = max(0, len(worker.held) - worker.window.size)  # they make no room for others
+        numbers = _less_urgent(worker, profile.top, wanted + above)
         if numbers:
             ask_back(state, worker, numbers, fx)
-            wanted -= len(numbers)
+            wanted -= max(0, len(numbers) - above)
             team = worker.team
             if team is not None and worker in team.able:
                 team.able.move_to_end(worker)  # the next in turn is another
