@@ -8,13 +8,14 @@ address is replaced, so that tests do not meet on one port.
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.ports import steady_port
 
 README = Path(__file__).parents[2] / "README.md"
 PAGES = [Path(__file__).parents[2] / "docs" / name for name in ("client.md", "retries.md", "celery.md")]
@@ -39,17 +40,12 @@ def _split(text, mark):
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 class Folder:
     """An empty folder in which blocks are executed."""
 
     def __init__(self, path):
         self.path = path
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"127.0.0.1:{steady_port()}"
         self.daemons = []
         self.printed = None
         bin_folder = Path(sys.executable).parent

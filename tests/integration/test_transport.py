@@ -9,6 +9,7 @@ import time
 import pytest
 import zmq
 
+from tests.helpers.ports import steady_port
 from zmqtasks import transport
 from zmqtasks.errors import AddressInUse, BadUrl
 from zmqtasks.transport import BusyPoll, Change, Context, Link, Router, Sleeper, Wakeup, parse_url, wait
@@ -129,7 +130,7 @@ def test_a_scheduler_that_comes_later_is_found(context):
 
 def test_after_a_break_comes_a_fresh_connection(context, url):
     router = Router(context)
-    link = Link(context, router.bind(url), 0.0)
+    link = Link(context, router.bind(url.replace(":0", f":{steady_port()}")), 0.0)
     first = hello(router, link)
     router.send(first, b"on its way when the connection breaks")
     router.close()
