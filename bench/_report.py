@@ -12,6 +12,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -120,18 +121,27 @@ def timed(call: Callable[[], object]) -> float:
 
 @contextlib.contextmanager
 def limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the main thread if the block takes longer: a lost job must not hang a benchmark."""
+    """Raise TimeoutError in the main thread if the block takes longer: a lost job must not hang a benchmark.
 
-    def late(number: int, frame: object) -> None:  # noqa: ARG001 - what signal handlers are given
-        raise TimeoutError(f"not done within {seconds:.0f} s")
+    By a thread, not by an alarm: a client hands its jobs to another thread where such a handler could interrupt it.
+    """
+    late = threading.Event()
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    def end() -> None:
+        late.set()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
     try:
         yield
+    except KeyboardInterrupt:
+        if late.is_set():
+            raise TimeoutError(f"not done within {seconds:.0f} s") from None
+        raise
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        timer.cancel()
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:

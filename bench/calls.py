@@ -54,12 +54,12 @@ CALLER, IO = "submitter: caller", "submitter: I/O thread"
 SCHEDULER, WRITER, AGENT, CHILDREN = "scheduler: loop", "scheduler: journal", "agent: loop", "children"
 SIDES = (CALLER, IO, SCHEDULER, WRITER, AGENT, CHILDREN)
 TURNS = {  # what makes a turn of each: for a caller a wait, for a child a claim
-    CALLER: "threading.py Condition.wait",
-    IO: "submitter/connection.py Connection._turn",
-    SCHEDULER: "scheduler/daemon.py Daemon._turn",
-    WRITER: "scheduler/journal/writer.py Writer._write_all",
-    AGENT: "worker/agent.py Agent._turn",
-    CHILDREN: "worker/running.py Runner._run",
+    CALLER: ("submitter/job.py Job._wait", "submitter/waiting.py Stream.wait"),
+    IO: ("submitter/connection.py Connection._turn",),
+    SCHEDULER: ("scheduler/daemon.py Daemon._turn",),
+    WRITER: ("scheduler/journal/writer.py Writer._write_all",),
+    AGENT: ("worker/agent.py Agent._turn",),
+    CHILDREN: ("worker/running.py Runner._run",),
 }
 WRITERS = tuple(f"scheduler/journal/{name}.py" for name in ("blocks", "files", "head", "large", "store", "writer"))
 OURS = f"{_cluster.HERE}{os.sep}"  # the functions of the benchmarks: the jobs, and what submits them
@@ -263,7 +263,7 @@ class Row:
         self.case, self.side, self.name = case, side, f"{case}: {side}"
         self._stretches = list(stretches)
         self._totals = [sum(calls.values()) for calls in self._stretches]
-        self._turns = [calls.get((TURNS[side], ""), 0.0) for calls in self._stretches]
+        self._turns = [sum(calls.get((name, ""), 0.0) for name in TURNS[side]) for calls in self._stretches]
         self.turns = statistics.median(self._turns)
         points = list(zip(self._turns, self._totals, strict=True))
         steps = [(b[0] - a[0], b[1] - a[1]) for a, b in itertools.combinations(points, 2)]
@@ -272,7 +272,9 @@ class Row:
         self.total = self.at(self.turns, self.a_turn)
         self.calls = self.like(self.turns, self.total)
         if case == LONE and self.total and not self.turns:
-            raise RuntimeError(f"{side}: no call of {TURNS[side]}; what is a turn now? (TURNS in {__file__})")
+            raise RuntimeError(
+                f"{side}: no call of {' or '.join(TURNS[side])}; what is a turn now? (TURNS in {__file__})"
+            )
 
     def like(self, turns: float, total: float) -> Mapping[Function, float]:
         """The stretch that is most like these."""

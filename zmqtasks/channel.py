@@ -5,14 +5,14 @@ large is to be sent or the scheduler asks for it, cuts and joins the messages, a
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from zmqtasks import wire
 from zmqtasks.bulk import Incoming, Outgoing
 from zmqtasks.clock import soonest
 from zmqtasks.errors import PeerError
-from zmqtasks.transport import RETRY_FIRST, Change, Context, Link, Ready, Waitable
+from zmqtasks.transport import NOBODY, RETRY_FIRST, Change, Context, Link, Ready, Waitable
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +30,14 @@ class Channel:
         url: tcp:// or ipc://.
         jitter: 0…1, spreads the reconnects of many peers.
         hello: gives the BulkHello that binds a bulk connection to the present control connection.
+
+    Attributes:
+        send: sends or parks one message; without a connection it is dropped, for the next hello tells everything anew.
     """
 
     def __init__(self, context: Context, url: str, jitter: float, hello: Callable[[], wire.BulkHello]) -> None:
         self._control = Link(context, url, jitter)
+        self.send = self._control.send
         self.url = self._control.url
         self._context = context
         self._jitter = jitter
@@ -76,12 +80,35 @@ class Channel:
             return soonest(control, self._bulk.next_deadline(), self._welcome_by if self._incoming is None else None)
         return soonest(control, self._open_from) if self._wanted else control
 
-    def service(self, mono: float, ready: Ready | None = None) -> list[Change]:
-        """Take in what became of the connections, open what is due. Call it once a turn, before receiving.
+    def waits(self) -> tuple[list[Waitable], list[Waitable], float | None]:
+        """`readers`, `writers` and `next_deadline`, in one call."""
+        control = self._control
+        if self._bulk is not None or self._wanted or self._fell:
+            return self.readers(), self.writers(), self.next_deadline()
+        return control.watched, control.writers() if control.outbox else NOBODY, control.reopen_at
 
-        `ready`: as in `Link.service`.
+    def service(self, mono: float, ready: Ready | None = None, *, slept: bool = False) -> Sequence[Change]:
+        """Take in what became of the connections, open what is due, send what was parked.
+
+        Call it once a turn, before receiving.
+
+        Args:
+            mono: the time.
+            ready: as in `Link.service`.
+            slept: nothing was there when the wait began: there hardly is more than one message now.
         """
         self._now = mono
+        control = self._control
+        control.lone = slept
+        if self._bulk is None and not (self._wanted or self._fell or control.outbox) and ready is not None:
+            self._more = False
+            if control.monitor not in ready and control.reopen_at is None:  # as in nearly all turns
+                return ()
+        changes = self._serve(mono, ready)
+        self.flush()
+        return changes
+
+    def _serve(self, mono: float, ready: Ready | None) -> list[Change]:
         self._more = False
         if self._bulk is not None or self._wanted:
             self._serve_bulk(mono, ready)
@@ -145,10 +172,6 @@ class Channel:
         if self.connected:
             self._wanted = True
 
-    def send(self, data: bytes) -> None:
-        """Send or park one message; without a connection it is dropped, for the next hello tells everything anew."""
-        self._control.send(data)
-
     def send_bulk(self, message: wire.FromPeer) -> None:
         """Send one message in chunks, as credit allows; without a connection it is dropped like any other."""
         if self.connected:
@@ -167,9 +190,9 @@ class Channel:
         """The next message of either connection, or None."""
         for _ in range(FRAMES):
             data = self._control.receive()
-            if data is not None:
+            if data is not None or self._bulk is None:
                 return data
-            frame = self._bulk.receive() if self._bulk is not None else None
+            frame = self._bulk.receive()
             if frame is None:
                 return None
             try:

@@ -1,10 +1,11 @@
 """Time as a parameter: the cores never read a clock, they are told what time it is."""
 
 import time
-from typing import NamedTuple
+
+from msgspec import Struct
 
 
-class Now(NamedTuple):
+class Now(Struct, frozen=True, gc=False):
     """One instant, read from both clocks.
 
     Attributes:

@@ -206,7 +206,7 @@ def test_a_scheduler_that_does_not_read_is_sent_no_more_than_the_window(peer, si
     for _ in range(200):
         turn(peer)
     assert peer._outgoing.credit == 0
-    assert sum(map(len, peer._bulk._outbox)) <= BULK_WINDOW + 10_000
+    assert sum(map(len, peer._bulk.outbox)) <= BULK_WINDOW + 10_000
     peer.send(b"beat")
     side.reads = True
     until(lambda: side.got, peer, side)
@@ -276,7 +276,7 @@ def busy(peer, side):
 @pytest.mark.usefixtures("busy")
 def test_where_the_bulk_connection_breaks_both_begin_anew(peer, side):
     peer._bulk._close()
-    peer._bulk._reopen_at = None
+    peer._bulk.reopen_at = None
     sock = peer._control._socket
     peer._bulk.service = lambda mono, ready: [Change.BROKEN]  # what the monitor tells when the line is cut
     begin_anew(peer, side)
@@ -285,14 +285,14 @@ def test_where_the_bulk_connection_breaks_both_begin_anew(peer, side):
 
 @pytest.mark.usefixtures("busy")
 def test_where_control_breaks_both_begin_anew(peer, side):
-    peer._control._monitor.close(0)
+    peer._control.monitor.close(0)
     control = peer._control
     before = control.service
 
     def broken(mono, ready):
         control.service = before
         control._close()
-        control._reopen_at = mono
+        control.reopen_at = mono
         return [Change.BROKEN]
 
     control.service = broken

@@ -14,8 +14,9 @@ import pytest
 
 from tests.helpers.fake_scheduler import FakeScheduler
 from zmqtasks import errors, payload, wire
+from zmqtasks.clock import Now
 from zmqtasks.submitter.client import Client, broker_url, named_broker
-from zmqtasks.submitter.connection import Connection
+from zmqtasks.submitter.effects import Effects
 from zmqtasks.submitter.job import Job
 from zmqtasks.submitter.results import as_completed
 from zmqtasks.task import before_outcomes
@@ -589,6 +590,7 @@ def test_a_client_in_a_forked_child_says_so_instead_of_hanging(client: Client) -
 
 SCRIPT = """
 import sys, time
+from zmqtasks.clock import Now
 from zmqtasks.submitter.client import Client
 client = Client(sys.argv[1])
 jobs = client.submit_many(pow, [((i, 2), {}) for i in range(2000)])
@@ -635,17 +637,15 @@ def test_ctrl_c_in_a_waiting_thread_leaves_the_client_sane(scheduler: FakeSchedu
 def test_an_idle_loop_sleeps(client: Client) -> None:
     client.submit(double, 1).result(10)
     turns = 0
-    turn = Connection._turn
+    core = client.connection._core
+    tick = core.tick
 
-    def counted(self: Connection) -> None:
+    def counted(now: Now, fx: Effects) -> None:
         nonlocal turns
         turns += 1
-        turn(self)
+        tick(now, fx)
 
-    Connection._turn = counted  # type: ignore[method-assign]
-    try:
-        client.submit(double, 1).result(10)
-        time.sleep(0.3)
-        assert turns < 10
-    finally:
-        Connection._turn = turn  # type: ignore[method-assign]
+    core.tick = counted  # type: ignore[method-assign]
+    client.submit(double, 1).result(10)
+    time.sleep(0.3)
+    assert turns < 10

@@ -57,7 +57,7 @@ MUTANTS = (
            "self._send_outcomes(list(work.outcomes.runs.values()), list(work.outcomes.ends.values()), fx)", "pass",
            "liveness", 0),
     Mutant("the worker takes a repeated Assign as new", "worker.workload",
-           "skip = min(count, max(0, self.ledger.seen + 1 - number))", "skip = 0", "worker", 2),
+           "skip = 0 if number > self.ledger.seen else min(count, self.ledger.seen + 1 - number)", "skip = 0", "worker", 2),
     Mutant("the worker forgets outcomes when it sends them", "worker.ledger", "if state <= ENDED", "if state < ENDED",
            "twice", 43),
     Mutant("a dead child's job counts as never started", "worker.workload",

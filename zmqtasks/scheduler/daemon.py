@@ -31,7 +31,7 @@ from zmqtasks.scheduler.leaders import Leaders
 from zmqtasks.scheduler.reporter import STRANGERS, Reporter
 from zmqtasks.security import AddressRule, Doorkeeper, check_bind
 from zmqtasks.states import ASSIGNED, READY, RUNNING
-from zmqtasks.transport import BusyPoll, Context, Router, Sleeper, Waitable, Wakeup
+from zmqtasks.transport import BusyPoll, Context, Ready, Router, Sleeper, Waitable, Wakeup
 from zmqtasks.wire import Assign, Results
 
 logger = logging.getLogger("zmqtasks.scheduler")
@@ -203,12 +203,29 @@ class Daemon:
         """Sleep until there is something to do, and do it; False: it is time to end."""
         if self._stop:
             return False
-        router, monitor, door, news = self._watched
+        router = self._watched[0]
         timeout = self._timeout(self._now) if self._caught_up else 0.0
         before = self._now.mono  # of the last turn, so that a stop in the middle of that is seen, too
         ready = self._sleeper.wait(self._readers, timeout, (), self._busy)
         now = self._now = clock.now()
-        self._mind_gap(now.mono - before - timeout)
+        if now.mono - before - timeout > self.options.settings.gap:
+            self._mind_gap(now.mono - before - timeout)
+        heard = router in ready or not self._caught_up
+        # With a journal, what came meanwhile shares a commit with it.
+        self.router.lone = self._sleeper.slept and not self.core.state.durable
+        if len(ready) > (router in ready) and not self._hear_others(ready, now):
+            return False
+        self._caught_up = self._turn(now, heard=heard)
+        if self.journal.fatal:
+            raise JournalError(self.journal.fatal)
+        if now.mono > self._next_sweep and sum(self.core.state.moves.counts) < SWEPT:
+            gc.collect()
+            self._next_sweep = now.mono + SWEEP
+        return True
+
+    def _hear_others(self, ready: Ready, now: Now) -> bool:
+        """Take in what did not come from a peer; False: it is time to end."""
+        _, monitor, door, news = self._watched
         lifeline = self.options.lifeline_fd
         if lifeline is not None and lifeline in ready and not os.read(lifeline, 1):
             logger.info("the owner of this scheduler is gone; ending", extra={"action": "lifeline"})
@@ -222,20 +239,13 @@ class Daemon:
             self.doorkeeper.service()
         if monitor in ready or door in ready:
             self._entrance.watch(now.mono)
-        self._caught_up = self._turn(now, heard=router in ready or not self._caught_up)
-        if self.journal.fatal:
-            raise JournalError(self.journal.fatal)
-        if now.mono > self._next_sweep and sum(self.core.state.moves.counts) < SWEPT:
-            gc.collect()
-            self._next_sweep = now.mono + SWEEP
         return True
 
     def _mind_gap(self, gap: float) -> None:
-        if gap > self.options.settings.gap:
-            logger.warning(
-                "this process stood still, or was busy, for %.1f s; leases are prolonged", gap, extra={"action": "gap"}
-            )
-            self.core.on_gap(gap)
+        logger.warning(
+            "this process stood still, or was busy, for %.1f s; leases are prolonged", gap, extra={"action": "gap"}
+        )
+        self.core.on_gap(gap)
 
     def _turn(self, now: Now, *, heard: bool) -> bool:
         """Drain, decide, carry out; whether all that waited was handled. `heard`: something may wait."""
@@ -274,9 +284,13 @@ class Daemon:
         for number, data in journal.loaded():
             core.on_loaded(number, data, now, fx)
         core.on_journal(journal.size, journal.pending, journal.trouble, trimming=journal.trimming)
-        core.tick(now, fx, caught_up=caught_up)
+        core.decide(now, fx, caught_up=caught_up and not (heard and self.router.lone))
         self._carry_out(fx, now, alone=caught_up)
         self._busy = self._expecting(fx)
+        rest = Effects()
+        core.tidy(now, rest)
+        if rest:
+            self._carry_out(rest, now, alone=caught_up)
         return caught_up and not self.router.gone and not lanes.ready
 
     def _expecting(self, fx: Effects) -> BusyPoll | None:

@@ -21,10 +21,11 @@ from zmqtasks.submitter.core import IN, SubmitterCore
 from zmqtasks.submitter.effects import Effects, Submission
 from zmqtasks.submitter.info import ClientInfo
 from zmqtasks.submitter.intake import Intake, Tail, submission
+from zmqtasks.submitter.leading import Leading, Seat
 from zmqtasks.submitter.results import Job, Pair, Source
 from zmqtasks.submitter.waiters import CancelWaiter, Event, Waiter
 from zmqtasks.submitter.whoami import identity
-from zmqtasks.transport import Change, Context, Ready, Sleeper, Wakeup
+from zmqtasks.transport import NOBODY, Change, Context, Waitable, Wakeup
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Connection:
 
     Attributes:
         intake: where jobs go in.
+        attend: for whoever asks whether a job is over, instead of waiting: see `Leading.attend`.
         prefix: of the session's job ids.
         max_payload: bytes that the scheduler takes as the arguments of one job.
         welcome: the scheduler's last one.
@@ -62,13 +64,15 @@ class Connection:
         self._context = Context()
         self._core = SubmitterCore(SubmitterSettings(), identity(self.prefix))
         self._link = Channel(self._context, url, random.random(), self._core.bulk_hello)
-        self._wakeup, self._sleeper = Wakeup(), Sleeper()
+        self._wakeup = Wakeup()
         self._alarm = self._wakeup.fileno()
-        self.intake = Intake(url, self.prefix, max_pending, self._wakeup.set, self._why)
+        self._leading = Leading(self._turn, self._rest, self._quiet, self._unfinished, self._wakeup)
+        self.attend = self._leading.attend
+        self.intake = Intake(url, self.prefix, max_pending, self._leading.rouse, self._leading.wake, self._why)
+        self._watched: list[Waitable] = [self._alarm]  # and those of the connection, which were:
+        self._of_link: list[Waitable] = NOBODY
         self._waiters: list[Waiter] = []
         self._restarted = -_RESTART_PAUSE
-        self._ready: Ready | None = None  # what the last wait found; None: there was none
-        self._heard = True  # it found something of the connection
         self._lost = False  # a connection that stood, and the user has been told
         self._answered = threading.Event()
         self._refused: bytes | None = None  # a Failure
@@ -123,8 +127,26 @@ class Connection:
         return self.intake.closed is None
 
     def check_usable(self) -> None:
-        """Raise ClientClosed after `close`, and in a forked child."""
+        """For whoever begins to wait for a job: see that somebody looks for its outcome.
+
+        Raises:
+            ClientClosed: nobody will: after `close`, and in a forked child.
+        """
         self.intake.check_open()
+        self._leading.attend()
+
+    def lead(self, done: Callable[[], bool], timeout: float | None) -> None:
+        """The same for a thread that sleeps until the job is done: it may bring the outcome itself (`leading`).
+
+        Args:
+            done: whether it is.
+            timeout: seconds for which the caller would wait; None: for ever.
+
+        Raises:
+            ClientClosed: see `check_usable`.
+        """
+        self.intake.check_open()
+        self._leading.lead(done, timeout)
 
     # ------------------------------------------------------------------------------------------ asking the loop
 
@@ -302,31 +324,50 @@ class Connection:
 
     def _run(self) -> None:
         reason = ""
-        try:
-            while self.intake.closed is None:
-                self._turn()
-            reason = str(self.intake.closed)
-        except Exception as error:  # noqa: BLE001  (nobody may be left waiting, whatever happens)
-            _log.exception("the client of %s has failed; all its jobs end with ClientClosed", self.url)
-            reason = f"the client of {self.url} has failed: {type(error).__name__}: {error}"
-        finally:
-            self._end(reason)
+        leading = self._leading
+        with leading.baton:
+            try:
+                self._serve(Seat(leading.baton))
+                reason = str(self.intake.closed)
+            except Exception as error:  # noqa: BLE001  (nobody may be left waiting, whatever happens)
+                _log.exception("the client of %s has failed; all its jobs end with ClientClosed", self.url)
+                reason = f"the client of {self.url} has failed: {type(error).__name__}: {error}"
+            finally:
+                leading.end()
+                self._end(reason)
 
-    def _turn(self) -> None:
+    def _serve(self, seat: Seat) -> None:
+        """Turns, until the client is closed; a caller makes them for a moment when it waits for the only job."""
+        leading = self._leading
+        while self.intake.closed is None:
+            if not self._turn(seat):
+                if leading.park():
+                    seat.ready = None
+                else:
+                    self._rest(seat)
+            if leading.failure is not None:
+                raise leading.failure
+
+    def _quiet(self) -> bool:
+        return self.intake.may_sleep()
+
+    def _unfinished(self) -> int:
+        return self.intake.fresh + self._core.open
+
+    def _turn(self, seat: Seat) -> bool:
+        """Take in what has come, and do what follows; whether there may be more."""
         now, fx = clock.now(), Effects()
-        ready, self._ready = self._ready, None
-        for change in self._link.service(now.mono, ready):
+        ready, seat.ready = seat.ready, None
+        for change in self._link.service(now.mono, ready, slept=ready is not None and seat.sleeper.slept):
             if change is Change.CONNECTED:
                 self._core.on_connected(now, fx)
             else:
                 self._on_broken(now, fx)
-        more = (ready is None or self._heard) and self._receive(now, fx)
+        more = (ready is None or seat.heard) and self._receive(now, fx)
         self._take_commands(now, fx)
         self._core.tick(now, fx)
         self._carry_out(fx)
-        self._link.flush()
-        if not more:
-            self._sleep(now)
+        return more
 
     def _receive(self, now: Now, fx: Effects) -> bool:
         """One turn's worth of messages; whether there may be more."""
@@ -360,6 +401,7 @@ class Connection:
 
     def _carry_out(self, fx: Effects) -> None:
         self._send(fx)
+        self.intake.publish(self._core.pending)
         for done in fx.finished:
             results.finish(done.handles, done.values, done.codec)
         for ended in fx.ended:
@@ -378,22 +420,25 @@ class Connection:
         if fx.refused is not None:
             self._refused = self._core.refusal
             self._answered.set()
-        self.intake.publish(self._core.pending)
         if self._waiters:
             self._waiters = [waiter for waiter in self._waiters if not waiter.over()]
 
-    def _sleep(self, now: Now) -> None:
-        due = clock.soonest(self._link.next_deadline(), self._core.next_deadline())
-        timeout = due - now.mono if due is not None else None
+    def _rest(self, seat: Seat, until: float | None = None) -> bool:
+        """Sleep until there is something to do, or the monotonic time `until`; False: the client is being closed."""
+        readers, writers, reopen = self._link.waits()
+        due = clock.soonest(reopen, self._core.next_deadline(), until)
+        timeout = due - time.monotonic() if due is not None else None
         if timeout is not None and timeout <= 0:
-            return
+            return True
+        if readers is not self._of_link:
+            self._of_link, self._watched = readers, [*readers, self._alarm]
         if self.intake.may_sleep():
-            readers = self._link.readers()
-            self._ready = self._sleeper.wait([*readers, self._alarm], timeout, self._link.writers())
-            self.intake.awake()
-            self._heard = not self._ready.keys().isdisjoint(readers)
-            if self._alarm in self._ready:
+            seat.ready = ready = seat.sleeper.wait(self._watched, timeout, writers)
+            self.intake.asleep = False
+            seat.heard = not ready.keys().isdisjoint(readers)
+            if self._alarm in ready:
                 self._wakeup.clear()
+        return self.intake.closed is None
 
     def _on_broken(self, now: Now, fx: Effects) -> None:
         was_in = self.connected

@@ -1,7 +1,9 @@
 """What the submitter's core is told and what it asks its loop to do."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from zmqtasks.ids import Span
 from zmqtasks.submitter.ledger import Call
@@ -20,8 +22,7 @@ class Identity:
     user: str
 
 
-@dataclass(slots=True)
-class Submission:
+class Submission(Struct):
     """Consecutive jobs of one call, of any number; the core cuts and joins them into Submit messages.
 
     Attributes:
@@ -41,8 +42,7 @@ class Submission:
     batch: int | None = None
 
 
-@dataclass(slots=True)
-class Finished:
+class Finished(Struct):
     """Jobs of one prefix that succeeded: three lists of one length, in the order of arrival."""
 
     prefix: bytes
@@ -52,8 +52,7 @@ class Finished:
     values: list[bytes]
 
 
-@dataclass(slots=True)
-class Ended:
+class Ended(Struct):
     """One job that is over without a value.
 
     Attributes:
@@ -71,19 +70,17 @@ class Ended:
     cause: str
 
 
-@dataclass(slots=True)
-class CancelAnswer:
+class CancelAnswer(Struct):
     """What became of one `cancel`: its jobs as spans of counters, each in one of the three lists."""
 
     token: Any
     prefix: bytes
-    cancelled: list[Span] = field(default_factory=list)
-    refused: list[Span] = field(default_factory=list)
-    unknown: list[Span] = field(default_factory=list)
+    cancelled: list[Span] = []
+    refused: list[Span] = []
+    unknown: list[Span] = []
 
 
-@dataclass(slots=True)
-class Effects:
+class Effects(Struct):
     """Filled during one turn, carried out and thrown away after it.
 
     Attributes:
@@ -101,15 +98,15 @@ class Effects:
         progress: (prefix, counter, handle, value) of running jobs that told how far they have come.
     """
 
-    sends: list[FromSubmitter] = field(default_factory=list)
-    bulk: list[FromSubmitter] = field(default_factory=list)
+    sends: list[FromSubmitter] = []
+    bulk: list[FromSubmitter] = []
     open_bulk: bool = False
     close_bulk: bool = False
-    accepted: list[tuple[bytes, list[Span]]] = field(default_factory=list)
-    finished: list[Finished] = field(default_factory=list)
-    ended: list[Ended] = field(default_factory=list)
-    cancel_answers: list[CancelAnswer] = field(default_factory=list)
+    accepted: list[tuple[bytes, list[Span]]] = []
+    finished: list[Finished] = []
+    ended: list[Ended] = []
+    cancel_answers: list[CancelAnswer] = []
     welcome: SubmitterWelcome | None = None
     refused: tuple[str, str] | None = None
-    notices: list[str] = field(default_factory=list)
-    progress: list[tuple[bytes, int, Any, bytes]] = field(default_factory=list)
+    notices: list[str] = []
+    progress: list[tuple[bytes, int, Any, bytes]] = []

@@ -50,21 +50,30 @@ class Intake:
         prefix: of the session.
         max_pending: jobs that are submitted and not accepted, before submitting threads are held up.
         wake: ends the sleep of the loop.
+        wake_for_one: the same for a single job, which may be sent by the thread that submits it.
         why: what may explain that there is no room, for messages.
 
     Attributes:
         closed: why nothing is taken any more.
         fresh: jobs that the loop has not taken yet.
+        asleep: the loop is to be woken for what comes; it takes that back itself when it runs.
         rooms: for `loops`: the lines of coroutines that wait for room, by event loop.
     """
 
     def __init__(
-        self, url: str, prefix: bytes, max_pending: int, wake: Callable[[], None], why: Callable[[], str] = str
+        self,
+        url: str,
+        prefix: bytes,
+        max_pending: int,
+        wake: Callable[[], None],
+        wake_for_one: Callable[[], None] | None = None,
+        why: Callable[[], str] = str,
     ) -> None:
         self._url = url
         self._prefix = prefix
         self._max_pending = max_pending
         self._wake = wake
+        self._wake_for_one = wake_for_one or wake
         self._why = why
         self.rooms: dict[Any, Any] = {}
         self._tellers: list[Callable[[], None]] = []  # coroutines that wait for room
@@ -77,7 +86,7 @@ class Intake:
         self.fresh = self._fresh_bytes = 0
         self._pending = self._pending_bytes = 0  # jobs in the core that are not accepted
         self._hurried = 0  # threads that wait for room
-        self._asleep = False
+        self.asleep = False
 
     # ------------------------------------------------------------------------------------------ from threads
 
@@ -100,10 +109,10 @@ class Intake:
             tail.pairs.append((data, job))
             self.fresh += 1
             self._fresh_bytes += len(data)
-            if not self._asleep:
+            if not self.asleep:
                 return job
-            self._asleep = False
-        self._wake()
+            self.asleep = False
+        self._wake_for_one()
         return job
 
     def submit_part(
@@ -148,7 +157,7 @@ class Intake:
             self._tail = None
             self.fresh += len(args)
             self._fresh_bytes += sum(map(len, args))
-            wake, self._asleep = self._asleep, False
+            wake, self.asleep = self.asleep, False
         if wake:
             self._wake()
         return jobs
@@ -168,7 +177,7 @@ class Intake:
             self.check_open()
             self._commands.append(action)
             self._tail = None
-            wake, self._asleep = self._asleep, False
+            wake, self.asleep = self.asleep, False
         if wake:
             self._wake()
 
@@ -251,12 +260,8 @@ class Intake:
     def may_sleep(self) -> bool:
         """Whether nothing is here; then the next command wakes the loop."""
         with self._lock:
-            self._asleep = not self._commands and self.closed is None
-            return self._asleep
-
-    def awake(self) -> None:
-        """The loop runs: it need not be woken."""
-        self._asleep = False
+            self.asleep = not self._commands and self.closed is None
+            return self.asleep
 
     # ------------------------------------------------------------------------------------------ under the lock
 

@@ -39,10 +39,16 @@ class Owner(Protocol):
     accept: Collection[str]
 
     def check_usable(self) -> None:
-        """Raise if no result can come any more: in a forked child."""
+        """For whoever begins to wait. Raise if no result can come any more: in a forked child."""
 
     def hint(self, sources: "Iterable[Source]" = ()) -> str:
         """What may explain a time-out of the jobs of these, with "; " before it; or nothing."""
+
+    def attend(self) -> None:
+        """Somebody looks whether it is over."""
+
+    def lead(self, done: Callable[[], bool], timeout: float | None) -> None:
+        """As `check_usable`, for a thread that sleeps until the job is done: it may bring the outcome itself."""
 
     def wait_accepted(self, job: Pair, timeout: float | None) -> bool:
         """Whether the scheduler has accepted the job within the time."""
@@ -154,6 +160,7 @@ class Job(Future[T]):
         """
         form = self._form
         if form is None:
+            self._source.owner.attend()
             return "running" if self.told is not None else "submitted"
         return form if form in END_WORDS else "succeeded"
 
@@ -164,6 +171,11 @@ class Job(Future[T]):
 
     def done(self) -> bool:
         """Whether it is over and its outcome is here."""
+        if self._form is None:
+            self._source.owner.attend()
+        return self._form is not None
+
+    def _is_over(self) -> bool:
         return self._form is not None
 
     def running(self) -> bool:
@@ -270,12 +282,30 @@ class Job(Future[T]):
         return "" if given.replace("-", "").lower() == self.id else given
 
     def _wait(self, timeout: float | None) -> None:
-        self._source.owner.check_usable()
+        owner = self._source.owner
+        if self._sync is None:
+            owner.lead(self._is_over, timeout)
+            if self._form is not None:
+                return
+        else:
+            owner.check_usable()
         sync = self._synced()
-        with sync.condition:
-            if not sync.condition.wait_for(self.done, timeout):
-                hint = self._source.owner.hint([self._source])
-                raise JobTimeout(f"{self} was not over within {timeout:g} s; it goes on{hint}")
+        bell = threading.Lock()
+        bell.acquire()
+        with sync.lock:
+            if self._form is not None:
+                return
+            sync.bells.append(bell)
+        over = False
+        try:
+            over = bell.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+        finally:
+            if not over:  # time is up, or there was a KeyboardInterrupt
+                with sync.lock:
+                    sync.bells = [one for one in sync.bells if one is not bell]
+        if self._form is None:
+            hint = self._source.owner.hint([self._source])
+            raise JobTimeout(f"{self} was not over within {timeout:g} s; it goes on{hint}")
 
     def __await__(self) -> Generator[Any, None, T]:
         """The value, or the exception. Giving up waiting does not cancel the job: `cancel()` does."""
@@ -312,8 +342,9 @@ class Job(Future[T]):
         Only the newest news travel: a job that tells more often than a few times a second is heard less often.
         """
         call_later(None)
+        self._check_alive()
         sync = self._synced()
-        with sync.condition:
+        with sync.lock:
             sync.listeners.append(fn)
 
     # ------------------------------------------------------------------------------------------ acting
@@ -340,7 +371,7 @@ class Job(Future[T]):
         call_later(None)  # the thread is started by whoever adds callbacks, never by the I/O thread
         self._check_alive()
         sync = self._synced()
-        with sync.condition:
+        with sync.lock:
             if self._form is None:
                 sync.callbacks.append(fn)
                 return
@@ -374,9 +405,9 @@ class Job(Future[T]):
         return CANCELLED_AND_NOTIFIED if self._form == CANCELLED_FORM else FINISHED
 
     @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]  # made on demand
+    def _condition(self) -> Any:  # type: ignore[override]  # made on demand; all it is used for is to be locked
         self._check_alive()  # concurrent.futures.wait comes this way
-        return self._synced().condition
+        return self._synced().lock
 
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]

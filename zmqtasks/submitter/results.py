@@ -74,7 +74,7 @@ def tell(job: Job[Any], value: bytes) -> None:
 
 def _tell(job: Job[Any], sync: Sync, form: str, streams: dict[Stream, None]) -> None:
     """End a job that somebody waits for, and wake them."""
-    with sync.condition:
+    with sync.lock:
         job._form = form
         for waiter in sync.waiters:
             if form not in END_WORDS:
@@ -83,13 +83,15 @@ def _tell(job: Job[Any], sync: Sync, form: str, streams: dict[Stream, None]) -> 
                 waiter.add_cancelled(job)
             else:
                 waiter.add_exception(job)
-        sync.condition.notify_all()
         callbacks, sync.callbacks = sync.callbacks, []
+        bells, sync.bells = sync.bells, []
     for stream in sync.streams:
         stream.ready.append(job)
         streams[stream] = None
     for callback in callbacks:
         call_later((callback, job))
+    for bell in bells:
+        bell.release()
 
 
 # ------------------------------------------------------------------------------------------------ threads

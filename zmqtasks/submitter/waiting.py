@@ -51,14 +51,17 @@ class Sync:
     """The lock and the lists of a job that somebody waits for, or that tells how far it is.
 
     Attributes:
+        bells: locks of threads that wait, to be released when it is over. (A Condition does the same with twice as many
+            calls, while a lone job's caller waits for each of them.)
         told: what the running job told of itself last.
         listeners: called when it tells more.
     """
 
-    __slots__ = ("callbacks", "condition", "listeners", "streams", "told", "waiters")
+    __slots__ = ("bells", "callbacks", "listeners", "lock", "streams", "told", "waiters")
 
     def __init__(self) -> None:
-        self.condition = threading.Condition()
+        self.lock = threading.RLock()
+        self.bells: list[threading.Lock] = []
         self.waiters: list[Any] = []
         self.callbacks: list[Callable[[Any], object]] = []
         self.listeners: list[Callable[[Any], object]] = []
@@ -88,7 +91,7 @@ def watch_all(jobs: Iterable[Any], stream: Stream) -> None:
                 others.append(job)  # another stream gets it, too
     synced += [(job, job._synced()) for job in others]
     for job, sync in synced:
-        with sync.condition:
+        with sync.lock:
             if job._form is None:
                 sync.streams.append(stream)
                 continue
@@ -103,6 +106,6 @@ def unwatch(job: Any, stream: Stream) -> None:
             return
         sync = job._sync
     if type(sync) is Sync:
-        with sync.condition:
+        with sync.lock:
             if stream in sync.streams:
                 sync.streams.remove(stream)

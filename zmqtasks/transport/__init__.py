@@ -10,6 +10,7 @@ block. Rules that hold here, each from a fact of libzmq that was seen in practic
 """
 
 from zmqtasks.transport.busy import BusyPoll as BusyPoll
+from zmqtasks.transport.link import NOBODY as NOBODY
 from zmqtasks.transport.link import RETRY_FIRST as RETRY_FIRST
 from zmqtasks.transport.link import RETRY_MAX as RETRY_MAX
 from zmqtasks.transport.link import Change as Change

@@ -25,6 +25,7 @@ from zmqtasks.transport.waiting import Ready, Waitable, has_input
 
 RETRY_FIRST = 0.05  # seconds until the first reconnect
 RETRY_MAX = 1.0
+NOBODY: Final[list[Waitable]] = []  # stays empty
 
 _CONNECTED: Final = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 _BROKEN: Final = frozenset(
@@ -53,32 +54,41 @@ class Link:
         context: of this process.
         url: tcp:// or ipc://.
         jitter: 0…1, spreads the reconnects of many peers.
+
+    Attributes:
+        connected: whether it stands.
+        monitor: tells what becomes of it; None: there is no socket now.
+        outbox: messages that wait for room.
+        reopen_at: monotonic time of the next reconnect; None: none is due.
+        watched: what to wait for. A list that is not changed: another one comes when the sockets are others.
+        lone: as that of `Router`.
     """
 
     def __init__(self, context: Context, url: str, jitter: float) -> None:
         self.url = parse_url(url)
         self._context = context
         self._jitter = jitter
-        self._outbox: deque[bytes] = deque()
+        self.outbox: deque[bytes] = deque()
         self._socket: Socket | None = None
-        self._monitor: Socket | None = None
-        self._readers: list[Waitable] = []  # these two, where they are
+        self.monitor: Socket | None = None
+        self.watched: list[Waitable] = []
         self._retry = RETRY_FIRST
-        self._reopen_at: float | None = 0.0
+        self.reopen_at: float | None = 0.0
         self._row = 0  # messages that came one after the other
+        self.lone = False
         self.connected = False
 
     def readers(self) -> list[Waitable]:
-        """What to wait for. A list that is not changed: another one comes when the sockets are others."""
-        return self._readers
+        """What to wait for."""
+        return self.watched
 
     def writers(self) -> list[Waitable]:
         """What to wait for while messages are parked."""
-        return [self._socket] if self._outbox and self._socket is not None and self.connected else []
+        return [self._socket] if self.outbox and self._socket is not None and self.connected else NOBODY
 
     def next_deadline(self) -> float | None:
         """Monotonic time of the next reconnect, if one is due."""
-        return self._reopen_at
+        return self.reopen_at
 
     def service(self, mono: float, ready: Ready | None = None) -> list[Change]:
         """Take in what the monitor saw, reopen when it is time. Call it once a turn, before receiving.
@@ -88,11 +98,11 @@ class Link:
             ready: what `wait` found; None: not known. To look in vain costs as much as to receive a message.
         """
         changes: list[Change] = []
-        if self._reopen_at is not None and mono >= self._reopen_at:
+        if self.reopen_at is not None and mono >= self.reopen_at:
             self._open()
-        while self._monitor is not None and (ready is None or self._monitor in ready):
+        while self.monitor is not None and (ready is None or self.monitor in ready):
             try:
-                event, _ = read_event(self._monitor.recv_multipart(DONTWAIT))
+                event, _ = read_event(self.monitor.recv_multipart(DONTWAIT))
             except zmq.Again:
                 break
             if event == _CONNECTED:
@@ -102,41 +112,41 @@ class Link:
             elif event in _BROKEN:
                 changes.append(Change.BROKEN)
                 self._close()
-                self._reopen_at = mono + self._retry * (1.0 + self._jitter)
+                self.reopen_at = mono + self._retry * (1.0 + self._jitter)
                 self._retry = min(RETRY_MAX, self._retry * 2)
         return changes
 
     def restart(self, mono: float) -> None:
         """Drop the connection and begin a new one at once."""
         self._close()
-        self._reopen_at = mono
+        self.reopen_at = mono
 
     def send(self, data: bytes) -> None:
         """Send or park one message; without a connection it is dropped, for the next hello tells everything anew."""
         if not self.connected or self._socket is None:
             return
-        if self._outbox:
-            self._outbox.append(data)
+        if self.outbox:
+            self.outbox.append(data)
             return
         try:
             send(self._socket, data, DONTWAIT)
         except zmq.Again:
-            self._outbox.append(data)
+            self.outbox.append(data)
 
     def flush(self) -> bool:
         """Send what was parked; whether nothing is left."""
-        while self._outbox and self._socket is not None:
+        while self.outbox and self._socket is not None:
             try:
-                self._socket.send(self._outbox[0], DONTWAIT)
+                self._socket.send(self.outbox[0], DONTWAIT)
             except zmq.Again:
                 return False
-            self._outbox.popleft()
+            self.outbox.popleft()
         return True
 
     def receive(self) -> bytes | None:
         """The next message, or None. Anything but one frame is dropped: it cannot be ours."""
         while self._socket is not None:
-            if self._row == 1 and not has_input(self._socket):  # cheaper than an exception
+            if self._row == 1 and (self.lone or not has_input(self._socket)):  # cheaper than an exception
                 self._row = 0
                 return None
             try:
@@ -152,7 +162,7 @@ class Link:
         return None
 
     def _open(self) -> None:
-        self._reopen_at = None
+        self.reopen_at = None
         sock = self._context.zmq.socket(zmq.DEALER)
         configure(sock)
         sock.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
@@ -164,7 +174,7 @@ class Link:
         events = _CONNECTED | sum(_BROKEN)
         monitor = sock.get_monitor_socket(events)
         monitor.setsockopt(zmq.LINGER, 0)
-        self._socket, self._monitor, self._readers = sock, monitor, [sock, monitor]
+        self._socket, self.monitor, self.watched = sock, monitor, [sock, monitor]
         try:
             sock.connect(self.url)
         except zmq.ZMQError as error:
@@ -173,21 +183,21 @@ class Link:
             raise BadUrl(message) from None
 
     def _close(self) -> None:
-        self._outbox.clear()
+        self.outbox.clear()
         self.connected = False
         if self._socket is not None:
-            end_monitor(self._socket, self._monitor)
+            end_monitor(self._socket, self.monitor)
             self._socket.close(0)
-        self._socket = self._monitor = None
-        self._readers = []
+        self._socket = self.monitor = None
+        self.watched = []
         self._row = 0
 
     def close(self, linger: float = 0.0) -> None:
         """Close for good, giving parked and unsent messages `linger` seconds."""
         if self._socket is not None and linger:
             self.flush()
-            end_monitor(self._socket, self._monitor)
+            end_monitor(self._socket, self.monitor)
             self._socket.close(int(linger * 1000))
-            self._socket = self._monitor = None
+            self._socket = self.monitor = None
         self._close()
-        self._reopen_at = None
+        self.reopen_at = None

@@ -50,6 +50,8 @@ class Router:
 
     Attributes:
         parked: messages that wait for room, by route; a ROUTER cannot be waited on for that: try `flush` now and then.
+        lone: set by the owner that had to sleep for a message, so that there hardly is a second one: `receive` gives
+            it, then None without looking further. Whoever sleeps next is told of what is left.
     """
 
     def __init__(self, context: Context) -> None:
@@ -65,6 +67,7 @@ class Router:
         self._files: list[Path] = []  # of ipc addresses; zmq leaves them behind
         self.parked: dict[bytes, deque[bytes]] = {}
         self._row = 0  # messages that came one after the other
+        self.lone = False
         self._last: zmq.Frame | None = None  # that was received
         self._ended = 0  # connections, not told yet
         self._failed = False  # the handshake of the connection whose end comes next
@@ -112,7 +115,7 @@ class Router:
     def receive(self) -> tuple[bytes, bytes] | None:
         """The next (route, data), or None. Messages of any other shape come as (route, b""), to be counted."""
         sock = self._socket
-        if self._row == 1 and not has_input(sock):  # a lone message: an exception would cost more than this question
+        if self._row == 1 and (self.lone or not has_input(sock)):  # an exception would cost more than this question
             self._row = 0
             return None
         try:

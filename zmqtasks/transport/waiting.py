@@ -3,7 +3,8 @@
 import os
 import select
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from os import sched_yield
 from time import perf_counter
 from typing import Final
@@ -75,22 +76,27 @@ class Sleeper:
     Args:
         quiet: other sockets that are always read to their end, and after whatever is sent by them.
         baton: a lock that is held by whoever uses the sockets; it is let go of while this one sleeps.
+
+    Attributes:
+        slept: nothing was ready when the last wait began.
     """
 
     def __init__(self, *quiet: Socket, baton: "threading.Lock | None" = None) -> None:
         self._quiet = quiet
         self._baton = baton
         self._watched: tuple[list[Waitable], list[Waitable]] | None = None
+        self._given: tuple[object, object] = (None, None)  # the very ones that it was made of
         self._poll = select.poll()
         self._wanted: dict[Waitable, int] = {}  # events of each
         self._asked: list[tuple[Socket, int]] = []
         self._fresh = False
         self._known: dict[int, Waitable] = {}  # by descriptor
         self._low: tuple[list[int], list[int]] | None = None  # what select takes: only low descriptors
+        self.slept = False
 
     def wait(
         self,
-        readers: Iterable[Waitable],
+        readers: Sequence[Waitable],
         timeout: float | None,
         writers: Sequence[Waitable] = (),
         busy: BusyPoll | None = None,
@@ -98,17 +104,20 @@ class Sleeper:
         """Sleep until one of these is ready.
 
         Args:
-            readers: to read from.
+            readers: to read from. Given again, the very same list is not looked through: it must not have changed.
             timeout: seconds; None is for ever.
-            writers: to write to.
+            writers: to write to; likewise.
             busy: looks for news before it sleeps; None: sleeps at once.
 
         Returns:
             The ready ones. A zmq socket must then be read until it is empty; that it was so already may be found out.
         """
-        watched = (list(readers), list(writers))
-        if watched != self._watched:
-            self._watch(*watched)
+        given = self._given
+        if given[0] is not readers or given[1] is not writers:
+            self._given = (readers, writers)
+            watched = (list(readers), list(writers))
+            if watched != self._watched:
+                self._watch(*watched)
         ready: dict[Waitable, int] = {}
         for sock, wanted in self._asked:
             events = sock.getsockopt(_EVENTS) & wanted  # type: ignore[operator]  # zmq's types fear that it is bytes
@@ -118,25 +127,25 @@ class Sleeper:
             self._fresh = False
             quiet = self._quiet
             self._asked = [one for one in self._asked if one[0] not in quiet and one[0].type != zmq.PAIR]
+        self.slept = timeout != 0.0 and not ready
         if ready:
             timeout, busy = 0.0, None
+        pause = self._sleep if busy is None or not busy.most or timeout == 0.0 else partial(self._pause, busy)
         if self._baton is None:
-            self._pause(timeout, ready, busy)
+            pause(timeout, ready)
             return ready
         self._baton.release()
         try:
-            self._pause(timeout, ready, busy)
+            pause(timeout, ready)
         finally:
             self._baton.acquire()
         for sock, wanted in self._asked:  # whoever held it may have taken in what the descriptor would have told
-            if sock not in ready and (events := sock.getsockopt(_EVENTS) & wanted):  # type: ignore[operator]  # as above
+            if sock not in ready and not sock.closed and (events := sock.getsockopt(_EVENTS) & wanted):  # type: ignore[operator]  # as above
                 ready[sock] = events
         return ready
 
-    def _pause(self, timeout: float | None, ready: dict[Waitable, int], busy: BusyPoll | None) -> None:
-        if busy is None or not busy.most or timeout == 0.0:
-            self._sleep(timeout, ready)
-            return
+    def _pause(self, busy: BusyPoll, timeout: float | None, ready: dict[Waitable, int]) -> None:
+        """Sleep, but look for news for a moment first."""
         began = perf_counter()
         until = began + (busy.seconds if timeout is None else min(busy.seconds, timeout))
         poll = self._poll.poll
@@ -195,6 +204,6 @@ def has_input(sock: Socket) -> bool:
     return bool(sock.getsockopt(_EVENTS) & _IN)  # type: ignore[operator]  # as above
 
 
-def wait(readers: Iterable[Waitable], timeout: float | None, writers: Sequence[Waitable] = ()) -> dict[Waitable, int]:
+def wait(readers: Sequence[Waitable], timeout: float | None, writers: Sequence[Waitable] = ()) -> dict[Waitable, int]:
     """The same, once."""
     return Sleeper().wait(readers, timeout, writers)

@@ -20,7 +20,7 @@ from zmqtasks.errors import PeerError
 from zmqtasks.payload import python_version
 from zmqtasks.queues import direct
 from zmqtasks.resources import Amounts, show
-from zmqtasks.transport import Change, Context, Ready, Sleeper, Waitable, Wakeup, parse_url
+from zmqtasks.transport import NOBODY, Change, Context, Ready, Sleeper, Waitable, Wakeup, parse_url
 from zmqtasks.words import plural
 from zmqtasks.worker import hostinfo
 from zmqtasks.worker.claims import Report
@@ -29,7 +29,7 @@ from zmqtasks.worker.effects import Effects, Identity
 from zmqtasks.worker.failures import told
 from zmqtasks.worker.gpus import devices_of
 from zmqtasks.worker.loading import chosen_queues
-from zmqtasks.worker.pool import Death, Loaded, Pool
+from zmqtasks.worker.pool import Death, Event, Loaded, Pool
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +132,8 @@ class Agent:
         self._children = self._pool.fileno()
         lifeline = options.lifeline_fd
         self._own: list[Waitable] = [self._children, self._alarm, *([] if lifeline is None else [lifeline])]
+        self._watched = self._own  # these, and those of the connection, which were:
+        self._of_link: list[Waitable] = NOBODY
         self._signals = received
         self._stop_at: float | None = None  # monotonic time at which patience ends
         self._abandoned = False
@@ -142,13 +144,17 @@ class Agent:
         self._told_until = 0.0
         self._told = self._untold = 0  # failed jobs, in this second
         self._connected = False  # as far as it was told
+        self._welcomed = False  # by the scheduler, at the end of the last turn
         self._silent_since = time.monotonic()
         self._say_silent_at = self._silent_since + SILENT_AFTER
 
     def run(self) -> int:
         """Work until the end; leaves no process, socket, memory or file."""
         try:
-            while not self._over():
+            while True:
+                core = self._core
+                if (self._stop_at is not None or (core is not None and core.drained)) and self._over():
+                    break
                 self._turn()
         finally:
             self._close()
@@ -173,47 +179,53 @@ class Agent:
         if self._options.lifeline_fd in ready and self._owner_died():
             return
         fx = Effects()
-        core = self._core
+        core, pool = self._core, self._pool
         if core is not None:
             self._more = self._serve_link(core, ready, now, fx)
-        for event in self._pool.service(now.mono, heard=self._children in ready):
-            if isinstance(event, Loaded):
-                self._on_loaded(event)
-            elif core is not None:
-                if isinstance(event, Death):
-                    core.on_child_exit(
-                        event.child, event.claim, event.number, event.evidence, now, fx,
-                        ours=event.ours, company=event.company,
-                    )  # fmt: skip
-                else:
+        if self._children in ready or pool.to_fork:
+            for event in pool.service(now.mono, heard=self._children in ready):
+                if type(event) is tuple and core is not None:
                     self._on_report(core, *event, now, fx)
+                else:
+                    self._on_event(event, core, now, fx)
         if self._signals or self._stop_at is not None:
             self._on_signals(now, fx)
         if core is not None:
             core.tick(now, fx)
             self._carry_out(core, now, fx)
-            self._tell_state(core, now)
+            if not (self._welcomed and core.welcomed):
+                self._tell_state(core, now)
 
     def _wait(self) -> "dict[Waitable, int]":
-        readers: list[Waitable] = []
-        writers: list[Waitable] = []
-        deadlines = [self._pool.next_deadline(), self._stop_at]
-        if self._link is not None and self._core is not None:
-            readers, writers = self._link.readers(), self._link.writers()
-            deadlines += [self._link.next_deadline(), self._core.next_deadline()]
-            if not self._core.welcomed:
-                deadlines.append(self._say_silent_at)
-        due = 0.0 if self._more else clock.soonest(*deadlines)
+        readers = writers = NOBODY
+        due = self._stop_at
+        link, core, pool = self._link, self._core, self._pool
+        if link is not None and core is not None:
+            readers, writers, reopen = link.waits()
+            due = clock.soonest(due, reopen, core.next_deadline(), None if self._welcomed else self._say_silent_at)
+        if pool.to_fork:
+            due = clock.soonest(due, pool.next_deadline())
+        if readers is not self._of_link:
+            self._of_link, self._watched = readers, self._own + readers
         timeout = None if due is None else max(0.0, due - time.monotonic())
-        ready = self._sleeper.wait([*self._own, *readers], timeout, writers)
+        ready = self._sleeper.wait(self._watched, 0.0 if self._more else timeout, writers)
         self._heard = not ready.keys().isdisjoint(readers)
         return ready
+
+    def _on_event(self, event: Event, core: WorkerCore | None, now: Now, fx: Effects) -> None:
+        """Anything but a report."""
+        if isinstance(event, Loaded):
+            self._on_loaded(event)
+        elif isinstance(event, Death) and core is not None:
+            core.on_child_exit(
+                event.child, event.claim, event.number, event.evidence, now, fx, ours=event.ours, company=event.company
+            )
 
     def _serve_link(self, core: WorkerCore, ready: Ready, now: Now, fx: Effects) -> bool:
         """Take in what the scheduler sent; whether something may be left."""
         link = self._link
         assert link is not None  # noqa: S101  (made together with the core)
-        for change in link.service(now.mono, ready):
+        for change in link.service(now.mono, ready, slept=self._sleeper.slept):
             if change is Change.CONNECTED:
                 core.on_connected(now, fx)
             else:
@@ -222,10 +234,9 @@ class Agent:
                     log.warning("lost the scheduler at %s; jobs go on, and it is tried again", link.url)
                 core.on_disconnected(now, fx)
                 _void(fx)
-        link.flush()
         if not (self._more or self._heard):
             return False
-        until = time.monotonic() + TURN_SECONDS
+        until = now.mono + TURN_SECONDS
         for _ in range(TURN_MESSAGES):
             data = link.receive()
             if data is None:
@@ -317,13 +328,13 @@ class Agent:
                 log.info("%s: %s", core.work.name_of(report.claim, end.number), told(end))
 
     def _tell_state(self, core: WorkerCore, now: Now) -> None:
-        if core.welcomed:
+        """Whether a scheduler is there, for people. While one is, no turn calls this."""
+        before, self._welcomed = self._welcomed, core.welcomed
+        if self._welcomed:
             if not self._connected:
                 self._connected = True
                 if self._told_ready:
                     log.warning("connected to the scheduler at %s again", self._url)
-            self._silent_since = now.mono
-            self._say_silent_at = now.mono + SILENT_AFTER
             if not self._told_ready:
                 self._told_ready = True
                 me = core.identity
@@ -333,6 +344,9 @@ class Agent:
                     + (f"{show(self._options.resources)}, " if self._options.resources else "")
                     + f"pid {me.pid}"
                 )
+        elif before:
+            self._silent_since = now.mono
+            self._say_silent_at = now.mono + SILENT_AFTER
         elif now.mono >= self._say_silent_at:
             self._say_silent_at = now.mono + 60.0
             silent = now.mono - self._silent_since

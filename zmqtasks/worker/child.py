@@ -74,6 +74,7 @@ class Child:
             disarm if boot.per_child == 1 else _leave,
             self._mend if boot.per_child == 1 else _mend_process,
             Visible(alone=boot.per_child == 1),
+            boot.per_child == 1,
             boot.worker,
             hostinfo.host(),
         )

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from zmqtasks import wire
-from zmqtasks.clock import Now
+from zmqtasks.clock import Now, soonest
 from zmqtasks.config import MAX_BYTES_PER_MESSAGE, MAX_PROGRESS, WorkerSettings
 from zmqtasks.errors import NotAuthorized, ProtocolMismatch
 from zmqtasks.ids import spans
@@ -35,6 +35,8 @@ ORPHAN_AGAIN: Final = 0.2  # until the second look, which decides
 ALONE: Final = 5.0  # seconds without a connection after which a draining worker keeps outcomes for nobody
 MANY_TOLD: Final = MAX_BYTES_PER_MESSAGE // MAX_PROGRESS  # of the longest, that fit into one control message
 WATCH: Final = 0.02  # between looks while a child is to be killed as soon as it runs a certain job
+
+SMALL: Final = 1_000  # bytes of a result that surely fits into a control message
 
 OFF: Final = 0  # no connection
 HELLO: Final = 1  # said hello, not welcomed yet
@@ -347,7 +349,7 @@ class WorkerCore:
             self._seeking = fx.reclaim = True
         if self._phase == UP and now.mono >= self._beat_at:
             fx.look = True
-        if self._watching and now.mono >= self._watch_at:
+        if (self.work.doomed or self._abandoning) and now.mono >= self._watch_at and self._watching:
             fx.look = True
         if fx.reclaim:
             self._reclaiming = True
@@ -397,21 +399,22 @@ class WorkerCore:
 
     def _send_outcomes(self, runs: list[Run], ends: list[End], fx: Effects) -> None:
         """Large ones go over the bulk connection: until they are acknowledged, each heartbeat lists them as held."""
+        if not ends and len(runs) == 1 and len(runs[0].results) == 1 and len(runs[0].results[0]) <= SMALL:
+            fx.sends.append(wire.Done([runs[0]], []))  # a lone job's
+            return
         for message, large in dones(runs, ends):
             (fx.bulk if large else fx.sends).append(message)
 
     def next_deadline(self) -> float | None:
         """Monotonic time at which `tick` has something to do even if nothing happens."""
-        due: list[float] = []
-        if self._phase == UP:
-            due.append(self._beat_at)
+        due = self._beat_at if self._phase == UP else None
         if self._orphans_at is not None:
-            due.append(self._orphans_at)
-        if self._watching:
-            due.append(self._watch_at)
+            due = soonest(due, self._orphans_at)
+        if (self.work.doomed or self._abandoning) and self._watching:
+            due = soonest(due, self._watch_at)
         if self.draining and self._phase == OFF and not self.drained:
-            due.append(self._alone_since + ALONE)
-        return min(due, default=None)
+            due = soonest(due, self._alone_since + ALONE)
+        return due
 
     def check(self) -> None:
         """Raises AssertionError if an invariant is broken: see `zmqtasks.worker.check`."""

@@ -1,6 +1,8 @@
 """What the worker's core is told at its start, and what it asks its driver to do."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from msgspec import Struct
 
 from zmqtasks.wire import FromWorker
 from zmqtasks.worker.claims import Claim
@@ -28,8 +30,7 @@ class Identity:
     caps: tuple[tuple[str, int], ...] = ()
 
 
-@dataclass(slots=True)
-class Effects:
+class Effects(Struct):
     """What is to be done after a turn.
 
     Attributes:
@@ -43,11 +44,11 @@ class Effects:
         look: read the cells of all slots; answered by on_running.
     """
 
-    sends: list[FromWorker] = field(default_factory=list)
-    bulk: list[FromWorker] = field(default_factory=list)
+    sends: list[FromWorker] = []
+    bulk: list[FromWorker] = []
     open_bulk: bool = False
     close_bulk: bool = False
-    pushes: list[Claim] = field(default_factory=list)
-    kills: list[int] = field(default_factory=list)
+    pushes: list[Claim] = []
+    kills: list[int] = []
     reclaim: bool = False
     look: bool = False

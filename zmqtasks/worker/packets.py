@@ -3,10 +3,13 @@
 import errno
 import logging
 import os
+import select
 import socket
 import struct
 from array import array
 from collections import OrderedDict
+from collections.abc import Callable
+from mmap import mmap
 from typing import Final
 
 from zmqtasks.worker.cells import anonymous_file
@@ -117,6 +120,59 @@ class Queue:
         self.take_end.close()
         while self._blobs:
             os.close(self._blobs.popitem()[1])
+
+
+class Taker:
+    """A child's end of the queue.
+
+    Several that wait are not woken in turn, but always the first one that began: what it ran last is still in the
+    caches of its processor, and a lone job is over 30 µs earlier. (A blocking read would take turns.)
+
+    Args:
+        claims: shared by all children.
+        alone: no other thread of this process takes claims. Where slots are threads they do take turns: whoever waits
+            twice for a packet waits twice for the GIL.
+    """
+
+    def __init__(self, claims: socket.socket, *, alone: bool) -> None:
+        self._receive = claims.recvmsg_into
+        self._wait: Callable[[], object] | None = None
+        if alone and _wakes_one():
+            try:
+                epoll = select.epoll()
+                epoll.register(claims, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            except OSError:  # no descriptor left, or a kernel that will not have it
+                return
+            self._wait = epoll.poll
+
+    def take(self, buffer: mmap, room: int) -> tuple[int, list[tuple[int, int, bytes]]]:
+        """Wait for a packet: its size, 0 once the agent is gone, and what came along with it.
+
+        Args:
+            buffer: where it is put.
+            room: bytes for what comes along.
+        """
+        wait = self._wait
+        if wait is None:
+            return self._receive((buffer,), room)[:2]
+        while True:
+            wait()
+            try:
+                return self._receive((buffer,), room, socket.MSG_DONTWAIT)[:2]
+            except BlockingIOError:
+                pass  # another child was faster, or the agent took it back
+
+
+def _wakes_one() -> bool:
+    """Whether two packets, one right after the other, wake two who wait with EPOLLEXCLUSIVE.
+
+    Linux 5.7 takes whoever is woken off the list at once (412895f03cbf); before, it could be woken twice, and the
+    other one not at all.
+    """
+    if not hasattr(select, "EPOLLEXCLUSIVE"):
+        return False
+    release = os.uname().release.split(".")
+    return tuple(int(part) if part.isdecimal() else 0 for part in release[:2]) >= (5, 7)
 
 
 def files_in(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

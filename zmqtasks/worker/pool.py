@@ -100,6 +100,10 @@ class Pool:
         threads: the slots are threads of one child, instead of a child each.
         logfile: where children log and jobs print, absolute; empty: stderr.
         hide_gpus: jobs see none that they did not ask for.
+
+    Attributes:
+        queue: where claims go.
+        to_fork: slots whose child is to be made; while there are any, `service` is to be called in every turn.
     """
 
     def __init__(
@@ -118,11 +122,11 @@ class Pool:
         self._per_child = slots if threads else 1
         directory = str(Path.cwd())
         self._boot = Boot(app, directory, slots, worker, loglevel, broker, self._per_child, logfile)
-        self._queue = Queue()
+        self.queue = Queue()
         self._cells = Cells(slots)
         self._selector = selectors.DefaultSelector()
         self._slots: dict[int, Slot] = {}
-        self._to_fork: deque[int] = deque()
+        self.to_fork: deque[int] = deque()
         self._forking = 0
         self._early_deaths = 0
         self._fork_at = 0.0  # monotonic time before which no child is made
@@ -139,7 +143,7 @@ class Pool:
 
     def next_deadline(self) -> float | None:
         """Monotonic time at which `service` has something to do even if nothing happens."""
-        return self._fork_at if self._to_fork and self._fork_at and self._ready else None
+        return self._fork_at if self.to_fork and self._fork_at and self._ready else None
 
     def service(self, mono: float, *, heard: bool = True) -> Iterator[Event]:
         """What happened: reports as (slot, Report), deaths.
@@ -157,7 +161,7 @@ class Pool:
                 yield from self._control_ready(mono)
             elif key.data in self._slots:  # else it died in this very turn
                 yield from self._read(self._slots[key.data])
-        if self._to_fork:
+        if self.to_fork:
             self._fork_some(mono)
 
     def kill(self, index: int) -> None:
@@ -168,11 +172,6 @@ class Pool:
             if slot.pid:  # else as soon as it is known
                 self._tell(Slay(slot.index, slot.pid))
 
-    @property
-    def queue(self) -> Queue:
-        """Where claims go."""
-        return self._queue
-
     def cells(self) -> list[tuple[int, int]]:
         """(claim, number) of every slot."""
         return self._cells.read_all()
@@ -181,7 +180,7 @@ class Pool:
 
     def _start(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, PACKET)
-        fds = (theirs.fileno(), self._queue.take_end.fileno(), self._cells.fd)
+        fds = (theirs.fileno(), self.queue.take_end.fileno(), self._cells.fd)
         with theirs:
             self._server = subprocess.Popen(
                 [sys.executable, "-m", "zmqtasks.worker.forkserver", *map(str, fds)],
@@ -225,7 +224,7 @@ class Pool:
                 if message.error:
                     raise AppNotLoaded(message.error)
                 self._ready = True
-                self._to_fork = deque(i for i in range(self._boot.slots // self._per_child) if i not in self._slots)
+                self.to_fork = deque(i for i in range(self._boot.slots // self._per_child) if i not in self._slots)
                 yield Loaded(
                     message.tasks,
                     message.queues,
@@ -246,7 +245,7 @@ class Pool:
             elif not message.pid:
                 self._forking -= 1
                 self._drop(message.index)
-                self._to_fork.append(message.index)
+                self.to_fork.append(message.index)
                 self._try_later(os.strerror(message.status), mono)
             else:
                 how = hostinfo.how_it_ended(message.status)
@@ -292,8 +291,8 @@ class Pool:
         if not self._ready or mono < self._fork_at:
             return
         self._fork_at = 0.0
-        while self._to_fork and self._forking < FORKS_AT_ONCE:
-            index = self._to_fork[0]
+        while self.to_fork and self._forking < FORKS_AT_ONCE:
+            index = self.to_fork[0]
             try:
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             except OSError as error:  # jobs run in the other slots
@@ -305,7 +304,7 @@ class Pool:
                     ours.close()
                     self._fork_at = mono + 0.05
                     return
-            self._to_fork.popleft()
+            self.to_fork.popleft()
             self._forking += 1
             ours.setblocking(False)
             self._slots[index] = Slot(index, ours)
@@ -339,7 +338,7 @@ class Pool:
             self._cells.clear(at)
         if running > 1:
             evidence += f" with {running} jobs in it"
-        self._to_fork.append(index)
+        self.to_fork.append(index)
         if slot.reported or running:
             self._early_deaths = 0
         else:
@@ -372,6 +371,11 @@ class Pool:
             if not data:  # it is dead or as good as dead: the fork server tells
                 self._unwatch(slot)
                 break
+            if not slot.buffer and int.from_bytes(data[:_LENGTH], "little") == len(data) - _LENGTH < _READ - _LENGTH:
+                slot.reported = True
+                self._server_deaths = 0
+                yield slot.index, decode_report(memoryview(data)[_LENGTH:])
+                return  # one report, as mostly, and all that was there
             slot.buffer += data
             if len(data) < _READ:
                 break
@@ -416,7 +420,7 @@ class Pool:
             slot.stream.close()
         self._slots.clear()
         self._selector.close()
-        self._queue.close()
+        self.queue.close()
         self._cells.close()
 
 

@@ -27,7 +27,7 @@ from zmqtasks.worker.failures import MISSING, Failed, Rules
 from zmqtasks.worker.functions import Functions, Unrunnable
 from zmqtasks.worker.gpus import Visible
 from zmqtasks.worker.hooks import Hooks, too_large
-from zmqtasks.worker.packets import BODY_FILE, HEADER, files_in, read_all
+from zmqtasks.worker.packets import BODY_FILE, HEADER, Taker, files_in, read_all
 
 FLUSH_AFTER: Final = 0.001  # seconds: results older than this are reported before the next job begins
 _ROOM: Final = 2 * INLINE_BYTES + 64 * 1024  # bytes of a claim message: arguments, function, and what describes them
@@ -47,6 +47,7 @@ class Surroundings:
         disarm: ends the timer that a job has left behind, so that its handler raises in no code but the job's.
         visible: the devices that the process shows to its jobs.
         mend: puts right, after a claim, what its jobs may have changed in the process.
+        alone: the process has one slot.
         worker, host: names, for those who ask.
     """
 
@@ -58,6 +59,7 @@ class Surroundings:
     disarm: Callable[[], None]
     mend: Callable[[], None]
     visible: Visible
+    alone: bool
     worker: str
     host: str
 
@@ -95,11 +97,11 @@ class Runner:
         buffer = mmap(-1, _ROOM)  # only the pages that were used take memory
         view = memoryview(buffer)
         around = self._around
-        receive, unpack = around.claims.recvmsg_into, HEADER.unpack_from
+        take, unpack = Taker(around.claims, alone=around.alone).take, HEADER.unpack_from
         words, claim_cell, number_cell = self._words, self._claim_cell, self._number_cell
         room = socket.CMSG_SPACE(2 * ctypes.sizeof(ctypes.c_int))
         while True:
-            size, ancillary, _, _ = receive((buffer,), room)
+            size, ancillary = take(buffer, room)
             if not size:
                 return
             flags, words[claim_cell] = unpack(buffer)

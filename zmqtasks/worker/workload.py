@@ -1,7 +1,8 @@
 """What a worker holds: jobs that wait, claims that were pushed, outcomes that are kept. No sockets, no clock."""
 
 import logging
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from zmqtasks import payload
 from zmqtasks.config import WorkerSettings
@@ -23,8 +24,7 @@ _MAX_ATTEMPT = 2**64 - 2**32
 MAX_TARGETS = 1_000  # measured ones; beyond it measuring begins anew
 
 
-@dataclass(slots=True)
-class Pushed:
+class Pushed(Struct):
     """One claim that is in the shared queue or with a child."""
 
     target: Target
@@ -112,7 +112,12 @@ class Workload:
             if known is not None:
                 self._functions[function.digest] = known
         number, attempt = assign.number, assign.attempt
-        if not 0 < number < _MAX_NUMBER or not 0 <= attempt < _MAX_ATTEMPT or not all(map(_sound, assign.works)):
+        sound, urgent = 0 < number < _MAX_NUMBER and 0 <= attempt < _MAX_ATTEMPT, 0
+        for work in assign.works:
+            count = len(work.args)
+            sound = sound and 0 < count == len(work.counters) and (not work.late or _places(work.late, count))
+            urgent = max(urgent, work.priority) if work.priority else urgent
+        if not sound:
             raise PeerError("an Assign whose numbers, or counters and arguments, cannot be")
         if assign.retried:
             self.retried = {n: count for n, count in self.retried.items() if self.ledger.state(n) in (WAITING, PUSHED)}
@@ -121,17 +126,15 @@ class Workload:
             self.again = {n for n in self.again if self.ledger.state(n) in (WAITING, PUSHED)}.union(assign.again)
         for work in assign.works:
             count = len(work.args)
-            skip = min(count, max(0, self.ledger.seen + 1 - number))
+            skip = 0 if number > self.ledger.seen else min(count, self.ledger.seen + 1 - number)
             if skip < count:
                 self._add_work(number + skip, attempt + skip, work, skip)
             number += count
             attempt += count
-        return self._overtakes(max((work.priority for work in assign.works), default=0))
+        return urgent > 0 and self._overtakes(urgent)
 
     def _overtakes(self, priority: int) -> bool:
         """Whether longer jobs that are less urgent than this stand in front; short ones are soon over."""
-        if not priority:
-            return False
         limit = self.settings.claim
         targets = [pushed.target for pushed in self.claims.values()]
         return any(target.priority < priority and not 0 <= target.mean <= limit for target in targets)
@@ -386,7 +389,8 @@ class Workload:
         self.ledger.move(run.first, count, PUSHED, ENDED)
         self.outcomes.runs[run.first] = run
         self.fresh_runs.append(run)
-        self._unwant(run.first, count)
+        if self.progress or self.wanted:
+            self._unwant(run.first, count)
 
     def _end(self, end: End, state: int) -> None:
         if state in (PUSHED, WAITING):
@@ -462,11 +466,8 @@ class Workload:
         return set(expand(self.ledger.held_spans()))
 
 
-def _sound(work: Work) -> bool:
-    count = len(work.args)
-    if count != len(work.counters) or not count:
-        return False
-    return not work.late or all(0 <= place < count for place in work.late)
+def _places(late: list[int], count: int) -> bool:
+    return all(0 <= place < count for place in late)
 
 
 def _slice(piece: Piece, first: int, count: int) -> Piece:

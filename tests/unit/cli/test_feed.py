@@ -21,6 +21,9 @@ class Owner:
     def check_usable(self):
         pass
 
+    def attend(self):
+        pass
+
 
 SOURCE = Source(Owner(), bytes(12), "f")
 

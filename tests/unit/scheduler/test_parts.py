@@ -9,10 +9,12 @@ import pytest
 from tests.helpers.scheduler_harness import RELEASE
 from zmqtasks import states, wire
 from zmqtasks.scheduler.core.deadlines import Timers
+from zmqtasks.scheduler.core.effects import Effects, Send
 from zmqtasks.scheduler.core.lines import ABLE, HUNGRY, Lines
 from zmqtasks.scheduler.core.model import UNKNOWN_COST, Job, Source, Submission, Target, Worker
 from zmqtasks.scheduler.core.story import RING, Entry, Story
 from zmqtasks.scheduler.core.transitions import TABLE, IllegalMoveError, Moves
+from zmqtasks.scheduler.gate import Gate
 from zmqtasks.scheduler.journal import MemoryJournal
 from zmqtasks.states import ABORTED, ASSIGNED, FINAL, READY, RUNNING, SUCCEEDED, State
 
@@ -329,10 +331,11 @@ def test_check_finds_what_is_broken(h, damage, law):
     h.core.state.sources.clear()  # so that the harness has nothing to say at the end
 
 
-def test_the_memory_journal_counts_and_keeps():
+def test_the_memory_journal_holds_nothing_up_and_keeps_payloads():
     journal = MemoryJournal()
     journal.append([], sync=True)
-    assert journal.durable == 0
+    fx = Effects(sends=[Send(b"route", wire.Ping(), after=2**40)])
+    assert Gate().pass_(fx.sends, journal.durable) == fx.sends
     journal.store(1, b"large")
     journal.load(1)
     assert journal.loaded() == [(1, b"large")]

@@ -16,6 +16,9 @@ class Owner:
     def check_usable(self) -> None:
         pass
 
+    def attend(self) -> None:
+        pass
+
 
 def job(counter: int = 7) -> Job[int]:
     return Job(Source(Owner(), PREFIX, "t"), counter)  # type: ignore[arg-type]

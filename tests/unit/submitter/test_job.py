@@ -4,7 +4,7 @@ import pickle
 import sys
 import threading
 import tracemalloc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 from msgspec.msgpack import encode as msgpack
@@ -31,6 +31,12 @@ class Owner:
         if not self.usable:
             message = "forked"
             raise errors.ClientClosed(message)
+
+    def lead(self, done: Callable[[], bool], timeout: float | None) -> None:
+        self.check_usable()
+
+    def attend(self) -> None:
+        pass
 
     def hint(self, sources: Iterable[Source] = ()) -> str:
         return self.said

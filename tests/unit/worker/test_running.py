@@ -37,7 +37,7 @@ class Slot:
         ours, self.others = socket.socketpair()
         visible = Visible(alone=True)
         around = Surroundings(
-            Cells(), ours, functions, self.take, lambda _: None, lambda: None, lambda: None, visible, "w1", "h"
+            Cells(), ours, functions, self.take, lambda _: None, lambda: None, lambda: None, visible, True, "w1", "h"
         )  # fmt: skip
         self.runner = Runner(0, around)
         ours.close()

@@ -78,6 +78,8 @@ def _check_names(hello: wire.Hello) -> None:
 class Core:
     """The scheduler, sans-IO. One turn is any number of `receive`, `on_gone` and `on_loaded`, then one `tick`.
 
+    A driver for whom each microsecond until its messages leave counts calls `decide`, carries that out, then `tidy`.
+
     Args:
         settings: bounds and times.
         identity: who this is.
@@ -263,7 +265,12 @@ class Core:
             worker.moved += seconds
 
     def tick(self, now: Now, fx: Effects, *, caught_up: bool = True) -> None:
-        """End a turn: timers that are due, then dispatch, then what goes out in batches.
+        """End a turn: `decide`, then `tidy`."""
+        self.decide(now, fx, caught_up=caught_up)
+        self.tidy(now, fx)
+
+    def decide(self, now: Now, fx: Effects, *, caught_up: bool = True) -> None:
+        """Timers that are due, then dispatch, then what goes out in batches.
 
         Args:
             now: the present.
@@ -290,6 +297,10 @@ class Core:
             progress.flush(state, fx)
         if state.journal.news:
             submitters.tell_of_journal(state, fx)
+
+    def tidy(self, now: Now, fx: Effects) -> None:
+        """What nobody waits for: outcomes and functions are forgotten, records trimmed."""
+        state = self.state
         delivery.expire(state, now, fx)
         if state.function_bytes or state.idle_targets:
             self._forget_functions(fx)

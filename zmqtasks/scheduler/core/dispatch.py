@@ -73,6 +73,11 @@ def _feed_hungry(state: State, plan: _Plan, now: Now, fx: Effects) -> None:
     """Free slots: the highest priority first; among equals queues take turns, and in each its submitters."""
     profiles = [profile for profile in state.lines.ready if profile.flows and profile.hungry]
     others: dict[Profile, int] = {}  # workers that have not had their share in this round
+    if len(profiles) == 1:  # there is nobody to take turns with
+        (only,) = profiles
+        while only.flows and only.hungry:
+            _feed_one(state, only, others, plan, now, fx)
+        return
     while profiles:
         top = max(profile.top for profile in profiles)
         turns = state.shares.turns(profile for profile in profiles if profile.top == top)

@@ -3,14 +3,15 @@
 The driver carries it out in this order: stores, records, drops, trim, loads, forget, reset, bulks, sends, logs.
 """
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from zmqtasks.scheduler.core.records import Record
 from zmqtasks.wire import ToPeer
 
 
-class Send(NamedTuple):
+class Send(Struct, frozen=True):
     """One message to one peer; `route` is its control connection.
 
     `bulk`: it goes over the bulk connection that belongs to that one, which the driver asks for if there is none yet.
@@ -36,8 +37,7 @@ class Log(NamedTuple):
     source: str = ""
 
 
-@dataclass(slots=True)
-class Effects:
+class Effects(Struct):
     """Filled during one turn, carried out and thrown away after it.
 
     Attributes:
@@ -55,15 +55,21 @@ class Effects:
         logs: lines for the log.
     """
 
-    records: list[Record] = field(default_factory=list)
+    records: list[Record] = []
     sync: bool = False
-    unwritten: list[Record] = field(default_factory=list)
+    unwritten: list[Record] = []
     trim: int = 0
-    stores: list[tuple[int, bytes]] = field(default_factory=list)
-    loads: list[int] = field(default_factory=list)
-    drops: list[int] = field(default_factory=list)
-    reset: list[bytes] = field(default_factory=list)
-    bulks: list[tuple[bytes, bytes]] = field(default_factory=list)
-    sends: list[Send] = field(default_factory=list)
-    forget: list[bytes] = field(default_factory=list)
-    logs: list[Log] = field(default_factory=list)
+    stores: list[tuple[int, bytes]] = []
+    loads: list[int] = []
+    drops: list[int] = []
+    reset: list[bytes] = []
+    bulks: list[tuple[bytes, bytes]] = []
+    sends: list[Send] = []
+    forget: list[bytes] = []
+    logs: list[Log] = []
+
+    def __bool__(self) -> bool:
+        return self != _NOTHING
+
+
+_NOTHING = Effects()

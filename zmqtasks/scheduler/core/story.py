@@ -4,12 +4,13 @@ from array import array
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 RING = 10_000
 
 
-class Entry(NamedTuple):
+class Entry(Struct, frozen=True, gc=False):
     """Jobs `first … first + jobs - 1` of a prefix came to `state` because of `cause`.
 
     `some`: where not all of these are meant, the counters of those that are, 32 bits each in this machine's order.

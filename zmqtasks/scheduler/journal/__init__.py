@@ -1,6 +1,7 @@
 """The durable log behind the core: `append` facts, learn how far they are durable, keep large payloads beside them."""
 
 from collections.abc import Sequence
+from sys import maxsize
 from typing import Protocol
 
 from zmqtasks.scheduler.core.records import Record
@@ -76,10 +77,10 @@ class Journal(Protocol):
 
 
 class MemoryJournal:
-    """Counts the facts and keeps large payloads in memory. An accepted job lives as long as this process."""
+    """Holds nothing up, and keeps large payloads in memory. An accepted job lives as long as this process."""
 
     def __init__(self) -> None:
-        self.durable = 0
+        self.durable = maxsize  # every fact is at once, as far as memory is
         self.size = self.pending = self.waiting = 0
         self.trimming = False
         self.trouble = self.fatal = ""
@@ -87,8 +88,7 @@ class MemoryJournal:
         self._loaded: list[tuple[int, bytes | None]] = []
 
     def append(self, records: Sequence[Record], *, sync: bool) -> None:
-        """Every fact is durable at once, as far as memory is."""
-        self.durable += len(records)
+        """Nothing is kept."""
 
     def flush(self) -> None:
         """Nothing waits."""

@@ -1,0 +1,272 @@
+"""Whoever waits for a lone job leads the loop meanwhile: nobody has to be woken, neither to send it nor for its result.
+
+The loop has a thread of its own. To hand a job to it, and to be woken by it, costs a lone job a tenth of its whole way.
+So a thread that waits for the only job that is open makes the loop's turns itself, for a moment; the loop's thread is
+*parked* then, and for some ms after. While it is parked, the next lone job is sent by whoever submits it, too. Jobs
+that take longer, or are not alone, go as ever: the thread is woken and leads.
+
+Whoever makes a turn holds the baton, and lets go of it to sleep. Whoever stops leading leaves a thread behind that
+sleeps in `park`, where a wake-up reaches it, or wakes it. So there is always one who serves the connection, some ms
+late at most.
+
+Handlers of signals run in the main thread, between any two steps of a turn, and may raise there: Ctrl-C does. So the
+main thread leads only where no handler but Python's own for SIGINT is there, and that one has to wait until the turns
+are over: for `TERM`, and what the last turn takes.
+
+Source: D. C. Schmidt et al., Pattern-Oriented Software Architecture, volume 2, "Leader/Followers".
+"""
+
+import os
+import signal
+import threading
+from _signal import getsignal  # type: ignore[import-not-found]  # that of `signal` makes an enum: 80 times as long
+from _signal import signal as set_handler
+from collections.abc import Callable
+from math import inf
+from time import monotonic, sleep
+from types import FrameType
+from typing import Final
+
+from zmqtasks.transport import Ready, Sleeper, Wakeup
+
+TERM: Final = 0.02  # seconds for which a caller leads at most: a job that takes longer does not mind being woken for
+PARK: Final = 0.005  # seconds after which the parked thread looks whether somebody still leads
+_SIGINT: Final = int(signal.SIGINT)
+_UNCAUGHT: Final = {int(signal.SIGKILL), int(signal.SIGSTOP)}
+_OTHERS: Final = tuple(sorted({int(number) for number in signal.valid_signals()} - _UNCAUGHT - {_SIGINT}))
+
+
+class Seat:
+    """What a leader sleeps with, and what its last sleep found.
+
+    Attributes:
+        ready: what was found; None: it was not looked.
+        heard: among it something of the connection.
+    """
+
+    __slots__ = ("heard", "ready", "sleeper")
+
+    def __init__(self, baton: threading.Lock) -> None:
+        self.sleeper = Sleeper(baton=baton)
+        self.ready: Ready | None = None
+        self.heard = True
+
+
+class Leading:
+    """Who leads one loop.
+
+    Args:
+        turn: makes one; whether there is more to do at once. Called with the baton.
+        rest: sleeps until there is something to do, or a monotonic time; False: the client is being closed.
+        quiet: whether nothing was submitted that the loop has not taken; from then on it is woken for that.
+        count: how many jobs are open.
+        wakeup: ends the sleep of whoever leads, and of the thread that is parked.
+
+    Attributes:
+        baton: held by whoever makes a turn.
+        failure: what a turn of a caller has raised: the loop's thread ends with it.
+        closed: no turn is made any more.
+    """
+
+    def __init__(
+        self,
+        turn: Callable[[Seat], bool],
+        rest: Callable[[Seat, float], bool],
+        quiet: Callable[[], bool],
+        count: Callable[[], int],
+        wakeup: Wakeup,
+    ) -> None:
+        self._turn, self._rest, self._quiet, self._count, self._wakeup = turn, rest, quiet, count, wakeup
+        self.baton = threading.Lock()
+        self.failure: Exception | None = None
+        self.closed = False
+        self._seat = Seat(self.baton)  # of callers
+        self._one = threading.Lock()  # held by the caller that leads
+        self._leading = False
+        self._led_at = -inf  # monotonic time at which a caller led last, with nothing left to do
+        self._parked = False
+        self._stepped = False  # a caller has sent a job and nobody has waited for it since
+        self._nap = Sleeper()  # of the parked thread
+        self._naps = (wakeup.fileno(),)
+
+    # ------------------------------------------------------------------------------------------ the loop's thread
+
+    def park(self) -> bool:
+        """With the baton: sleep while callers lead, or have just led. Whether that was so: then look for everything."""
+        if not self._led_lately() or not self._quiet():
+            return False
+        self._parked = True
+        self.baton.release()
+        try:
+            while self._led_lately():
+                if self._nap.wait(self._naps, PARK):
+                    self._wakeup.clear()
+                    break
+        finally:
+            self.baton.acquire()
+            self._parked = False
+        return True
+
+    def _led_lately(self) -> bool:
+        return self._leading or monotonic() - self._led_at < PARK
+
+    def end(self) -> None:
+        """With the baton: from now on callers make no turns."""
+        self.closed = True
+        while self._leading:
+            self._wakeup.set()
+            self.baton.release()
+            sleep(0.001)
+            self.baton.acquire()
+
+    # ------------------------------------------------------------------------------------------ callers
+
+    def lead(self, done: Callable[[], bool], timeout: float | None) -> None:
+        """Lead until a job is done, if it is the only one, for a moment at most: see `Connection.lead`."""
+        if self._count() == 1 and (timeout is None or timeout > 0) and not self._one.locked():
+            until = monotonic() + (TERM if timeout is None else min(TERM, timeout))
+            if guarded(lambda: self._lead(done, until)):
+                return
+        self.attend()
+
+    def _lead(self, done: Callable[[], bool], until: float) -> None:
+        if not self._one.acquire(blocking=False):
+            return
+        try:  # a turn of somebody else may take its time: a handler of the log, say, which may even wait here itself
+            if not self.baton.acquire(timeout=max(0.0, until - monotonic())):
+                return
+            try:
+                if not (self.closed or self.failure):
+                    self._lead_on(done, until)
+            finally:
+                self.baton.release()
+        finally:
+            self._one.release()
+
+    def _lead_on(self, done: Callable[[], bool], until: float) -> None:
+        """With the baton."""
+        self._leading = True
+        if not self._parked:  # it sleeps where messages would wake it, too: from now on it need not
+            self._wakeup.set()
+        calm = False
+        try:
+            calm = self._turns(done, until)
+        finally:
+            self._leading = False
+            if calm:
+                self._led_at = monotonic()
+                self._stepped = False
+            if not (calm and self._parked) and not self.closed:
+                self._wakeup.set()
+
+    def _turns(self, done: Callable[[], bool], until: float) -> bool:
+        """Whether nothing is left to do when this ends."""
+        seat = self._seat
+        seat.ready = None  # whoever led before has seen what there was
+        try:
+            more = False
+            while not done():
+                if not more and not self._rest(seat, until):
+                    return False
+                if self.closed or self.failure:  # by somebody who made turns during that sleep
+                    return False
+                more = self._turn(seat)
+                if monotonic() >= until:
+                    break
+        except Exception as error:  # noqa: BLE001  (the thread tells everybody)
+            self.failure = error
+            return False
+        return done() and not more and not self._count() and self._quiet()
+
+    def attend(self) -> None:
+        """Somebody begins to wait for a job in another way: the loop's thread has to look for its outcome."""
+        if self._led_at > -inf:
+            self.rouse()
+
+    def rouse(self) -> None:
+        """There is something to do for the loop's thread."""
+        self._led_at = -inf  # so that it does not park just now
+        self._wakeup.set()
+
+    def wake(self) -> None:
+        """A job was submitted while nobody made turns: send it, or have it sent."""
+        if self._parked and not (self._stepped or self.closed or self.failure) and self._count() == 1:
+            self._stepped = True
+            if guarded(self._step):
+                return
+        self._wakeup.set()
+
+    def _step(self) -> None:
+        calm = False
+        if self.baton.acquire(blocking=False):  # else somebody makes a turn: a finalizer may be called in one of ours
+            try:
+                if not self.closed:
+                    self._seat.ready, self._seat.heard = {}, False  # what has come is found before the next sleep
+                    calm = not self._turn(self._seat) and self._quiet()
+            except Exception as error:  # noqa: BLE001  (the thread tells everybody)
+                self.failure = error
+            finally:
+                self._led_at = monotonic()
+                self.baton.release()
+        if not calm:
+            self._wakeup.set()
+
+
+_calm: list[object] = []  # the handlers of all signals but SIGINT when none of them was Python's
+_kept: list[FrameType | None] = []  # where SIGINT came meanwhile
+_main = [threading.main_thread().ident]  # where handlers of signals run
+
+
+def _after_fork() -> None:
+    """In a child, whose main thread is the one that has forked. The parent's may have been guarded just then."""
+    _main[0] = threading.get_ident()
+    _kept.clear()
+    if getsignal(_SIGINT) is _note:
+        set_handler(_SIGINT, signal.default_int_handler)
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def guarded(action: Callable[[], None]) -> bool:
+    """Do this where no handler of a signal can raise in the middle of it; False: that cannot be had."""
+    if threading.get_ident() != _main[0]:
+        action()
+        return True
+    if not _undisturbed():
+        return False
+    before = getsignal(_SIGINT)
+    if before is _note or not callable(before):  # it is guarded already, or there is nothing to guard against
+        action()
+        return True
+    if before is not signal.default_int_handler:  # somebody's own, or in the place of one that is not Python's
+        return False
+    try:
+        set_handler(_SIGINT, _note)
+    except ValueError:  # not in the main interpreter
+        return False
+    try:
+        action()
+    finally:
+        set_handler(_SIGINT, before)
+        if _kept:
+            frame = _kept.pop()
+            _kept.clear()
+            before(_SIGINT, frame)
+    return True
+
+
+def _note(_number: int, frame: FrameType | None) -> None:
+    """The handler of SIGINT meanwhile."""
+    _kept.append(frame)
+
+
+def _undisturbed() -> bool:
+    """Whether no signal but SIGINT has a handler in Python."""
+    handlers = list(map(getsignal, _OTHERS))
+    if handlers == _calm:
+        return True
+    if any(map(callable, handlers)):
+        return False
+    _calm[:] = handlers
+    return True
