@@ -327,14 +327,17 @@ class Harness:
     Args:
         cache: bytes of large payloads that the core keeps at hand; None: its default.
         durable: the journal outlives the scheduler.
+        recording: the core makes records.
         settings: fields of SchedulerSettings.
     """
 
-    def __init__(self, *, cache: int | None = None, durable: bool = False, **settings: Any) -> None:
+    def __init__(
+        self, *, cache: int | None = None, durable: bool = False, recording: bool = True, **settings: Any
+    ) -> None:
         self.settings = SchedulerSettings(**{"ack_delay": 0.0, "accept_delay": 0.0, **settings})
         self.mono = 1_000.0
         self.wall = 1_700_000_000.0
-        self.durable, self.cache = durable, cache
+        self.durable, self.recording, self.cache = durable, recording, cache
         self.journal = SlowJournal()
         self.peers: dict[bytes, Peer] = {}
         self.connections = 0
@@ -344,7 +347,7 @@ class Harness:
     def _begin(self) -> None:
         """A life of the scheduler; what an earlier one has written down is restored."""
         identity = Identity(EPOCH, RELEASE, pid=4711, durable=self.durable, started=self.mono)
-        self.core = Core(self.settings, identity)
+        self.core = Core(self.settings, identity, recording=self.recording)
         if self.cache is not None:
             self.core.state.payloads = Payloads(self.settings.spill, self.cache)
         self.gate = Gate()

@@ -96,7 +96,7 @@ class Daemon:
             int(now.wall * 1000), version("zmqtasks"), os.getpid(),
             durable=bool(path), started=now.mono, journal=path,
         )  # fmt: skip
-        self.core = Core(options.settings, identity)
+        self.core = Core(options.settings, identity, recording=identity.durable)
         self.gate = Gate()
         self.context = Context()
         self.wakeup = wakeup
@@ -268,7 +268,7 @@ class Daemon:
             # A look at the clock costs 50 ns, a small message some µs, one of 500 jobs a ms.
             if (count & 15 == 15 or len(message[1]) > LARGE) and time.monotonic() > end:
                 break
-        stalled = lanes.tend(now.mono)
+        stalled = lanes.tend(now.mono) if bulk_routes else None
         if stalled is not None:
             text = "a peer did not go on with a large message while others had to wait for it; its connection is cut"
             fx.logs.append(Log(logging.WARNING, "stalled", text))
@@ -283,7 +283,8 @@ class Daemon:
         journal = self.journal
         for number, data in journal.loaded():
             core.on_loaded(number, data, now, fx)
-        core.on_journal(journal.size, journal.pending, journal.trouble, trimming=journal.trimming)
+        if core.state.durable:
+            core.on_journal(journal.size, journal.pending, journal.trouble, trimming=journal.trimming)
         core.decide(now, fx, caught_up=caught_up and not (heard and self.router.lone))
         self._carry_out(fx, now, alone=caught_up)
         self._busy = self._expecting(fx)
@@ -331,7 +332,10 @@ class Daemon:
         if self.router.parked:
             self.router.flush()
         journal = self.journal
-        if alone and self.core.state.durable:  # a lone job is on its way while its records are encoded
+        if not self.core.state.durable:  # nothing waits for a record
+            self._record(fx)
+            self._send(fx.sends)
+        elif alone:  # a lone job is on its way while its records are encoded
             self._send(self.gate.pass_(fx.sends, journal.durable))
             self._record(fx)
             self._hand_over(now, alone=True)

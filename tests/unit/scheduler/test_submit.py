@@ -32,6 +32,32 @@ def test_accepted_as_a_whole_with_one_record(h):
     assert [h.job(i).state for i in range(3)] == [READY] * 3
 
 
+def test_where_nobody_keeps_records_none_are_made_and_nothing_waits_for_one(make):
+    h = make(recording=False, max_results=1)
+    s, w = h.submitter(), h.worker(slots=4)
+    effects = [s.send(s.message(3), s.message(1, retries=1))]
+    s.expect(wire.Accepted(s.prefix, [(0, 3), (3, 1)]))
+    w.inbox.clear()
+    effects.append(w.send(wire.Done([wire.Run(1, [b"a", b"b", b"c"], 0.1, 0.1)], [])))
+    effects.append(w.send(wire.Done([], [wire.End(4, wire.RETRYABLE, b"", 0.1)])))
+    s.inbox.clear()
+    w.inbox.clear()
+    effects.append(s.send(wire.ResultAck(1)))  # what was delivered may be forgotten now
+    effects.append(h.turn())
+    assert h.counters["succeeded"] == 3
+    assert [fx.records + fx.unwritten for fx in effects] == [[]] * 5
+    assert {send.after for fx in effects for send in fx.sends} == {0}
+
+
+def test_where_nobody_keeps_records_a_result_that_comes_soon_means_that_it_was_accepted(make):
+    h = make(recording=False, accept_delay=1.0)
+    s, w = h.submitter(), h.worker()
+    s.send(s.message(1))
+    w.send(wire.Done([wire.Run(1, [b"value"], 0.1, 0.1)], []))
+    s.expect(wire.Results)
+    w.inbox.clear()
+
+
 def test_one_accepted_per_turn(h):
     s = h.submitter()
     s.send(s.message(2), s.message(1), s.message(4))

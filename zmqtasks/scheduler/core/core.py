@@ -83,10 +83,11 @@ class Core:
     Args:
         settings: bounds and times.
         identity: who this is.
+        recording: somebody keeps the records; else none are made.
     """
 
-    def __init__(self, settings: SchedulerSettings, identity: Identity) -> None:
-        self.state = State(settings, identity.epoch, durable=identity.durable)
+    def __init__(self, settings: SchedulerSettings, identity: Identity, *, recording: bool = True) -> None:
+        self.state = State(settings, identity.epoch, durable=identity.durable, recording=recording)
         self.identity = identity
         self._restorer: restore.Restorer | None = None
 

@@ -418,8 +418,10 @@ def _send_assign(state: State, worker: Worker, jobs: list[Job], now: Now, fx: Ef
     # second run: then it is on disk before it leaves.
     late = jobs[0].submission.spec.acks_late
     level = jobs[0].submission.level
-    fact = Assigned(worker.nonce, jobs[0].number, first_attempt, [(work.prefix, work.counters) for work in works])
-    seq = state.record(fx, fact, min(OS, level) if late else level)
+    seq = 0
+    if state.recording:
+        fact = Assigned(worker.nonce, jobs[0].number, first_attempt, [(work.prefix, work.counters) for work in works])
+        seq = state.record(fx, fact, min(OS, level) if late else level)
     assert worker.route is not None  # noqa: S101  (only connected workers have credit)
     message = Assign(jobs[0].number, first_attempt, works, functions, retried, again)
     fx.sends.append(Send(worker.route, message, 0 if late else seq))

@@ -149,9 +149,10 @@ class Source:
     Attributes:
         owner: the submitter that gets the results.
         firsts: first counters of `submissions`, to find overlaps.
+        end: no counter from this one on was ever submitted.
     """
 
-    __slots__ = ("firsts", "jobs", "owner", "prefix", "submissions")
+    __slots__ = ("end", "firsts", "jobs", "owner", "prefix", "submissions")
 
     def __init__(self, prefix: bytes, owner: "Submitter | None") -> None:
         self.prefix = prefix
@@ -159,6 +160,14 @@ class Source:
         self.jobs: JobTable[Job] = JobTable()
         self.submissions: dict[int, Submission] = {}
         self.firsts = Firsts()
+        self.end = 0
+
+    def add(self, submission: "Submission") -> None:
+        """Take in one that overlaps no other."""
+        first = submission.first
+        self.submissions[first] = submission
+        self.firsts.add(first)
+        self.end = max(self.end, first + submission.count)
 
     def nearest(self, counter: int) -> int:
         """The first counter of the last submission that begins at this one or before; there must be one."""
@@ -168,6 +177,8 @@ class Source:
 
     def covers(self, first: int, count: int) -> bool:
         """Whether any of these counters was submitted, as far as is remembered."""
+        if first >= self.end:
+            return False
         nearest = self.firsts.upto(first + count - 1)
         return nearest is not None and nearest + self.submissions[nearest].count > first
 

@@ -1,7 +1,8 @@
 """What a worker must have to run a job of a line, and the limits that the line is under."""
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from zmqtasks.resources import Amounts
 
@@ -11,8 +12,7 @@ CAP: Final = "cap"
 LimitKey = tuple[str, str | bytes, str]  # RATE or CAP, key of the target, and the key that its jobs gave
 
 
-@dataclass(slots=True, frozen=True)
-class Need:
+class Need(Struct, frozen=True):
     """What a worker must have to run a job of a line, and what else tells lines apart."""
 
     queue: str

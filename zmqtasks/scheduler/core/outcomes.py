@@ -101,9 +101,10 @@ def _record_success(state: State, jobs: list[Job], outcomes: list[Payload], now:
             following = jobs[index].submission
             if following is submission or (following.source is submission.source and following.level == level):
                 continue
-        told = [o if type(o) is bytes else payloads.told(o) for o in outcomes[start:index]]
         counters = [job.counter for job in jobs[start:index]]
-        state.record(fx, Succeeded(prefix, counters, told, now.wall), level)
+        if state.recording:
+            told = [o if type(o) is bytes else payloads.told(o) for o in outcomes[start:index]]
+            state.record(fx, Succeeded(prefix, counters, told, now.wall), level)
         state.story.tell_run(now.wall, prefix, counters, SUCCEEDED, "its result came")
         start = index
 

@@ -160,8 +160,7 @@ class Restorer:
         submission.order = record.order
         submission.limit(limits.keys_of(submission))
         submission.level = _level(state, record.spec)
-        source.submissions[record.first] = submission
-        source.firsts.add(record.first)
+        source.add(submission)
         state.orders = max(state.orders, record.order)
         self._base(submission)
         return submission

@@ -102,9 +102,12 @@ class State:
         open: jobs that are not over.
     """
 
-    def __init__(self, settings: SchedulerSettings, epoch: int, *, durable: bool) -> None:  # noqa: PLR0915  (tables)
+    def __init__(  # noqa: PLR0915  (tables)
+        self, settings: SchedulerSettings, epoch: int, *, durable: bool, recording: bool = True
+    ) -> None:
         self.settings = settings
         self.durable = durable
+        self.recording = recording
         self.begin(epoch)
         self._durabilities = dict(settings.durability)
         self.seq = 0
@@ -147,7 +150,7 @@ class State:
         self.arg_bytes = 0  # of jobs that are not over
         self.watchers: dict[Job, list[Submitter]] = {}  # who else wants the outcome of a job
         self.evidence: dict[Job, list[str]] = {}
-        self._specs: dict[Spec, Spec] = {}
+        self.specs: dict[Spec, Spec] = {}  # of the last Submits, to be shared
         self.cancels: dict[Job, list[CancelRequest]] = {}
         self.dirty: dict[Submitter, None] = {}  # have something to send at the end of the turn
         self.accepting: dict[Submitter, float] = {}  # since when an Accepted waits for company, in that order
@@ -188,9 +191,9 @@ class State:
         """An equal one that others have, too: a session's Submits are mostly alike, and are remembered for long."""
         if spec.not_before:
             return spec
-        if len(self._specs) >= MAX_SPECS:
-            self._specs.clear()
-        return self._specs.setdefault(spec, spec)
+        if len(self.specs) >= MAX_SPECS:
+            self.specs.clear()
+        return self.specs.setdefault(spec, spec)
 
     def durability(self, queue: str) -> str:
         """What accepted jobs of a queue outlive, if they do not say so themselves."""
@@ -201,7 +204,12 @@ class State:
         self.counters[what] = self.counters.get(what, 0) + by
 
     def record(self, fx: Effects, record: Record, level: int) -> int:
-        """Append a fact to the journal; returns its number. `level`: what it must outlive (MEMORY, OS, DISK)."""
+        """Append a fact to the journal; returns its number, 0 if it is not written down.
+
+        `level`: what it must outlive (MEMORY, OS, DISK).
+        """
+        if not self.recording:
+            return 0
         if level == MEMORY:
             fx.unwritten.append(record)
             return 0

@@ -98,7 +98,8 @@ def _let_go(submitter: Submitter) -> None:
 def on_submit(state: State, submitter: Submitter, message: Submit, now: Now, fx: Effects) -> None:
     """Accept or refuse the whole message; a repeat changes nothing."""
     count = len(message.args)
-    refusal = _shape(state, message)
+    spec = state.specs.get(message.spec)
+    refusal = _shape(state, message, spec)
     if refusal is not None:
         _reject(state, submitter, message, *refusal, fx)
         return
@@ -114,8 +115,9 @@ def on_submit(state: State, submitter: Submitter, message: Submit, now: Now, fx:
             text = f"job {job_id(message.prefix, message.first)}{others} exists already, with other content"
             _reject(state, submitter, message, "JobConflict", text, fx)
             return
-    level = _level(state, message.spec)
-    refusal = _full(state, count) or _promises(state, message.spec, level)
+    spec = spec or state.shared(message.spec)
+    level = _level(state, spec)
+    refusal = _full(state, count) or _promises(state, spec, level)
     if refusal is not None:
         _reject(state, submitter, message, *refusal, fx)
         return
@@ -125,10 +127,10 @@ def on_submit(state: State, submitter: Submitter, message: Submit, now: Now, fx:
         return
     if source is None:
         source = state.sources[message.prefix] = Source(message.prefix, submitter)
-    spec = state.shared(message.spec)
     submission = Submission(source, message.first, count, digest, target, intern(message.codec), spec)
     submission.level = level
-    submission.limit(limits.keys_of(submission))
+    if spec.rate or spec.cap:
+        submission.limit(limits.keys_of(submission))
     if submission.limits or (state.limits.told and target.name in state.limits.told):
         _limit(state, submission, now)
     _accept(state, source, submission, message, now, fx)
@@ -154,19 +156,22 @@ def _ask_for_hello(state: State, submitter: Submitter, now: Now, fx: Effects) ->
         fx.sends.append(Send(route, HelloAgain()))
 
 
-def _shape(state: State, message: Submit) -> tuple[str, str] | None:
-    """Why a Submit is no proper one, if so, as (code, reason)."""
+def _shape(state: State, message: Submit, known: Spec | None) -> tuple[str, str] | None:
+    """Why a Submit is no proper one, if so, as (code, reason). `known`: its Spec, if others had the same."""
     count = len(message.args)
     if len(message.prefix) != PREFIX_BYTES or not 0 < count <= MAX_JOBS_PER_MESSAGE:
         return "PeerError", f"a Submit has a prefix of {PREFIX_BYTES} bytes and 1 to {MAX_JOBS_PER_MESSAGE} jobs"
     if message.first < 0 or message.first + count - 1 > MAX_COUNTER:
         return "PeerError", "job counters have 32 bits"
-    spec = message.spec
-    wrong = _numbers(spec)
-    if wrong:
-        return "PeerError", wrong
-    names = [message.task, message.codec, spec.queue, spec.python, spec.rate_key, spec.cap_key]
-    names += [function.name for function in message.functions]
+    names = [message.task, message.codec]
+    if message.functions:
+        names += [function.name for function in message.functions]
+    if known is None:
+        spec = message.spec
+        wrong = _numbers(spec)
+        if wrong:
+            return "PeerError", wrong
+        names += spec.queue, spec.python, spec.rate_key, spec.cap_key
     if max(map(len, names)) > MAX_NAME:
         return "PeerError", f"names have at most {MAX_NAME:,} characters"
     return _sizes(state, message)
@@ -262,8 +267,7 @@ def _accept(state: State, source: Source, submission: Submission, message: Submi
     delayed = submission.spec.not_before > now.wall
     entry = DELAYED if delayed else READY
     jobs = [Job(submission, first + i, a, entry) for i, a in enumerate(args)]
-    source.submissions[first] = submission
-    source.firsts.add(first)
+    source.add(submission)
     source.jobs.add(first, jobs)
     state.orders += 1
     submission.order = state.orders
@@ -287,6 +291,8 @@ def _accept(state: State, source: Source, submission: Submission, message: Submi
 def _record(state: State, submission: Submission, message: Submit, args: list[Payload], now: Now, fx: Effects) -> None:
     """Write down the submission, and its function if no record holds that yet."""
     source, level, target = submission.source, submission.level, submission.target
+    if not state.recording:
+        return
     owner = source.owner.prefix if source.owner is not None else source.prefix
     carried = [target.blob] if target.blob is not None and not target.seq else []
     told = [a if type(a) is bytes else payloads.told(a) for a in args]
@@ -305,7 +311,12 @@ def _record(state: State, submission: Submission, message: Submit, args: list[Pa
 
 
 def _level(state: State, spec: Spec) -> int:
-    """What an accepted job outlives: as it says, else as its queue says; one that must not run twice: everything."""
+    """What an accepted job outlives: as it says, else as its queue says; one that must not run twice: everything.
+
+    Nothing, where nobody keeps records.
+    """
+    if not state.recording:
+        return MEMORY
     return LEVELS[spec.durability or state.durability(spec.queue)] if spec.acks_late else DISK
 
 
@@ -489,9 +500,10 @@ def flush_accepted(state: State, submitter: Submitter, now: Now, fx: Effects) ->
         return
     del state.accepting[submitter]
     for (prefix, level), told in accepted.items():
-        silent = few and level != MEMORY and delivery.flows(state, submitter)
+        volatile = level == MEMORY and state.durable
+        silent = few and not volatile and delivery.flows(state, submitter)
         if not (silent and _over(state, prefix, told)):
-            state.answer(fx, submitter, Accepted(prefix, told, level == MEMORY and state.durable), level)
+            state.answer(fx, submitter, Accepted(prefix, told, volatile), level)
     accepted.clear()
     submitter.news = 0
 
