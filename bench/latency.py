@@ -22,7 +22,7 @@ from _jobs import add
 
 SLOTS = 2
 BLOCK = 250  # rounds of one contender before the next has its turn
-WARM_UP = 100
+WARM_UP = 500  # rounds of each before: memory that is touched for the first time costs a fault
 PATIENCE = 60.0  # seconds for one block
 
 OURS = "client.submit(…).result()"

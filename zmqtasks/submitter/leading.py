@@ -9,9 +9,9 @@ Whoever makes a turn holds the baton, and lets go of it to sleep. Whoever stops 
 sleeps in `park`, where a wake-up reaches it, or wakes it. So there is always one who serves the connection, some ms
 late at most.
 
-Handlers of signals run in the main thread, between any two steps of a turn, and may raise there: Ctrl-C does. So the
-main thread leads only where no handler but Python's own for SIGINT is there, and that one has to wait until the turns
-are over: for `TERM`, and what the last turn takes.
+Handlers of signals run in the main thread, between any two steps of a turn, and may raise there: that of Ctrl-C does.
+So while the main thread leads they wait until the turns are over: for `TERM`, and what the last turn takes. Where there
+is a handler that may stand for one of C code the main thread does not lead.
 
 Source: D. C. Schmidt et al., Pattern-Oriented Software Architecture, volume 2, "Leader/Followers".
 """
@@ -22,18 +22,18 @@ import threading
 from _signal import getsignal  # type: ignore[import-not-found]  # that of `signal` makes an enum: 80 times as long
 from _signal import signal as set_handler
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from time import monotonic, sleep
-from types import FrameType
+from types import FrameType, FunctionType, MethodType
 from typing import Final
 
 from zmqtasks.transport import Ready, Sleeper, Wakeup
 
 TERM: Final = 0.02  # seconds for which a caller leads at most: a job that takes longer does not mind being woken for
 PARK: Final = 0.005  # seconds after which the parked thread looks whether somebody still leads
-_SIGINT: Final = int(signal.SIGINT)
 _UNCAUGHT: Final = {int(signal.SIGKILL), int(signal.SIGSTOP)}
-_OTHERS: Final = tuple(sorted({int(number) for number in signal.valid_signals()} - _UNCAUGHT - {_SIGINT}))
+_SIGNALS: Final = tuple(sorted({int(number) for number in signal.valid_signals()} - _UNCAUGHT))
 
 
 class Seat:
@@ -212,61 +212,84 @@ class Leading:
             self._wakeup.set()
 
 
-_calm: list[object] = []  # the handlers of all signals but SIGINT when none of them was Python's
-_kept: list[FrameType | None] = []  # where SIGINT came meanwhile
-_main = [threading.main_thread().ident]  # where handlers of signals run
+# ------------------------------------------------------------------------------------------------ signals
+
+Handler = Callable[[int, FrameType | None], object]
+
+_seen: list[object] = []  # the handlers of all signals when they were looked through last
+_before: dict[int, Handler] = {}  # those of them that are Python's
+_kept: list[tuple[int, FrameType | None]] = []  # signals that came while an action was guarded
+_main = [threading.main_thread().ident]  # where handlers run
+_guarding = [False]
+
+
+def guarded(action: Callable[[], None]) -> bool:
+    """Do this where no handler of a signal can raise in the middle of it; False: that cannot be had.
+
+    Handlers in Python wait until it is over.
+    """
+    if threading.get_ident() != _main[0] or _guarding[0]:
+        action()
+        return True
+    handlers = list(map(getsignal, _SIGNALS))
+    if handlers != _seen and not _look_through(handlers):
+        return False
+    try:
+        for number in _before:
+            set_handler(number, _note)
+    except ValueError:  # not in the main interpreter
+        return False
+    _guarding[0] = True
+    try:
+        action()
+    finally:
+        _guarding[0] = False
+        for number, handler in _before.items():
+            set_handler(number, handler)
+        _deliver()
+    return True
+
+
+def _look_through(handlers: list[object]) -> bool:
+    """Note what is to be replaced; False: some handler may stand for one that Python does not know, as of C code."""
+    found: dict[int, Handler] = {}
+    for number, handler in zip(_SIGNALS, handlers, strict=True):
+        if handler is _note:
+            found[number] = _before[number]  # another handler has raised while this one was being put back
+        elif handler is signal.default_int_handler or isinstance(handler, FunctionType | MethodType | partial):
+            found[number] = handler
+        elif callable(handler):
+            return False
+    _seen[:] = handlers
+    _before.clear()
+    _before.update(found)
+    return True
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    """The handler of all these signals meanwhile; and should it ever stay in place, as good as the one before."""
+    if _guarding[0]:
+        _kept.append((number, frame))
+    else:
+        _before[number](number, frame)
+
+
+def _deliver() -> None:
+    while _kept:
+        number, frame = _kept.pop(0)
+        try:
+            _before[number](number, frame)
+        finally:
+            _deliver()  # the others have their turn, too
 
 
 def _after_fork() -> None:
     """In a child, whose main thread is the one that has forked. The parent's may have been guarded just then."""
-    _main[0] = threading.get_ident()
+    _main[0], _guarding[0] = threading.get_ident(), False
     _kept.clear()
-    if getsignal(_SIGINT) is _note:
-        set_handler(_SIGINT, signal.default_int_handler)
+    for number, handler in _before.items():
+        if getsignal(number) is _note:
+            set_handler(number, handler)
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-def guarded(action: Callable[[], None]) -> bool:
-    """Do this where no handler of a signal can raise in the middle of it; False: that cannot be had."""
-    if threading.get_ident() != _main[0]:
-        action()
-        return True
-    if not _undisturbed():
-        return False
-    before = getsignal(_SIGINT)
-    if before is _note or not callable(before):  # it is guarded already, or there is nothing to guard against
-        action()
-        return True
-    if before is not signal.default_int_handler:  # somebody's own, or in the place of one that is not Python's
-        return False
-    try:
-        set_handler(_SIGINT, _note)
-    except ValueError:  # not in the main interpreter
-        return False
-    try:
-        action()
-    finally:
-        set_handler(_SIGINT, before)
-        if _kept:
-            frame = _kept.pop()
-            _kept.clear()
-            before(_SIGINT, frame)
-    return True
-
-
-def _note(_number: int, frame: FrameType | None) -> None:
-    """The handler of SIGINT meanwhile."""
-    _kept.append(frame)
-
-
-def _undisturbed() -> bool:
-    """Whether no signal but SIGINT has a handler in Python."""
-    handlers = list(map(getsignal, _OTHERS))
-    if handlers == _calm:
-        return True
-    if any(map(callable, handlers)):
-        return False
-    _calm[:] = handlers
-    return True
