@@ -32,12 +32,14 @@ class Channel:
         hello: gives the BulkHello that binds a bulk connection to the present control connection.
 
     Attributes:
+        lone: there hardly is more than one message in this turn: whoever has received one need not ask for another.
         send: sends or parks one message; without a connection it is dropped, for the next hello tells everything anew.
     """
 
     def __init__(self, context: Context, url: str, jitter: float, hello: Callable[[], wire.BulkHello]) -> None:
         self._control = Link(context, url, jitter)
         self.send = self._control.send
+        self.lone = False
         self.url = self._control.url
         self._context = context
         self._jitter = jitter
@@ -99,7 +101,7 @@ class Channel:
         """
         self._now = mono
         control = self._control
-        control.lone = slept
+        self.lone = control.lone = slept and self._bulk is None
         if self._bulk is None and not (self._wanted or self._fell or control.outbox) and ready is not None:
             self._more = False
             if control.monitor not in ready and control.reopen_at is None:  # as in nearly all turns

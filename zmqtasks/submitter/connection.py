@@ -66,9 +66,10 @@ class Connection:
         self._link = Channel(self._context, url, random.random(), self._core.bulk_hello)
         self._wakeup = Wakeup()
         self._alarm = self._wakeup.fileno()
-        self._leading = Leading(self._turn, self._rest, self._quiet, self._unfinished, self._wakeup)
+        self._leading = Leading(self._turn, self._rest, self._unfinished, self._wakeup)
         self.attend = self._leading.attend
         self.intake = Intake(url, self.prefix, max_pending, self._leading.rouse, self._leading.wake, self._why)
+        self._leading.quiet = self.intake.may_sleep
         self._watched: list[Waitable] = [self._alarm]  # and those of the connection, which were:
         self._of_link: list[Waitable] = NOBODY
         self._waiters: list[Waiter] = []
@@ -145,7 +146,8 @@ class Connection:
         Raises:
             ClientClosed: see `check_usable`.
         """
-        self.intake.check_open()
+        if self.intake.closed is not None:
+            self.intake.check_open()
         self._leading.lead(done, timeout)
 
     # ------------------------------------------------------------------------------------------ asking the loop
@@ -348,11 +350,8 @@ class Connection:
             if leading.failure is not None:
                 raise leading.failure
 
-    def _quiet(self) -> bool:
-        return self.intake.may_sleep()
-
     def _unfinished(self) -> int:
-        return self.intake.fresh + self._core.open
+        return self.intake.fresh + self._core.book.open
 
     def _turn(self, seat: Seat) -> bool:
         """Take in what has come, and do what follows; whether there may be more."""
@@ -364,7 +363,8 @@ class Connection:
             else:
                 self._on_broken(now, fx)
         more = (ready is None or seat.heard) and self._receive(now, fx)
-        self._take_commands(now, fx)
+        if self.intake.commands:
+            self._take_commands(now, fx)
         self._core.tick(now, fx)
         self._carry_out(fx)
         return more
@@ -378,6 +378,8 @@ class Connection:
             except PeerError as error:
                 self._on_nonsense(error, now, fx)
                 return True
+            if self._link.lone:  # of what else may be there the next wait tells
+                return False
             if time.monotonic() > until:
                 return True
         return False
@@ -400,7 +402,8 @@ class Connection:
             self._link.open_bulk()
 
     def _carry_out(self, fx: Effects) -> None:
-        self._send(fx)
+        if fx.sends or fx.bulk or fx.open_bulk or fx.close_bulk:
+            self._send(fx)
         self.intake.publish(self._core.pending)
         for done in fx.finished:
             results.finish(done.handles, done.values, done.codec)

@@ -46,6 +46,7 @@ class SubmitterCore:
         stale: results that came again or late, and were dropped.
         refusal: in REFUSED, the Failure that ends every job.
         notices: the warnings of the scheduler.
+        book: the open jobs.
     """
 
     def __init__(self, settings: SubmitterSettings, identity: Identity) -> None:
@@ -55,8 +56,8 @@ class SubmitterCore:
         self._connection = 0
         self.refusal = b""
         self.notices = Notices()
-        self._book = Book(settings)
-        self._cancels = Cancels(self._book)
+        self.book = Book(settings)
+        self._cancels = Cancels(self.book)
         self._carried: dict[bytes, Parcel | None] = {}  # functions that this connection has carried, and in what
         self._behind: list[Parcel] = []  # sent when the function that they need has got through
         self._delivery = [0, 0]  # of this connection, control and bulk: all up to this one have come
@@ -84,28 +85,28 @@ class SubmitterCore:
     @property
     def open(self) -> int:
         """Jobs that are not over."""
-        return self._book.open
+        return self.book.open
 
     @property
     def unaccepted(self) -> int:
         """Jobs sent and not yet accepted."""
-        return self._book.unaccepted
+        return self.book.unaccepted
 
     @property
     def unaccepted_bytes(self) -> int:
         """Bytes of their payloads."""
-        return self._book.unaccepted_bytes
+        return self.book.unaccepted_bytes
 
     @property
     def pending(self) -> tuple[int, int]:
         """Jobs that are not accepted, sent or not, and the bytes of their payloads."""
-        book = self._book
+        book = self.book
         return book.queued + book.unaccepted, book.queued_bytes + book.unaccepted_bytes
 
     @property
     def submissions(self) -> int:
         """Number of the last submission, for `settled`."""
-        return self._book.order
+        return self.book.order
 
     # ------------------------------------------------------------------------------------------ from the owner
 
@@ -115,7 +116,7 @@ class SubmitterCore:
         Returns:
             The number of this submission, for `settled`.
         """
-        book = self._book
+        book = self.book
         book.order += 1
         if self.phase == REFUSED:
             for place, handle in enumerate(submission.handles):
@@ -131,13 +132,13 @@ class SubmitterCore:
         Returns:
             The handle that will get it: that of the open job where there is one already.
         """
-        found = self._book.find(prefix, counter)
+        found = self.book.find(prefix, counter)
         if found is not None:
             return found[0].handles[found[1]]
         if self.phase == REFUSED:
             fx.ended.append(Ended(prefix, counter, handle, FAILED, self.refusal, "refused"))
             return handle
-        self._book.add_asked(prefix, counter, handle)
+        self.book.add_asked(prefix, counter, handle)
         if self.phase == IN:
             fx.sends.append(wire.Ask(prefix, [(counter, 1)]))
         return handle
@@ -153,20 +154,20 @@ class SubmitterCore:
 
     def settled(self, number: int) -> bool:
         """Whether all jobs of the submissions up to this number are accepted or over."""
-        queue, sent = self._book.queue, self._book.sent
+        queue, sent = self.book.queue, self.book.sent
         while queue and not queue[0].left:
             queue.popleft()
         return (not queue or queue[0].order > number) and (not sent or next(iter(sent)).order > number)
 
     def is_accepted(self, prefix: bytes, counter: int) -> bool:
         """Whether this job is accepted, or over."""
-        found = self._book.find(prefix, counter)
+        found = self.book.find(prefix, counter)
         return found is None or found[0].stage == ACCEPTED
 
     def open_jobs(self, limit: int) -> list[tuple[str, str]]:
         """(id, task) of up to `limit` jobs that are not over, for people."""
         found: list[tuple[str, str]] = []
-        for prefix, line in self._book.lines.items():
+        for prefix, line in self.book.lines.items():
             for parcel in line:
                 for first, count in parcel.open_spans():
                     task = parcel.call.task if parcel.call else ""
@@ -208,7 +209,7 @@ class SubmitterCore:
                     self._send(late, fx)
                 elif late.left:  # an outcome told that it is accepted; others may have come before this connection
                     self._ask_for(late.prefix, late.open_spans(), fx)
-        while self._book.queue and (parcel := self._book.next_to_send()) is not None:
+        while self.book.queue and (parcel := self.book.next_to_send()) is not None:
             self._send(parcel, fx)
         if self._cancels.early:
             self._cancels.follow_up(fx)
@@ -226,13 +227,13 @@ class SubmitterCore:
         """Monotonic time when `tick` has something to do: 0.0 is at once, None is not before another verb."""
         if self.phase != IN:
             return None
-        if self._book.queue and self._book.room():
+        if self.book.queue and self.book.room():
             return 0.0
         return self._ack_at if self._delivery != self._acked else None
 
     def check(self) -> None:
         """Raise AssertionError if an invariant is broken."""
-        self._book.check()
+        self.book.check()
 
     # ------------------------------------------------------------------------------------------ verbs
 
@@ -241,14 +242,14 @@ class SubmitterCore:
         if self.phase != GREETING:
             return
         self._enter(IN)
-        self._book.keep = not message.durable
+        self.book.keep = not message.durable
         fx.welcome = message
         if self._epoch not in (0, message.epoch) and not message.durable:
             self._give_up_once(fx)
         self._epoch = message.epoch
-        for parcel in self._book.sent:
+        for parcel in self.book.sent:
             self._send(parcel, fx)
-        for prefix, line in self._book.lines.items():
+        for prefix, line in self.book.lines.items():
             wanted = _join(span for parcel in line if parcel.stage == ACCEPTED for span in parcel.open_spans())
             self._ask_for(prefix, wanted, fx)
         fx.sends.extend(self._cancels.again())
@@ -260,23 +261,23 @@ class SubmitterCore:
 
     def _give_up_once(self, fx: Effects) -> None:
         """Jobs that must not run twice, and that a scheduler which has forgotten all may have given to a worker."""
-        for prefix, line in list(self._book.lines.items()):
+        for prefix, line in list(self.book.lines.items()):
             for parcel in line:
                 call = parcel.call
                 if call is not None and not call.spec.acks_late and parcel.stage in (SENT, ACCEPTED):
                     first = job_id(prefix, parcel.first)
                     many = f" (or one of the {len(parcel.handles) - 1} after it)" if len(parcel.handles) > 1 else ""
                     data = payload.failure("WorkerLost", f"job {first}{many}: {_ONCE}")
-                    self._book.end_all(parcel, (FAILED, data, "forgotten"), fx)
+                    self.book.end_all(parcel, (FAILED, data, "forgotten"), fx)
 
     def on_accepted(self, message: wire.Accepted, now: Now, fx: Effects) -> None:
-        line = self._book.line(message.prefix)
+        line = self.book.line(message.prefix)
         for first, count in message.counters:
             for parcel in line.overlapping(first, count):
                 if parcel.stage == SENT:
-                    self._book.accept(parcel, fx, volatile=message.volatile)
+                    self.book.accept(parcel, fx, volatile=message.volatile)
                 elif parcel.stage == ACCEPTED and not message.volatile:
-                    self._book.let_go(parcel)
+                    self.book.let_go(parcel)
 
     def on_results(self, message: wire.Results, now: Now, fx: Effects) -> None:
         """Outcomes. Those of jobs that are over already are repeats, and dropped."""
@@ -291,13 +292,13 @@ class SubmitterCore:
         if message.counters:
             self._take_values(message, fx)
         for end in ends:
-            found = self._book.find(message.prefix, end.counter)
+            found = self.book.find(message.prefix, end.counter)
             if found is None:
                 self.stale += 1
                 continue
             if found[0].stage == SENT:
-                self._book.accept(found[0], fx, volatile=True)
-            self._book.end(*found, (end.state, end.payload, "result"), fx)
+                self.book.accept(found[0], fx, volatile=True)
+            self.book.end(*found, (end.state, end.payload, "result"), fx)
 
     def _note_delivery(self, message: wire.Results) -> None:
         if not message.bulk:
@@ -311,7 +312,7 @@ class SubmitterCore:
 
     def _take_values(self, message: wire.Results, fx: Effects) -> None:
         """The hot path: a parcel is looked up once per run of jobs that lie in it."""
-        book, prefix = self._book, message.prefix
+        book, prefix = self.book, message.prefix
         line, twins = book.line(prefix), book.twins
         done = Finished(prefix, message.codec, [], [], [])
         add_counter, add_handle, add_value = done.counters.append, done.handles.append, done.values.append
@@ -345,14 +346,14 @@ class SubmitterCore:
             fx.finished.append(done)
 
     def on_rejected(self, message: wire.Rejected, now: Now, fx: Effects) -> None:
-        parcel = self._book.line(message.prefix).find(message.first)
+        parcel = self.book.line(message.prefix).find(message.first)
         if parcel is not None and parcel.first == message.first and parcel.stage == SENT:
             how = (FAILED, payload.failure(message.code, message.reason), "rejected")
-            self._book.end_all(parcel, how, fx)
+            self.book.end_all(parcel, how, fx)
 
     def on_unknown(self, message: wire.Unknown, now: Now, fx: Effects) -> None:
         """The scheduler has forgotten the outcome of these accepted jobs, or all about them."""
-        book = self._book
+        book = self.book
         cause, name, text = ("expired", "ResultExpired", _EXPIRED) if message.expired else (
             "unknown", "UnknownJob", _FORGOTTEN
         )  # fmt: skip
@@ -394,10 +395,10 @@ class SubmitterCore:
     def _give_up(self, data: bytes, fx: Effects) -> None:
         self._enter(REFUSED)
         self.refusal = data
-        for line in list(self._book.lines.values()):
+        for line in list(self.book.lines.values()):
             for parcel in line:
-                self._book.end_all(parcel, (FAILED, self.refusal, "refused"), fx)
-        self._book.queue.clear()
+                self.book.end_all(parcel, (FAILED, self.refusal, "refused"), fx)
+        self.book.queue.clear()
         self._cancels.give_up(fx)
 
     def bulk_hello(self) -> wire.BulkHello:
@@ -408,7 +409,7 @@ class SubmitterCore:
     def on_progressed(self, message: wire.Progressed, now: Now, fx: Effects) -> None:
         """What running jobs tell of themselves; of those that are over it is no news."""
         for counter, value in zip(message.counters, message.values, strict=False):
-            found = self._book.find(message.prefix, counter)
+            found = self.book.find(message.prefix, counter)
             if found is not None:
                 fx.progress.append((message.prefix, counter, found[0].handles[found[1]], value))
 

@@ -56,6 +56,7 @@ class Intake:
     Attributes:
         closed: why nothing is taken any more.
         fresh: jobs that the loop has not taken yet.
+        commands: that the loop has not taken yet.
         asleep: the loop is to be woken for what comes; it takes that back itself when it runs.
         rooms: for `loops`: the lines of coroutines that wait for room, by event loop.
     """
@@ -80,7 +81,7 @@ class Intake:
         self.closed: ClientClosed | None = None
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
-        self._commands: list[Command] = []
+        self.commands: list[Command] = []
         self._tail: Tail | None = None
         self._next = 0  # counter of the next job
         self.fresh = self._fresh_bytes = 0
@@ -151,7 +152,7 @@ class Intake:
                 for job in jobs:
                     job.feed(stream)
             handles: list[Any] = jobs.copy()
-            self._commands.append(
+            self.commands.append(
                 Submission(source.prefix, first, call, args, handles, first if batch is None else batch)
             )
             self._tail = None
@@ -175,7 +176,7 @@ class Intake:
         """
         with self._lock:
             self.check_open()
-            self._commands.append(action)
+            self.commands.append(action)
             self._tail = None
             wake, self.asleep = self.asleep, False
         if wake:
@@ -235,10 +236,10 @@ class Intake:
 
     def take(self) -> list[Command]:
         """All commands so far."""
-        if not self._commands:
+        if not self.commands:
             return []
         with self._lock:
-            commands, self._commands, self._tail = self._commands, [], None
+            commands, self.commands, self._tail = self.commands, [], None
             self._pending += self.fresh  # until `publish` counts anew
             self._pending_bytes += self._fresh_bytes
             self.fresh = self._fresh_bytes = 0
@@ -260,7 +261,7 @@ class Intake:
     def may_sleep(self) -> bool:
         """Whether nothing is here; then the next command wakes the loop."""
         with self._lock:
-            self.asleep = not self._commands and self.closed is None
+            self.asleep = not self.commands and self.closed is None
             return self.asleep
 
     # ------------------------------------------------------------------------------------------ under the lock
@@ -268,7 +269,7 @@ class Intake:
     def _new_tail(self, call: Call, source: Source) -> Tail:
         self._check_counters(1)
         tail = self._tail = Tail(self._next, call, source.at(self._next))
-        self._commands.append(tail)
+        self.commands.append(tail)
         return tail
 
     def _take_counters(self, count: int) -> int:

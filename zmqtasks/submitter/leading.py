@@ -58,7 +58,6 @@ class Leading:
     Args:
         turn: makes one; whether there is more to do at once. Called with the baton.
         rest: sleeps until there is something to do, or a monotonic time; False: the client is being closed.
-        quiet: whether nothing was submitted that the loop has not taken; from then on it is woken for that.
         count: how many jobs are open.
         wakeup: ends the sleep of whoever leads, and of the thread that is parked.
 
@@ -66,17 +65,19 @@ class Leading:
         baton: held by whoever makes a turn.
         failure: what a turn of a caller has raised: the loop's thread ends with it.
         closed: no turn is made any more.
+        quiet: whether nothing was submitted that the loop has not taken; from then on it is woken for that.
     """
+
+    quiet: Callable[[], bool]
 
     def __init__(
         self,
         turn: Callable[[Seat], bool],
         rest: Callable[[Seat, float], bool],
-        quiet: Callable[[], bool],
         count: Callable[[], int],
         wakeup: Wakeup,
     ) -> None:
-        self._turn, self._rest, self._quiet, self._count, self._wakeup = turn, rest, quiet, count, wakeup
+        self._turn, self._rest, self._count, self._wakeup = turn, rest, count, wakeup
         self.baton = threading.Lock()
         self.failure: Exception | None = None
         self.closed = False
@@ -93,7 +94,7 @@ class Leading:
 
     def park(self) -> bool:
         """With the baton: sleep while callers lead, or have just led. Whether that was so: then look for everything."""
-        if not self._led_lately() or not self._quiet():
+        if not self._led_lately() or not self.quiet():
             return False
         self._parked = True
         self.baton.release()
@@ -176,7 +177,7 @@ class Leading:
         except Exception as error:  # noqa: BLE001  (the thread tells everybody)
             self.failure = error
             return False
-        return done() and not more and not self._count() and self._quiet()
+        return done() and not more and not self._count() and self.quiet()
 
     def attend(self) -> None:
         """Somebody begins to wait for a job in another way: the loop's thread has to look for its outcome."""
@@ -202,7 +203,7 @@ class Leading:
             try:
                 if not self.closed:
                     self._seat.ready, self._seat.heard = {}, False  # what has come is found before the next sleep
-                    calm = not self._turn(self._seat) and self._quiet()
+                    calm = not self._turn(self._seat) and self.quiet()
             except Exception as error:  # noqa: BLE001  (the thread tells everybody)
                 self.failure = error
             finally:

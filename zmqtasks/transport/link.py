@@ -61,7 +61,8 @@ class Link:
         outbox: messages that wait for room.
         reopen_at: monotonic time of the next reconnect; None: none is due.
         watched: what to wait for. A list that is not changed: another one comes when the sockets are others.
-        lone: as that of `Router`.
+        lone: set by an owner that had to sleep for a message, and takes that one alone in this turn: there hardly is a
+            second one, and whoever sleeps next is told of it.
     """
 
     def __init__(self, context: Context, url: str, jitter: float) -> None:
@@ -146,7 +147,7 @@ class Link:
     def receive(self) -> bytes | None:
         """The next message, or None. Anything but one frame is dropped: it cannot be ours."""
         while self._socket is not None:
-            if self._row == 1 and (self.lone or not has_input(self._socket)):  # cheaper than an exception
+            if self._row == 1 and not has_input(self._socket):  # cheaper than an exception
                 self._row = 0
                 return None
             try:
@@ -154,7 +155,7 @@ class Link:
             except zmq.Again:
                 self._row = 0
                 return None
-            self._row += 1
+            self._row = 0 if self.lone else self._row + 1
             if not frame.more:  # a Frame knows it; to ask the socket would cost more than to copy a small one
                 return frame.bytes
             while self._socket.recv(DONTWAIT, copy=False, track=False).more:

@@ -249,6 +249,8 @@ class Agent:
                 core.on_disconnected(now, fx)
                 _void(fx)
                 return False
+            if link.lone:  # of what else may be there the next wait tells
+                return False
             if time.monotonic() > until:
                 break
         return True
