@@ -383,6 +383,84 @@ def test_who_waits_in_the_middle_of_a_turn_waits_no_longer_than_told(
     assert len(inner) == 1
 
 
+HANDLERS = """
+import os, signal
+from zmqtasks.submitter.leading import guarded
+told = []
+def graceful(number, frame):
+    told.append("term")
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    guarded(lambda: told.append("nested"))
+def other(number, frame):
+    told.append("never")
+def act():
+    for _ in range(300):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        sum(range(100))
+    told.append(signal.getsignal(signal.SIGUSR2))
+    signal.signal(signal.SIGUSR2, quiet)
+def quiet(number, frame):
+    pass
+signal.signal(signal.SIGTERM, graceful)
+signal.signal(signal.SIGUSR1, other)
+signal.signal(signal.SIGUSR2, other)
+guarded(act)
+guarded(lambda: None)
+print([one for one in told if isinstance(one, str)], signal.getsignal(signal.SIGUSR2) is quiet)
+"""
+
+
+def test_handlers_that_set_other_handlers_are_heeded() -> None:
+    done = subprocess.run([sys.executable, "-c", HANDLERS], capture_output=True, timeout=60, text=True, check=True)
+    assert done.stdout == "['term', 'nested'] True\n"
+
+
+DEEP = """
+import sys
+from zmqtasks.submitter.client import Client
+client = Client(sys.argv[1])
+for i in range(50):
+    assert client.submit(pow, i, 2).result(20) == i ** 2
+def deep(left):
+    if left:
+        return deep(left - 1)
+    return client.submit(pow, 3, 2).result(20)
+sys.setrecursionlimit(400)
+caught = 0
+for left in range(250, 400):
+    try:
+        assert deep(left) == 9
+    except RecursionError:
+        caught += 1
+sys.setrecursionlimit(1000)
+assert client.submit(pow, 5, 2).result(20) == 25
+print(caught > 0)
+"""
+
+
+def test_who_waits_at_the_end_of_the_stack_gets_the_error_and_the_client_goes_on(scheduler: FakeScheduler) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DEEP, scheduler.url], capture_output=True, timeout=60, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
+def test_what_is_no_exception_reaches_the_caller_and_ends_the_client(
+    client: Client, thread: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    leading(client, thread)
+
+    def broken(*_: object) -> None:
+        raise GeneratorExit
+
+    client.connection._core.handle = broken  # type: ignore[method-assign]
+    with pytest.raises((GeneratorExit, errors.ClientClosed)):
+        thread.submit(one_after_the_other, client, 0, 1).result(BOUND)
+    until(lambda: not client.connection.usable, "the client is closed")
+    assert "GeneratorExit" in caplog.text
+
+
 def test_threads_are_not_interrupted_anyway(thread: ThreadPoolExecutor) -> None:
     before = signal.signal(signal.SIGUSR1, print)
     done: list[int] = []

@@ -6,6 +6,7 @@ result encoded, and decodes it in the thread that asks: the I/O thread never unp
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING
@@ -283,6 +284,7 @@ class Job(Future[T]):
 
     def _wait(self, timeout: float | None) -> None:
         owner = self._source.owner
+        end_time = None if timeout is None else time.monotonic() + timeout
         if self._sync is None:
             owner.lead(self._is_over, timeout)
             if self._form is not None:
@@ -298,7 +300,7 @@ class Job(Future[T]):
             sync.bells.append(bell)
         over = False
         try:
-            over = bell.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+            over = bell.acquire(timeout=-1 if end_time is None else max(0.0, end_time - time.monotonic()))
         finally:
             if not over:  # time is up, or there was a KeyboardInterrupt
                 with sync.lock:

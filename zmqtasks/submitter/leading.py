@@ -18,11 +18,11 @@ Source: D. C. Schmidt et al., Pattern-Oriented Software Architecture, volume 2, 
 
 import os
 import signal
+import sys
 import threading
 from _signal import getsignal  # type: ignore[import-not-found]  # that of `signal` makes an enum: 80 times as long
 from _signal import signal as set_handler
 from collections.abc import Callable
-from functools import partial
 from math import inf
 from time import monotonic, sleep
 from types import FrameType, FunctionType, MethodType
@@ -31,6 +31,7 @@ from typing import Final
 from zmqtasks.transport import Ready, Sleeper, Wakeup
 
 TERM: Final = 0.02  # seconds for which a caller leads at most: a job that takes longer does not mind being woken for
+ROOM: Final = 200  # frames of the stack that a turn may take
 PARK: Final = 0.005  # seconds after which the parked thread looks whether somebody still leads
 _UNCAUGHT: Final = {int(signal.SIGKILL), int(signal.SIGSTOP)}
 _SIGNALS: Final = tuple(sorted({int(number) for number in signal.valid_signals()} - _UNCAUGHT))
@@ -124,7 +125,7 @@ class Leading:
 
     def lead(self, done: Callable[[], bool], timeout: float | None) -> None:
         """Lead until a job is done, if it is the only one, for a moment at most: see `Connection.lead`."""
-        if self._count() == 1 and (timeout is None or timeout > 0) and not self._one.locked():
+        if self._count() == 1 and (timeout is None or timeout > 0) and not self._one.locked() and _headroom():
             until = monotonic() + (TERM if timeout is None else min(TERM, timeout))
             if guarded(lambda: self._lead(done, until)):
                 return
@@ -135,6 +136,7 @@ class Leading:
             return
         try:  # a turn of somebody else may take its time: a handler of the log, say, which may even wait here itself
             if not self.baton.acquire(timeout=max(0.0, until - monotonic())):
+                self.attend()
                 return
             try:
                 if not (self.closed or self.failure):
@@ -174,8 +176,8 @@ class Leading:
                 more = self._turn(seat)
                 if monotonic() >= until:
                     break
-        except Exception as error:  # noqa: BLE001  (the thread tells everybody)
-            self.failure = error
+        except BaseException as error:  # noqa: BLE001  (nobody may be left waiting, whatever happens)
+            self._fail(error)
             return False
         return done() and not more and not self._count() and self.quiet()
 
@@ -189,9 +191,20 @@ class Leading:
         self._led_at = -inf  # so that it does not park just now
         self._wakeup.set()
 
+    def _fail(self, error: BaseException) -> None:
+        """A turn ended in its middle: the loop's thread tells everybody. What is no Exception goes on to the caller.
+
+        So does a client end into whose thread somebody throws an exception from outside (PyThreadState_SetAsyncExc).
+        """
+        if isinstance(error, Exception):
+            self.failure = error
+            return
+        self.failure = RuntimeError(f"a turn was ended by {error!r}")
+        raise error
+
     def wake(self) -> None:
         """A job was submitted while nobody made turns: send it, or have it sent."""
-        if self._parked and not (self._stepped or self.closed or self.failure) and self._count() == 1:
+        if self._parked and not (self._stepped or self.closed or self.failure) and self._count() == 1 and _headroom():
             self._stepped = True
             if guarded(self._step):
                 return
@@ -204,13 +217,22 @@ class Leading:
                 if not self.closed:
                     self._seat.ready, self._seat.heard = {}, False  # what has come is found before the next sleep
                     calm = not self._turn(self._seat) and self.quiet()
-            except Exception as error:  # noqa: BLE001  (the thread tells everybody)
-                self.failure = error
+            except BaseException as error:  # noqa: BLE001  (the same)
+                self._fail(error)
             finally:
                 self._led_at = monotonic()
                 self.baton.release()
         if not calm:
             self._wakeup.set()
+
+
+def _headroom() -> bool:
+    """Whether a turn can be made at this depth of the stack: it must not end in its middle with a RecursionError."""
+    try:
+        sys._getframe(sys.getrecursionlimit() - ROOM)  # noqa: SLF001
+    except ValueError:  # it is not so deep
+        return True
+    return False
 
 
 # ------------------------------------------------------------------------------------------------ signals
@@ -219,7 +241,7 @@ Handler = Callable[[int, FrameType | None], object]
 
 _seen: list[object] = []  # the handlers of all signals when they were looked through last
 _before: dict[int, Handler] = {}  # those of them that are Python's
-_kept: list[tuple[int, FrameType | None]] = []  # signals that came while an action was guarded
+_kept: dict[int, FrameType | None] = {}  # signals that came while an action was guarded, and where
 _main = [threading.main_thread().ident]  # where handlers run
 _guarding = [False]
 
@@ -236,31 +258,40 @@ def guarded(action: Callable[[], None]) -> bool:
     if handlers != _seen and not _look_through(handlers):
         return False
     try:
+        _guarding[0] = True
         for number in _before:
             set_handler(number, _note)
-    except ValueError:  # not in the main interpreter
-        return False
-    _guarding[0] = True
-    try:
         action()
     finally:
         _guarding[0] = False
-        for number, handler in _before.items():
-            set_handler(number, handler)
-        _deliver()
+        try:
+            _put_back(list(_before))
+        finally:
+            _deliver()
     return True
 
 
 def _look_through(handlers: list[object]) -> bool:
-    """Note what is to be replaced; False: some handler may stand for one that Python does not know, as of C code."""
+    """Note what is to be replaced; False: not all of it can be.
+
+    A handler that is no function of Python's may stand for one that Python does not know, as of C code. asyncio sets
+    more of its handlers than can be put back (`siginterrupt`).
+    """
     found: dict[int, Handler] = {}
     for number, handler in zip(_SIGNALS, handlers, strict=True):
-        if handler is _note:
+        if handler is _note and number in _before:
             found[number] = _before[number]  # another handler has raised while this one was being put back
-        elif handler is signal.default_int_handler or isinstance(handler, FunctionType | MethodType | partial):
+        elif handler is signal.default_int_handler or (
+            isinstance(handler, FunctionType | MethodType) and not str(handler.__module__).startswith("asyncio")
+        ):
             found[number] = handler
         elif callable(handler):
             return False
+    try:
+        for number, known in list(found.items())[:1]:
+            set_handler(number, known)
+    except ValueError:  # not in the main interpreter
+        return False
     _seen[:] = handlers
     _before.clear()
     _before.update(found)
@@ -270,16 +301,30 @@ def _look_through(handlers: list[object]) -> bool:
 def _note(number: int, frame: FrameType | None) -> None:
     """The handler of all these signals meanwhile; and should it ever stay in place, as good as the one before."""
     if _guarding[0]:
-        _kept.append((number, frame))
-    else:
+        _kept[number] = frame
+    elif number in _before:
         _before[number](number, frame)
 
 
-def _deliver() -> None:
-    while _kept:
-        number, frame = _kept.pop(0)
+def _put_back(numbers: list[int]) -> None:
+    """One after the other, even if a handler that is back already raises. What others have set meanwhile stays."""
+    if numbers:
         try:
-            _before[number](number, frame)
+            if getsignal(numbers[0]) is _note:
+                set_handler(numbers[0], _before[numbers[0]])
+        finally:
+            _put_back(numbers[1:])
+
+
+def _deliver() -> None:
+    """Call the handlers of what came meanwhile: those that are there now, for one of them may have set another."""
+    while _kept:
+        number = next(iter(_kept))
+        frame = _kept.pop(number)
+        handler = getsignal(number)
+        try:
+            if callable(handler):
+                handler(number, frame)
         finally:
             _deliver()  # the others have their turn, too
 
@@ -288,9 +333,7 @@ def _after_fork() -> None:
     """In a child, whose main thread is the one that has forked. The parent's may have been guarded just then."""
     _main[0], _guarding[0] = threading.get_ident(), False
     _kept.clear()
-    for number, handler in _before.items():
-        if getsignal(number) is _note:
-            set_handler(number, handler)
+    _put_back(list(_before))
 
 
 os.register_at_fork(after_in_child=_after_fork)

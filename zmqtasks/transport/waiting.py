@@ -1,5 +1,6 @@
 """Sleeping until there is something to do."""
 
+import errno
 import os
 import select
 import threading
@@ -170,7 +171,12 @@ class Sleeper:
     def _wait_shortly(self, timeout: float, ready: dict[Waitable, int]) -> None:
         """As poll, which counts in whole milliseconds; this one does in microseconds."""
         assert self._low is not None  # noqa: S101  (else it is not called)
-        readable, writable, _ = select.select(*self._low, (), timeout)
+        try:
+            readable, writable, _ = select.select(*self._low, (), timeout)
+        except OSError as error:
+            if self._baton is None or error.errno != errno.EBADF:
+                raise
+            return  # whoever has the baton now has closed one of them, and will open another
         for fd in readable:
             ready[self._known[fd]] = select.POLLIN
         for fd in writable:

@@ -5,6 +5,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 
 import pytest
 from msgspec.msgpack import encode as msgpack
@@ -192,6 +193,16 @@ def test_a_job_is_told_by_the_id_that_was_given() -> None:
     with pytest.raises(errors.UnknownJob, match=rf"^job nope \({made.id}\): never heard of it$"):
         made.result(0)
     assert str(Job(Source(Owner(), PREFIX, "", made.id.upper()), 1)) == f"job {made.id}"
+
+
+def test_who_has_led_in_vain_waits_for_the_rest_of_the_time_only(monkeypatch):
+    owner = Owner()
+    job = Job(Source(owner, PREFIX, "t"), 7)
+    clock = [1_000.0]
+    owner.lead = lambda done, timeout: clock.__setitem__(0, clock[0] + timeout)  # it took all of it
+    monkeypatch.setattr("zmqtasks.submitter.job.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    with pytest.raises(errors.JobTimeout, match="within 3600 s"):
+        job.result(3_600)
 
 
 def test_waiting_threads_are_woken() -> None:
