@@ -215,10 +215,30 @@ def test_what_fails_in_a_turn_of_a_caller_ends_the_client(
     assert "all its jobs end with ClientClosed" in caplog.text
 
 
-INTERRUPTED = """
-import os, signal, sys, threading, time
+def printed(script: str, *arguments: str) -> str:
+    """What a script prints that ends well and says nothing else."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, timeout=60, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+NOTED = """
+import sys, threading
 from zmqtasks.submitter.client import Client
 client = Client(sys.argv[1])
+led = set()
+core = client.connection._core
+handle = core.handle
+def noted(message, *given):
+    led.add(threading.current_thread().name)
+    handle(message, *given)
+core.handle = noted
+"""
+
+INTERRUPTED = """
+import os, signal, time
 armed = threading.Event()
 def interrupt():  # one at a time, and only where it is caught
     for i in range(150):
@@ -227,13 +247,6 @@ def interrupt():  # one at a time, and only where it is caught
         time.sleep(i % 10 * 0.0003)
         os.kill(os.getpid(), signal.SIGINT)
 caught = done = 0
-led = set()
-core = client.connection._core
-handle = core.handle
-def noted(message, *given):
-    led.add(threading.current_thread().name)
-    handle(message, *given)
-core.handle = noted
 thread = threading.Thread(target=interrupt)
 def work():
     global done
@@ -256,23 +269,11 @@ print("MainThread" in led)
 
 
 def test_ctrl_c_never_ends_a_turn_in_its_middle(scheduler: FakeScheduler) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, scheduler.url], capture_output=True, timeout=60, text=True, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+    assert printed(NOTED + INTERRUPTED, scheduler.url) == "True\n"
 
 
 ALARMED = """
-import signal, sys, threading
-from zmqtasks.submitter.client import Client
-client = Client(sys.argv[1])
-led = set()
-core = client.connection._core
-handle = core.handle
-def noted(message, *given):
-    led.add(threading.current_thread().name)
-    handle(message, *given)
-core.handle = noted
+import signal
 class Late(BaseException):
     pass
 def late(number, frame):
@@ -294,10 +295,7 @@ print("MainThread" in led)
 
 
 def test_handlers_that_raise_wait_for_the_end_of_a_turn(scheduler: FakeScheduler) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", ALARMED, scheduler.url], capture_output=True, timeout=60, text=True, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+    assert printed(NOTED + ALARMED, scheduler.url) == "True\n"
 
 
 GUARDED = """
@@ -322,8 +320,7 @@ print(guarded(act), signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL)
 
 
 def test_handlers_wait_for_the_end_of_what_is_guarded() -> None:
-    done = subprocess.run([sys.executable, "-c", GUARDED], capture_output=True, timeout=60, text=True, check=True)
-    assert done.stdout.splitlines() == [
+    assert printed(GUARDED).splitlines() == [
         "not interrupted", "called", "interrupted afterwards", "not interrupted", "called", "True", "False",
         "not interrupted", "called", "True True",
     ]  # fmt: skip
@@ -354,8 +351,7 @@ guarded(act)
 
 
 def test_a_child_that_is_forked_meanwhile_can_be_interrupted() -> None:
-    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, timeout=60, text=True, check=True)
-    assert done.stdout == "7\n"
+    assert printed(FORKED) == "7\n"
 
 
 def test_who_waits_in_the_middle_of_a_turn_waits_no_longer_than_told(
@@ -412,8 +408,7 @@ print([one for one in told if isinstance(one, str)], signal.getsignal(signal.SIG
 
 
 def test_handlers_that_set_other_handlers_are_heeded() -> None:
-    done = subprocess.run([sys.executable, "-c", HANDLERS], capture_output=True, timeout=60, text=True, check=True)
-    assert done.stdout == "['term', 'nested'] True\n"
+    assert printed(HANDLERS) == "['term', 'nested'] True\n"
 
 
 DEEP = """
@@ -440,10 +435,7 @@ print(caught > 0)
 
 
 def test_who_waits_at_the_end_of_the_stack_gets_the_error_and_the_client_goes_on(scheduler: FakeScheduler) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", DEEP, scheduler.url], capture_output=True, timeout=60, text=True, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+    assert printed(DEEP, scheduler.url) == "True\n"
 
 
 def test_what_is_no_exception_reaches_the_caller_and_ends_the_client(

@@ -146,8 +146,7 @@ class Connection:
         Raises:
             ClientClosed: see `check_usable`.
         """
-        if self.intake.closed is not None:
-            self.intake.check_open()
+        self.intake.check_open()
         self._leading.lead(done, timeout)
 
     # ------------------------------------------------------------------------------------------ asking the loop
@@ -331,7 +330,7 @@ class Connection:
             try:
                 self._serve(Seat(leading.baton))
                 reason = str(self.intake.closed)
-            except Exception as error:  # noqa: BLE001  (nobody may be left waiting, whatever happens)
+            except BaseException as error:  # noqa: BLE001  (nobody may be left waiting, whatever happens)
                 _log.exception("the client of %s has failed; all its jobs end with ClientClosed", self.url)
                 reason = f"the client of {self.url} has failed: {type(error).__name__}: {error}"
             finally:

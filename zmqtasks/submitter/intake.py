@@ -178,9 +178,8 @@ class Intake:
             self.check_open()
             self.commands.append(action)
             self._tail = None
-            wake, self.asleep = self.asleep, False
-        if wake:
-            self._wake()
+            self.asleep = False
+        self._wake()  # even if the loop is awake: whoever asks waits for an answer
 
     def when_room(self, tell: Callable[[], None]) -> bool:
         """Have `tell()` called once, in any thread, when there is room or none will ever be; False if that is now."""

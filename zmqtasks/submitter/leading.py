@@ -97,6 +97,8 @@ class Leading:
         """With the baton: sleep while callers lead, or have just led. Whether that was so: then look for everything."""
         if not self._led_lately() or not self.quiet():
             return False
+        if not (self._leading or self._stepped) and self._count():  # what is open is nobody's who leads
+            return False
         self._parked = True
         self.baton.release()
         try:
@@ -208,7 +210,7 @@ class Leading:
             self._stepped = True
             if guarded(self._step):
                 return
-        self._wakeup.set()
+        self.rouse()
 
     def _step(self) -> None:
         calm = False
@@ -220,7 +222,7 @@ class Leading:
             except BaseException as error:  # noqa: BLE001  (the same)
                 self._fail(error)
             finally:
-                self._led_at = monotonic()
+                self._led_at = monotonic() if calm else -inf
                 self.baton.release()
         if not calm:
             self._wakeup.set()
@@ -239,8 +241,9 @@ def _headroom() -> bool:
 
 Handler = Callable[[int, FrameType | None], object]
 
-_seen: list[object] = []  # the handlers of all signals when they were looked through last
-_before: dict[int, Handler] = {}  # those of them that are Python's
+# The handlers of all signals when they were looked through last, and those of them that are to be replaced. In one
+# store: a handler may raise between any two.
+_table: list[tuple[list[object], dict[int, Handler]]] = [([], {})]
 _kept: dict[int, FrameType | None] = {}  # signals that came while an action was guarded, and where
 _main = [threading.main_thread().ident]  # where handlers run
 _guarding = [False]
@@ -255,17 +258,18 @@ def guarded(action: Callable[[], None]) -> bool:
         action()
         return True
     handlers = list(map(getsignal, _SIGNALS))
-    if handlers != _seen and not _look_through(handlers):
+    if handlers != _table[0][0] and not _look_through(handlers):
         return False
+    before = _table[0][1]
     try:
         _guarding[0] = True
-        for number in _before:
+        for number in before:
             set_handler(number, _note)
         action()
     finally:
         _guarding[0] = False
         try:
-            _put_back(list(_before))
+            _put_back(list(before.items()))
         finally:
             _deliver()
     return True
@@ -277,10 +281,10 @@ def _look_through(handlers: list[object]) -> bool:
     A handler that is no function of Python's may stand for one that Python does not know, as of C code. asyncio sets
     more of its handlers than can be put back (`siginterrupt`).
     """
-    found: dict[int, Handler] = {}
+    before, found = _table[0][1], dict[int, Handler]()
     for number, handler in zip(_SIGNALS, handlers, strict=True):
-        if handler is _note and number in _before:
-            found[number] = _before[number]  # another handler has raised while this one was being put back
+        if handler is _note and number in before:
+            found[number] = before[number]  # another handler has raised while this one was being put back
         elif handler is signal.default_int_handler or (
             isinstance(handler, FunctionType | MethodType) and not str(handler.__module__).startswith("asyncio")
         ):
@@ -288,32 +292,32 @@ def _look_through(handlers: list[object]) -> bool:
         elif callable(handler):
             return False
     try:
-        for number, known in list(found.items())[:1]:
-            set_handler(number, known)
+        if found:
+            set_handler(*next(iter(found.items())))
     except ValueError:  # not in the main interpreter
         return False
-    _seen[:] = handlers
-    _before.clear()
-    _before.update(found)
+    _table[0] = (handlers, found)
     return True
 
 
 def _note(number: int, frame: FrameType | None) -> None:
     """The handler of all these signals meanwhile; and should it ever stay in place, as good as the one before."""
+    before = _table[0][1]
     if _guarding[0]:
         _kept[number] = frame
-    elif number in _before:
-        _before[number](number, frame)
+    elif number in before:
+        before[number](number, frame)
 
 
-def _put_back(numbers: list[int]) -> None:
+def _put_back(handlers: list[tuple[int, Handler]]) -> None:
     """One after the other, even if a handler that is back already raises. What others have set meanwhile stays."""
-    if numbers:
+    if handlers:
+        number, handler = handlers[0]
         try:
-            if getsignal(numbers[0]) is _note:
-                set_handler(numbers[0], _before[numbers[0]])
+            if getsignal(number) is _note:
+                set_handler(number, handler)
         finally:
-            _put_back(numbers[1:])
+            _put_back(handlers[1:])
 
 
 def _deliver() -> None:
@@ -333,7 +337,7 @@ def _after_fork() -> None:
     """In a child, whose main thread is the one that has forked. The parent's may have been guarded just then."""
     _main[0], _guarding[0] = threading.get_ident(), False
     _kept.clear()
-    _put_back(list(_before))
+    _put_back(list(_table[0][1].items()))
 
 
 os.register_at_fork(after_in_child=_after_fork)

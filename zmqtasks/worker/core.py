@@ -349,16 +349,11 @@ class WorkerCore:
             self._seeking = fx.reclaim = True
         if self._phase == UP and now.mono >= self._beat_at:
             fx.look = True
-        if (self.work.doomed or self._abandoning) and now.mono >= self._watch_at and self._watching:
+        if (self.work.doomed or (self._abandoning and self.work.claims)) and now.mono >= self._watch_at:
             fx.look = True
         if fx.reclaim:
             self._reclaiming = True
         self._end_turn(now, fx)
-
-    @property
-    def _watching(self) -> bool:
-        """Whether a child is to be killed once its cell shows a certain job."""
-        return bool(self.work.doomed) or (self._abandoning and bool(self.work.claims))
 
     def _end_turn(self, now: Now, fx: Effects) -> None:
         work = self.work
@@ -410,7 +405,7 @@ class WorkerCore:
         due = self._beat_at if self._phase == UP else None
         if self._orphans_at is not None:
             due = soonest(due, self._orphans_at)
-        if (self.work.doomed or self._abandoning) and self._watching:
+        if self.work.doomed or (self._abandoning and self.work.claims):  # until its cell shows that job
             due = soonest(due, self._watch_at)
         if self.draining and self._phase == OFF and not self.drained:
             due = soonest(due, self._alone_since + ALONE)
